@@ -6,11 +6,15 @@ MODULE_big = opsflow
 
 # One C file per domain; a domain that outgrew one file splits by phase.
 OBJS = \
-	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o
+	src/opsflow.o \
+	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o \
+	src/context.o src/tenancy.o \
+	src/audit.o src/audit_chain.o src/audit_encode.o src/audit_verify.o \
+	src/partitions.o
 
 # The rooms of the house in floor order: what is above may use what is below.
 ROOMS = core context tenancy counters audit partitions agents approvals usage \
-	integrations workflows executions metrics jobs health
+	integrations workflows executions metrics jobs health install
 
 # Code: members of the extension. Data: ordinary objects that opsflow.migrate() creates.
 CODE_PARTS = $(wildcard $(ROOMS:%=sql/code/%.sql))
@@ -30,7 +34,7 @@ include $(PGXS)
 $(CODE_SQL) $(DATA_SQL): opsflow.control Makefile
 
 $(CODE_SQL): $(CODE_PARTS)
-	{ echo '\echo Use "CREATE EXTENSION opsflow CASCADE" to load this file. \quit'; cat $^; } > $@
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION opsflow CASCADE" to load this file. \quit'; cat $(CODE_PARTS); } > $@
 
 $(DATA_SQL): $(DATA_PARTS)
-	awk 'FNR == 1 { print "--#file " FILENAME } { print }' $^ > $@
+	awk 'FNR == 1 { print "--#file " FILENAME } { print }' $(DATA_PARTS) > $@

@@ -1,0 +1,51 @@
+-- audit: the ledger's functions.
+
+CREATE FUNCTION opsflow.capture()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_capture';
+COMMENT ON FUNCTION opsflow.capture() IS
+'Trigger, AFTER INSERT, UPDATE, DELETE for each row and AFTER TRUNCATE for each statement: records the change in the ledger as opsflow.audit_map says.';
+
+CREATE FUNCTION opsflow.audit_map_changed()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_audit_map_changed';
+COMMENT ON FUNCTION opsflow.audit_map_changed() IS
+'Trigger on opsflow.audit_map: every session reads the map anew.';
+
+CREATE FUNCTION opsflow.audit_guard()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_audit_guard';
+COMMENT ON FUNCTION opsflow.audit_guard() IS
+'Trigger, BEFORE UPDATE, DELETE or TRUNCATE: raises OF009, the ledger is append-only.';
+
+CREATE FUNCTION opsflow.audit_event(
+    event_type text, entity_type text, entity_id uuid, action text, entity_key text DEFAULT NULL,
+    changes jsonb DEFAULT NULL, previous_values jsonb DEFAULT NULL, new_values jsonb DEFAULT NULL,
+    metadata jsonb DEFAULT NULL, severity text DEFAULT 'info', ai_model text DEFAULT NULL,
+    ai_reasoning text DEFAULT NULL, confidence_score numeric DEFAULT NULL, tokens_used integer DEFAULT NULL,
+    correlation_id uuid DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_audit_event';
+COMMENT ON FUNCTION opsflow.audit_event(text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid) IS
+'Records an event of the application in the ledger of the organization that acts. event_type, entity_type, action: up to 50 characters; the entity is named by entity_id or, where it has no UUID, entity_key; the jsonb arguments are objects; severity is debug, info, warning, error or critical; confidence_score 0 to 1. Actor, address, session and time are recorded by themselves. Returns the id of the entry. Errors: OF001 without a context, OF007 for values that cannot be recorded.';
+
+CREATE FUNCTION opsflow.verify_audit(
+    organization_id uuid DEFAULT NULL, since timestamptz DEFAULT NULL,
+    OUT organization_id uuid, OUT lane integer, OUT partition_name text, OUT first_seq bigint, OUT last_seq bigint,
+    OUT entries bigint, OUT verdict text, OUT bad_seq bigint, OUT detail text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
+COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz) IS
+'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all; since: only entries from that time on, taking what is before as given. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail.';
+
+GRANT EXECUTE ON FUNCTION
+    opsflow.audit_event(text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
+    TO opsflow_member, opsflow_worker;
+GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
+    TO opsflow_member, opsflow_auditor;

@@ -1,0 +1,109 @@
+/*
+ * audit.h
+ *		The ledger: entries, lanes, hashes.
+ */
+#ifndef OPSFLOW_AUDIT_H
+#define OPSFLOW_AUDIT_H
+
+#include "postgres.h"
+
+#include "common/cryptohash.h"
+#include "lib/stringinfo.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#define AUDIT_HASH_LEN 32
+#define AUDIT_SALT_LEN 16
+
+/*
+ * The columns of audit_trail in the order of the canonical encoding.  Header
+ * columns are hashed directly, payload columns (what can hold personal data)
+ * through payload_digest.  doc/audit.md specifies the bytes.
+ */
+typedef enum AuditColumn
+{
+	AUDIT_ORGANIZATION_ID,
+	AUDIT_LANE,
+	AUDIT_SEQ,
+	AUDIT_ID,
+	AUDIT_TIMESTAMP,
+	AUDIT_TXID,
+	AUDIT_EVENT_TYPE,
+	AUDIT_ENTITY_TYPE,
+	AUDIT_ENTITY_ID,
+	AUDIT_ENTITY_KEY,
+	AUDIT_ACTION,
+	AUDIT_SEVERITY,
+	AUDIT_ACTOR_TYPE,
+	AUDIT_ACTOR_ID,
+	AUDIT_AI_MODEL,
+	AUDIT_CONFIDENCE_SCORE,
+	AUDIT_TOKENS_USED,
+	AUDIT_CORRELATION_ID,
+	AUDIT_PREV_HASH,
+	AUDIT_PAYLOAD_DIGEST,
+	AUDIT_HEADER_END,
+
+	AUDIT_ACTOR_NAME = AUDIT_HEADER_END,
+	AUDIT_CHANGES,
+	AUDIT_PREVIOUS_VALUES,
+	AUDIT_NEW_VALUES,
+	AUDIT_EXECUTION_CONTEXT,
+	AUDIT_METADATA,
+	AUDIT_AI_REASONING,
+	AUDIT_SESSION_ID,
+	AUDIT_IP_ADDRESS,
+	AUDIT_USER_AGENT,
+	AUDIT_DATABASE_ROLE,
+	AUDIT_APPLICATION_NAME,
+	AUDIT_PAYLOAD_END,
+
+	AUDIT_PAYLOAD_SALT = AUDIT_PAYLOAD_END,
+	AUDIT_HASH,
+	AUDIT_COLUMNS
+} AuditColumn;
+
+typedef struct AuditEntry
+{
+	Datum		values[AUDIT_COLUMNS];
+	bool		nulls[AUDIT_COLUMNS];
+} AuditEntry;
+
+/* The end of a lane: what the next entry links to. */
+typedef struct AuditHead
+{
+	int64		seq;
+	TimestampTz timestamp;
+	uint8		hash[AUDIT_HASH_LEN];
+} AuditHead;
+
+/* audit_chain.c */
+extern const pg_uuid_t opsflow_system_ledger;
+extern const char *const opsflow_audit_columns[AUDIT_COLUMNS];
+
+extern void opsflow_audit_init(void);
+extern void opsflow_audit_entry_init(AuditEntry *entry);
+extern void opsflow_audit_append(AuditEntry *entry);
+extern bool opsflow_audit_own_head(const pg_uuid_t *organization_id, int32 lane,
+								   AuditHead *head);
+
+static inline void
+audit_set(AuditEntry *entry, AuditColumn column, Datum value)
+{
+	entry->values[column] = value;
+	entry->nulls[column] = false;
+}
+
+/* audit_encode.c: the canonical encoding and its hashes */
+extern void opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane,
+								  uint8 *hash);
+extern void opsflow_audit_payload_digest(pg_cryptohash_ctx *sha, StringInfo buf,
+										 const AuditEntry *entry, uint8 *digest);
+extern void opsflow_audit_entry_hash(pg_cryptohash_ctx *sha, StringInfo buf,
+									 const AuditEntry *entry, uint8 *hash);
+extern void opsflow_audit_encode_header(StringInfo buf, const AuditEntry *entry);
+extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry);
+extern pg_cryptohash_ctx *opsflow_sha256_create(void);
+
+#endif							/* OPSFLOW_AUDIT_H */

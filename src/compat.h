@@ -1,0 +1,84 @@
+/*
+ * compat.h
+ *		The differences between PostgreSQL 15, 16, 17 and 18, and nothing else.
+ *
+ * No other file of opsflow looks at PG_VERSION_NUM.
+ */
+#ifndef OPSFLOW_COMPAT_H
+#define OPSFLOW_COMPAT_H
+
+#include "postgres.h"
+
+#include "executor/executor.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+
+#if PG_VERSION_NUM < 150000
+#error "opsflow needs PostgreSQL 15 or later"
+#endif
+
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* The named form of PG_MODULE_MAGIC came with 18. */
+#if PG_VERSION_NUM >= 180000
+#define OPSFLOW_MODULE_MAGIC PG_MODULE_MAGIC_EXT(.name = "opsflow", .version = OPSFLOW_VERSION)
+#else
+#define OPSFLOW_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* "extra" of a GUC check hook: plain malloc before 16. */
+static inline void *
+opsflow_guc_alloc(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
+#endif
+}
+
+static inline void
+opsflow_guc_free(void *extra)
+{
+#if PG_VERSION_NUM >= 160000
+	guc_free(extra);
+#else
+	free(extra);
+#endif
+}
+
+/* 16 added the parameter onlySummarizing. */
+static inline void
+opsflow_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
+							EState *estate)
+{
+#if PG_VERSION_NUM >= 160000
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false);
+#else
+	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* 18 added the parameter deferrable_ok. */
+static inline Oid
+opsflow_primary_key_index(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* 17 moved the local transaction id. */
+#if PG_VERSION_NUM >= 170000
+#define OPSFLOW_LXID (MyProc->vxid.lxid)
+#else
+#define OPSFLOW_LXID (MyProc->lxid)
+#endif
+
+#endif /* OPSFLOW_COMPAT_H */

@@ -1,0 +1,517 @@
+/*
+ * context.c
+ *		Who is acting, in settings that SQL cannot forge.
+ *
+ * The context is three PGC_SUSET settings.  Only a role with SET on the
+ * parameter (opsflow_service) or a superuser can set them by SQL.  Settings,
+ * because they follow subtransactions, reach parallel workers and end with the
+ * transaction, which is what poolers need.
+ *
+ * Policies read them through the functions below and never through
+ * current_setting(): the call loads this library, and defining the settings
+ * throws away a placeholder that an unprivileged role planted before.
+ *
+ * Since SQL injected into a service's session could call set_context() too, a
+ * transaction is bound to the first context it uses: a second, different one
+ * is refused by the check hook, whichever way it comes.  Superusers are exempt,
+ * and so is C code that works for several organizations (a job, a trigger).
+ */
+#include "postgres.h"
+
+#include <sys/socket.h>
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inet.h"
+
+#include "context.h"
+#include "core.h"
+
+PG_FUNCTION_INFO_V1(opsflow_set_context);
+PG_FUNCTION_INFO_V1(opsflow_clear_context);
+PG_FUNCTION_INFO_V1(opsflow_current_organization_id);
+PG_FUNCTION_INFO_V1(opsflow_current_user_id);
+PG_FUNCTION_INFO_V1(opsflow_current_agent_id);
+PG_FUNCTION_INFO_V1(opsflow_require_context);
+
+typedef enum ContextPart
+{
+	PART_ORGANIZATION,
+	PART_USER,
+	PART_AGENT,
+	PART_COUNT
+} ContextPart;
+
+static const char *const part_settings[PART_COUNT] = {
+	"opsflow.organization_id", "opsflow.user_id", "opsflow.agent_id",
+};
+
+/* What a check hook hands to its assign hook. */
+typedef struct ParsedId
+{
+	bool		given;
+	pg_uuid_t	id;
+} ParsedId;
+
+static char *part_strings[PART_COUNT];
+static ParsedId parts[PART_COUNT];
+
+/* The context this transaction is bound to, once it has used one. */
+static bool bound = false;
+static ParsedId bound_parts[PART_COUNT];
+
+/* C code is entering or leaving an organization. */
+static bool switching = false;
+
+static char *install_data;
+char	   *opsflow_session_id;
+char	   *opsflow_correlation_id;
+char	   *opsflow_client_address;
+char	   *opsflow_user_agent;
+char	   *opsflow_ai_model;
+char	   *opsflow_ai_reasoning;
+char	   *opsflow_ai_confidence;
+int			opsflow_tokens_used;
+
+/* ----------------------------------------------------------------
+ * The settings
+ * ----------------------------------------------------------------
+ */
+
+/* Parse a UUID without raising an error; hyphens as uuid_in allows them. */
+static bool
+parse_uuid(const char *text, pg_uuid_t *uuid)
+{
+	const char *p = text;
+
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		char		pair[3];
+
+		if (!isxdigit((unsigned char) p[0]) || !isxdigit((unsigned char) p[1]))
+			return false;
+		pair[0] = p[0];
+		pair[1] = p[1];
+		pair[2] = '\0';
+		uuid->data[i] = (unsigned char) strtoul(pair, NULL, 16);
+		p += 2;
+		if (*p == '-' && (i % 2) == 1 && i < UUID_LEN - 1)
+			p++;
+	}
+	return *p == '\0';
+}
+
+/* Would this value change the context that the transaction is bound to? */
+static bool
+leaves_bound_context(ContextPart part, const ParsedId *parsed)
+{
+	if (!bound || switching || !parsed->given || !IsTransactionState() ||
+		InitializingParallelWorker || superuser())
+		return false;
+	return !bound_parts[part].given ||
+		!opsflow_uuid_equal(&bound_parts[part].id, &parsed->id);
+}
+
+static bool
+check_part(ContextPart part, char **newval, void **extra)
+{
+	ParsedId   *parsed = opsflow_guc_alloc(sizeof(ParsedId));
+
+	if (parsed == NULL)
+		return false;
+	parsed->given = (*newval)[0] != '\0';
+	if (parsed->given && !parse_uuid(*newval, &parsed->id))
+	{
+		GUC_check_errdetail("The value must be a UUID.");
+		opsflow_guc_free(parsed);
+		return false;
+	}
+	if (leaves_bound_context(part, parsed))
+	{
+		opsflow_guc_free(parsed);
+		GUC_check_errcode(ERRCODE_OPSFLOW_CONTEXT_CONFLICT);
+		GUC_check_errmsg("this transaction already acts in another context");
+		GUC_check_errhint("Use one organization, user and agent per transaction.");
+		return false;
+	}
+	*extra = parsed;
+	return true;
+}
+
+static bool
+check_organization(char **newval, void **extra, GucSource source)
+{
+	return check_part(PART_ORGANIZATION, newval, extra);
+}
+
+static bool
+check_user(char **newval, void **extra, GucSource source)
+{
+	return check_part(PART_USER, newval, extra);
+}
+
+static bool
+check_agent(char **newval, void **extra, GucSource source)
+{
+	return check_part(PART_AGENT, newval, extra);
+}
+
+static void
+assign_organization(const char *newval, void *extra)
+{
+	parts[PART_ORGANIZATION] = *(ParsedId *) extra;
+}
+
+static void
+assign_user(const char *newval, void *extra)
+{
+	parts[PART_USER] = *(ParsedId *) extra;
+}
+
+static void
+assign_agent(const char *newval, void *extra)
+{
+	parts[PART_AGENT] = *(ParsedId *) extra;
+}
+
+/* A correlation id that is no UUID could not be recorded. */
+static bool
+check_optional_uuid(char **newval, void **extra, GucSource source)
+{
+	pg_uuid_t	uuid;
+
+	if ((*newval)[0] == '\0' || parse_uuid(*newval, &uuid))
+		return true;
+	GUC_check_errdetail("The value must be a UUID or empty.");
+	return false;
+}
+
+static bool
+check_address(char **newval, void **extra, GucSource source)
+{
+	unsigned char buffer[16 + 4];
+
+	if ((*newval)[0] == '\0' ||
+		pg_inet_net_pton(PGSQL_AF_INET, *newval, buffer, -1) >= 0 ||
+		pg_inet_net_pton(PGSQL_AF_INET6, *newval, buffer, -1) >= 0)
+		return true;
+	GUC_check_errdetail("The value must be a network address or empty.");
+	return false;
+}
+
+static bool
+check_confidence(char **newval, void **extra, GucSource source)
+{
+	char	   *end;
+	double		value;
+
+	if ((*newval)[0] == '\0')
+		return true;
+	value = strtod(*newval, &end);
+	if (*end == '\0' && value >= 0 && value <= 1)
+		return true;
+	GUC_check_errdetail("The value must be a number from 0 to 1 or empty.");
+	return false;
+}
+
+static bool
+check_install_data(char **newval, void **extra, GucSource source)
+{
+	if (strcmp(*newval, "auto") == 0 || strcmp(*newval, "on") == 0 || strcmp(*newval, "off") == 0)
+		return true;
+	GUC_check_errdetail("The value must be auto, on or off.");
+	return false;
+}
+
+static void
+forget_binding(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			bound = false;
+			switching = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+define_descriptive(const char *name, const char *description, char **variable,
+				   GucStringCheckHook check)
+{
+	DefineCustomStringVariable(name, description, NULL, variable, "",
+							   PGC_USERSET, 0, check, NULL, NULL);
+}
+
+/* Define every setting of opsflow, in alphabetical order. */
+void
+opsflow_context_init(void)
+{
+	define_descriptive("opsflow.ai_confidence",
+					   "Confidence, 0 to 1, of the AI that acts; audit entries record it.",
+					   &opsflow_ai_confidence, check_confidence);
+	define_descriptive("opsflow.ai_model",
+					   "Model of the AI that acts; audit entries record it.",
+					   &opsflow_ai_model, NULL);
+	define_descriptive("opsflow.ai_reasoning",
+					   "Why the AI does what it does; audit entries record it.",
+					   &opsflow_ai_reasoning, NULL);
+	DefineCustomStringVariable(part_settings[PART_AGENT],
+							   "Agent that acts in this session.", NULL,
+							   &part_strings[PART_AGENT], "", PGC_SUSET, 0,
+							   check_agent, assign_agent, NULL);
+	define_descriptive("opsflow.client_address",
+					   "Network address of the person or program behind the application; audit entries record it.",
+					   &opsflow_client_address, check_address);
+	define_descriptive("opsflow.correlation_id",
+					   "UUID that groups related audit entries.",
+					   &opsflow_correlation_id, check_optional_uuid);
+	DefineCustomStringVariable("opsflow.install_data",
+							   "Whether CREATE EXTENSION opsflow makes the tables: auto, on or off.",
+							   "With auto it makes none while a dump is being restored (row_security = off).",
+							   &install_data, "auto", PGC_USERSET, 0,
+							   check_install_data, NULL, NULL);
+	DefineCustomStringVariable(part_settings[PART_ORGANIZATION],
+							   "Organization this session acts in.", NULL,
+							   &part_strings[PART_ORGANIZATION], "", PGC_SUSET, 0,
+							   check_organization, assign_organization, NULL);
+	define_descriptive("opsflow.session_id",
+					   "The application's own session; audit entries record it.",
+					   &opsflow_session_id, NULL);
+	DefineCustomIntVariable("opsflow.tokens_used",
+							"Tokens the AI used for what it does; audit entries record it. -1 means unknown.",
+							NULL, &opsflow_tokens_used, -1, -1, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	define_descriptive("opsflow.user_agent",
+					   "Client program of the person who acts; audit entries record it.",
+					   &opsflow_user_agent, NULL);
+	DefineCustomStringVariable(part_settings[PART_USER],
+							   "User that acts in this session.", NULL,
+							   &part_strings[PART_USER], "", PGC_SUSET, 0,
+							   check_user, assign_user, NULL);
+	MarkGUCPrefixReserved("opsflow");
+	RegisterXactCallback(forget_binding, NULL);
+}
+
+/* ----------------------------------------------------------------
+ * Reading it
+ * ----------------------------------------------------------------
+ */
+
+/* Who is acting now.  Reading a context binds the transaction to it. */
+const OpsflowContext *
+opsflow_context(void)
+{
+	static OpsflowContext context;
+
+	if (!bound && !switching && parts[PART_ORGANIZATION].given)
+	{
+		memcpy(bound_parts, parts, sizeof(parts));
+		bound = true;
+	}
+	context.has_organization = parts[PART_ORGANIZATION].given;
+	context.organization_id = parts[PART_ORGANIZATION].id;
+	context.has_user = parts[PART_USER].given;
+	context.user_id = parts[PART_USER].id;
+	context.has_agent = parts[PART_AGENT].given;
+	context.agent_id = parts[PART_AGENT].id;
+	return &context;
+}
+
+/* The context, which must name an organization (OF001). */
+const OpsflowContext *
+opsflow_require_organization(void)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	if (!context->has_organization)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
+				 errmsg("no organization is set in this session"),
+				 errhint("Call opsflow.set_context(organization_id, user_id) first.")));
+	return context;
+}
+
+/* The context, which must name an organization and a user (OF001). */
+const OpsflowContext *
+opsflow_require_user(void)
+{
+	const OpsflowContext *context = opsflow_require_organization();
+
+	if (!context->has_user)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
+				 errmsg("no user is set in this session"),
+				 errhint("Call opsflow.set_context(organization_id, user_id) first.")));
+	return context;
+}
+
+static Datum
+return_part(FunctionCallInfo fcinfo, bool given, const pg_uuid_t *id)
+{
+	if (!given)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(opsflow_uuid_datum(id));
+}
+
+/*
+ * opsflow.current_organization_id() returns uuid, NULL without a context
+ */
+Datum
+opsflow_current_organization_id(PG_FUNCTION_ARGS)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	return return_part(fcinfo, context->has_organization, &context->organization_id);
+}
+
+/*
+ * opsflow.current_user_id() returns uuid, NULL when no user is set
+ */
+Datum
+opsflow_current_user_id(PG_FUNCTION_ARGS)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	return return_part(fcinfo, context->has_user, &context->user_id);
+}
+
+/*
+ * opsflow.current_agent_id() returns uuid, NULL when no agent is set
+ */
+Datum
+opsflow_current_agent_id(PG_FUNCTION_ARGS)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	return return_part(fcinfo, context->has_agent, &context->agent_id);
+}
+
+/*
+ * opsflow.require_context() returns trigger
+ *
+ * BEFORE INSERT OR UPDATE OR DELETE, FOR EACH STATEMENT: an application that
+ * writes without a context gets OF001, not zero rows.  A DBA needs none.
+ */
+Datum
+opsflow_require_context(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		!TRIGGER_FIRED_FOR_STATEMENT(((TriggerData *) fcinfo->context)->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired as a statement trigger",
+						"opsflow.require_context")));
+	if (!opsflow_context()->has_organization &&
+		!opsflow_is_administrator(GetUserId()) &&
+		!has_bypassrls_privilege(GetUserId()))
+		(void) opsflow_require_organization();
+	return PointerGetDatum(NULL);
+}
+
+/* ----------------------------------------------------------------
+ * Setting it
+ * ----------------------------------------------------------------
+ */
+
+/* By SPI, not set_config_option(): the privilege is the caller's to have. */
+static void
+set_part(ContextPart part, const char *value, bool is_local)
+{
+	if (SPI_execute(psprintf("SET %s %s = '%s'", is_local ? "LOCAL" : "SESSION",
+							 part_settings[part], value), false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not set %s", part_settings[part]);
+}
+
+/*
+ * opsflow.set_context(organization_id uuid, user_id uuid, agent_id uuid, is_local bool)
+ *
+ * Sets who is acting, for the transaction or (is_local = false) the session.
+ */
+Datum
+opsflow_set_context(PG_FUNCTION_ARGS)
+{
+	bool		is_local = PG_ARGISNULL(3) || PG_GETARG_BOOL(3);
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("organization_id must not be null"),
+				 errhint("Call opsflow.clear_context() to act in no organization.")));
+
+	SPI_connect();
+	for (int part = 0; part < PART_COUNT; part++)
+		set_part(part,
+				 PG_ARGISNULL(part) ? "" : opsflow_uuid_text(PG_GETARG_UUID_P(part)),
+				 is_local);
+	SPI_finish();
+	(void) opsflow_context();
+	PG_RETURN_VOID();
+}
+
+/*
+ * opsflow.clear_context()
+ *
+ * Acts in no organization for the rest of the session.  A transaction that
+ * has used a context stays bound to it.
+ */
+Datum
+opsflow_clear_context(PG_FUNCTION_ARGS)
+{
+	SPI_connect();
+	for (int part = 0; part < PART_COUNT; part++)
+		set_part(part, "", false);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+static void
+switch_part(ContextPart part, const char *value)
+{
+	(void) set_config_option(part_settings[part], value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Act as the system in one organization until opsflow_leave_organization().
+ *
+ * For C code that works on rows of an organization which need not be the
+ * session's.  The user and the agent stay whoever they are when the
+ * organization does: only another organization clears them.  After an error
+ * the end of the (sub)transaction restores the settings.
+ */
+int
+opsflow_enter_organization(const pg_uuid_t *organization_id)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	(void) opsflow_context();	/* bind to the session's own, not to this one */
+	if (parts[PART_ORGANIZATION].given &&
+		opsflow_uuid_equal(&parts[PART_ORGANIZATION].id, organization_id))
+		return nest_level;
+
+	switching = true;
+	switch_part(PART_ORGANIZATION, opsflow_uuid_text(organization_id));
+	switch_part(PART_USER, "");
+	switch_part(PART_AGENT, "");
+	switching = false;
+	return nest_level;
+}
+
+void
+opsflow_leave_organization(int nest_level)
+{
+	AtEOXact_GUC(true, nest_level);
+}

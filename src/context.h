@@ -1,0 +1,41 @@
+/*
+ * context.h
+ *		Who is acting: the organization, the user and the agent of a session.
+ */
+#ifndef OPSFLOW_CONTEXT_H
+#define OPSFLOW_CONTEXT_H
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+typedef struct OpsflowContext
+{
+	bool		has_organization;
+	bool		has_user;
+	bool		has_agent;
+	pg_uuid_t	organization_id;
+	pg_uuid_t	user_id;
+	pg_uuid_t	agent_id;
+} OpsflowContext;
+
+/* Descriptive settings: anyone may set them, audit entries record them. */
+extern char *opsflow_session_id;
+extern char *opsflow_correlation_id;
+extern char *opsflow_client_address;
+extern char *opsflow_user_agent;
+extern char *opsflow_ai_model;
+extern char *opsflow_ai_reasoning;
+extern char *opsflow_ai_confidence;
+extern int	opsflow_tokens_used;
+
+extern void opsflow_context_init(void);
+extern const OpsflowContext *opsflow_context(void);
+extern const OpsflowContext *opsflow_require_organization(void);
+extern const OpsflowContext *opsflow_require_user(void);
+
+/* Acting for another organization for a stretch of C (jobs, triggers) */
+extern int	opsflow_enter_organization(const pg_uuid_t *organization_id);
+extern void opsflow_leave_organization(int nest_level);
+
+#endif							/* OPSFLOW_CONTEXT_H */

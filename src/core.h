@@ -1,0 +1,83 @@
+/*
+ * core.h
+ *		The ground floor: what every room of opsflow may use.
+ */
+#ifndef OPSFLOW_CORE_H
+#define OPSFLOW_CORE_H
+
+#include "postgres.h"
+
+#include "access/skey.h"
+#include "executor/spi.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "errors.h"
+
+#define OPSFLOW_SCHEMA "opsflow"
+#define OPSFLOW_VERSION "0.1.0"
+
+/* Roles (core_roles.c) */
+#define OPSFLOW_OWNER "opsflow_owner"
+#define OPSFLOW_MEMBER "opsflow_member"
+#define OPSFLOW_SERVICE "opsflow_service"
+#define OPSFLOW_WORKER "opsflow_worker"
+#define OPSFLOW_AUDITOR "opsflow_auditor"
+#define OPSFLOW_ADMIN "opsflow_admin"
+
+extern void opsflow_ensure_roles(void);
+extern bool opsflow_is_administrator(Oid roleid);
+
+/* Acting with the rights of opsflow_owner for a stretch of C */
+typedef struct OpsflowUser
+{
+	Oid			userid;
+	int			sec_context;
+} OpsflowUser;
+
+extern OpsflowUser opsflow_become_owner(void);
+extern void opsflow_become(OpsflowUser user);
+
+/* uuids and small conversions (core.c) */
+extern void opsflow_core_init(void);
+extern void opsflow_new_uuid(pg_uuid_t *uuid);
+extern char *opsflow_uuid_text(const pg_uuid_t *uuid);
+extern Datum opsflow_uuid_datum(const pg_uuid_t *uuid);
+
+static inline bool
+opsflow_uuid_equal(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a->data, b->data, UUID_LEN) == 0;
+}
+
+/* SPI plans (core_plan.c) */
+#define OPSFLOW_MAX_ARGS 40
+
+typedef struct OpsflowPlan
+{
+	const char *sql;			/* constant text, every name qualified */
+	int			nargs;
+	Oid			argtypes[OPSFLOW_MAX_ARGS];
+	SPIPlanPtr	plan;			/* NULL until first use in this backend */
+} OpsflowPlan;
+
+extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
+							const char *nulls, int expected);
+extern SPIPlanPtr opsflow_prepare(OpsflowPlan *plan);
+extern Datum opsflow_result(int row, int column, bool *isnull);
+extern void opsflow_require_data(void);
+extern void opsflow_data_missing(void) pg_attribute_noreturn();
+
+/* Storage below the SQL layer (core_store.c) */
+typedef struct OpsflowWriter OpsflowWriter;
+
+extern Oid	opsflow_relation_id(const char *name);
+extern OpsflowWriter *opsflow_writer_open(Relation rel);
+extern void opsflow_writer_insert(OpsflowWriter *writer, Datum *values,
+								  bool *nulls);
+extern void opsflow_writer_close(OpsflowWriter *writer);
+extern HeapTuple opsflow_store_last(Relation rel, Oid indexid,
+									ScanKeyData *keys, int nkeys);
+
+#endif /* OPSFLOW_CORE_H */

@@ -1,0 +1,497 @@
+/*
+ * core_migrate.c
+ *		opsflow.migrate(): the only runner of data DDL.
+ *
+ * Tables, indexes, triggers, policies and views are no members of the
+ * extension (pg_dump would not dump them whole).  They come from the file
+ * opsflow_data--<version>.sql in the extension's directory, assembled from
+ * the files of sql/data, and are created statement by statement with the rights of
+ * opsflow_owner and with creating_extension off.
+ *
+ * The same file serves two purposes.  Into an empty database every statement
+ * runs.  Where the tables are already there (the extension was dropped with
+ * CASCADE, or a dump came from elsewhere), only what is missing is made again:
+ * PostgreSQL's own parser tells what each statement makes.
+ */
+#include "postgres.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_constraint.h"
+#include "catalog/pg_namespace.h"
+#include "commands/extension.h"
+#include "commands/policy.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "storage/fd.h"
+#include "storage/lmgr.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "core.h"
+
+PG_FUNCTION_INFO_V1(opsflow_migrate);
+
+/* Markers that the Makefile puts before each part of the assembled file. */
+#define FILE_MARKER "--#file "
+
+typedef struct DataScript
+{
+	const char *name;			/* the installed file, without its directory */
+	char	   *text;
+	bool		adopting;		/* make only what is missing */
+	List	   *made;			/* names of relations made in this run */
+	const char *statement;		/* start of the current statement */
+} DataScript;
+
+/* ----------------------------------------------------------------
+ * Reading the file, and naming places in it
+ * ----------------------------------------------------------------
+ */
+
+static char *
+read_data_file(const char *name)
+{
+	char		sharedir[MAXPGPATH];
+	char		path[MAXPGPATH];
+	FILE	   *file;
+	struct stat st;
+	char	   *text;
+
+	get_share_path(my_exec_path, sharedir);
+	snprintf(path, sizeof(path), "%s/extension/%s", sharedir, name);
+	file = AllocateFile(path, PG_BINARY_R);
+	if (file == NULL || fstat(fileno(file), &st) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+				 errmsg("could not open \"%s\": %m", path),
+				 errhint("Install the files of opsflow %s again.", OPSFLOW_VERSION)));
+	text = palloc(st.st_size + 1);
+	if (fread(text, 1, st.st_size, file) != st.st_size)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not read \"%s\": %m", path)));
+	text[st.st_size] = '\0';
+	FreeFile(file);
+	pg_verify_mbstr(PG_UTF8, text, st.st_size, false);
+	return pg_any_to_server(text, st.st_size, PG_UTF8);
+}
+
+/* Error context: the source file and line of the current statement. */
+static void
+script_error_context(void *arg)
+{
+	DataScript *script = arg;
+	const char *file = script->name;
+	int			filelen = strlen(file);
+	int			line = 1;
+
+	if (script->statement == NULL)
+		return;
+	for (const char *p = script->text; p < script->statement;)
+	{
+		const char *end = strchr(p, '\n');
+
+		if (strncmp(p, FILE_MARKER, strlen(FILE_MARKER)) == 0 && end != NULL)
+		{
+			file = p + strlen(FILE_MARKER);
+			filelen = end - file;
+			line = 0;
+		}
+		if (end == NULL || end >= script->statement)
+			break;
+		line++;
+		p = end + 1;
+	}
+	errcontext("line %d of %.*s (%s)", line, filelen, file, script->name);
+}
+
+/* ----------------------------------------------------------------
+ * What is already there
+ * ----------------------------------------------------------------
+ */
+
+static Oid
+statement_relation(const RangeVar *rv)
+{
+	return RangeVarGetRelid(rv, NoLock, true);
+}
+
+static bool
+constraint_exists(const RangeVar *rv, const char *name)
+{
+	Oid			relid = statement_relation(rv);
+
+	return OidIsValid(relid) && OidIsValid(get_relation_constraint_oid(relid, name, true));
+}
+
+/* Would ALTER TABLE add a constraint that the table has already? */
+static bool
+adds_existing_constraint(const AlterTableStmt *stmt)
+{
+	AlterTableCmd *cmd = linitial(stmt->cmds);
+
+	return cmd->subtype == AT_AddConstraint &&
+		constraint_exists(stmt->relation, ((Constraint *) cmd->def)->conname);
+}
+
+static bool
+made_in_this_run(const DataScript *script, List *objects)
+{
+	ListCell   *lc;
+	ListCell   *name;
+
+	foreach(lc, objects)
+	{
+		if (!IsA(lfirst(lc), RangeVar))
+			continue;
+		foreach(name, script->made)
+		{
+			if (strcmp(lfirst(name), ((RangeVar *) lfirst(lc))->relname) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Has the object that this statement makes survived?
+ *
+ * Rows of a fresh installation are only for a fresh installation, and grants
+ * are made again only for relations that are: a DBA's REVOKE stays.
+ */
+static bool
+is_there_already(const DataScript *script, Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_CreateStmt:
+			return OidIsValid(statement_relation(((CreateStmt *) node)->relation));
+		case T_CreateSeqStmt:
+			return OidIsValid(statement_relation(((CreateSeqStmt *) node)->sequence));
+		case T_ViewStmt:
+			return OidIsValid(statement_relation(((ViewStmt *) node)->view));
+		case T_IndexStmt:
+			return OidIsValid(opsflow_relation_id(((IndexStmt *) node)->idxname));
+		case T_CreateTrigStmt:
+			return OidIsValid(get_trigger_oid(statement_relation(((CreateTrigStmt *) node)->relation),
+											  ((CreateTrigStmt *) node)->trigname, true));
+		case T_CreatePolicyStmt:
+			return OidIsValid(get_relation_policy_oid(statement_relation(((CreatePolicyStmt *) node)->table),
+													  ((CreatePolicyStmt *) node)->policy_name, true));
+		case T_AlterTableStmt:
+			return adds_existing_constraint((AlterTableStmt *) node);
+		case T_InsertStmt:
+			return true;
+		case T_GrantStmt:
+			return !made_in_this_run(script, ((GrantStmt *) node)->objects);
+		default:
+			return false;
+	}
+}
+
+static const char *
+made_relation(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_CreateStmt:
+			return ((CreateStmt *) node)->relation->relname;
+		case T_CreateSeqStmt:
+			return ((CreateSeqStmt *) node)->sequence->relname;
+		case T_ViewStmt:
+			return ((ViewStmt *) node)->view->relname;
+		default:
+			return NULL;
+	}
+}
+
+/* ----------------------------------------------------------------
+ * Running
+ * ----------------------------------------------------------------
+ */
+
+static void
+run_parsed_utility(Node *node, const char *text)
+{
+	PlannedStmt *wrapper = makeNode(PlannedStmt);
+
+	wrapper->commandType = CMD_UTILITY;
+	wrapper->canSetTag = false;
+	wrapper->utilityStmt = node;
+	wrapper->stmt_location = -1;
+	ProcessUtility(wrapper, text, false, PROCESS_UTILITY_QUERY, NULL, NULL,
+				   None_Receiver, NULL);
+	CommandCounterIncrement();
+}
+
+/*
+ * Column defaults that call our functions went with DROP EXTENSION CASCADE:
+ * set those of the table's definition that the table no longer has.
+ */
+static void
+restore_defaults(const CreateStmt *stmt)
+{
+	Oid			relid = statement_relation(stmt->relation);
+	AlterTableStmt *alter = makeNode(AlterTableStmt);
+	ListCell   *lc;
+
+	foreach(lc, stmt->tableElts)
+	{
+		ColumnDef  *column = lfirst(lc);
+		HeapTuple	tuple;
+		ListCell   *con;
+		bool		has_default;
+
+		if (!IsA(column, ColumnDef))
+			continue;
+		tuple = SearchSysCacheAttName(relid, column->colname);
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		has_default = ((Form_pg_attribute) GETSTRUCT(tuple))->atthasdef;
+		ReleaseSysCache(tuple);
+		if (has_default)
+			continue;
+		foreach(con, column->constraints)
+		{
+			Constraint *constraint = lfirst(con);
+			AlterTableCmd *cmd;
+
+			if (constraint->contype != CONSTR_DEFAULT)
+				continue;
+			cmd = makeNode(AlterTableCmd);
+			cmd->subtype = AT_ColumnDefault;
+			cmd->name = column->colname;
+			cmd->def = copyObject(constraint->raw_expr);
+			alter->cmds = lappend(alter->cmds, cmd);
+		}
+	}
+	if (alter->cmds == NIL)
+		return;
+	alter->relation = copyObject(stmt->relation);
+	alter->objtype = OBJECT_TABLE;
+	run_parsed_utility((Node *) alter, "restore column defaults");
+}
+
+static void
+run_statement(DataScript *script, RawStmt *raw)
+{
+	int			len = raw->stmt_len > 0 ? raw->stmt_len : (int) strlen(script->text + raw->stmt_location);
+	char	   *sql = pnstrdup(script->text + raw->stmt_location, len);
+
+	if (script->adopting && is_there_already(script, raw->stmt))
+	{
+		if (IsA(raw->stmt, CreateStmt))
+			restore_defaults((CreateStmt *) raw->stmt);
+		return;
+	}
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	if (made_relation(raw->stmt) != NULL)
+		script->made = lappend(script->made, pstrdup(made_relation(raw->stmt)));
+}
+
+/* The first character of a statement that is neither space nor comment. */
+static const char *
+skip_comments(const char *p)
+{
+	for (;;)
+	{
+		while (isspace((unsigned char) *p))
+			p++;
+		if (p[0] != '-' || p[1] != '-')
+			return p;
+		while (*p != '\0' && *p != '\n')
+			p++;
+	}
+}
+
+static void
+run_script(const char *name, bool adopting)
+{
+	DataScript	script = {.name = name,.adopting = adopting};
+	ErrorContextCallback callback;
+	ListCell   *lc;
+
+	script.text = read_data_file(name);
+	callback.callback = script_error_context;
+	callback.arg = &script;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+
+	foreach(lc, raw_parser(script.text, RAW_PARSE_DEFAULT))
+	{
+		RawStmt    *raw = lfirst_node(RawStmt, lc);
+
+		script.statement = skip_comments(script.text + raw->stmt_location);
+		run_statement(&script, raw);
+	}
+	error_context_stack = callback.previous;
+}
+
+/* Whoever owns the schema can put things into it that our functions trust. */
+static void
+check_schema_owner(void)
+{
+	Oid			schema = get_namespace_oid(OPSFLOW_SCHEMA, false);
+	HeapTuple	tuple = SearchSysCache1(NAMESPACEOID, ObjectIdGetDatum(schema));
+	Oid			owner = ((Form_pg_namespace) GETSTRUCT(tuple))->nspowner;
+
+	ReleaseSysCache(tuple);
+	if (owner != GetUserId() && !superuser_arg(owner) &&
+		owner != get_role_oid(OPSFLOW_OWNER, false))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+				 errmsg("schema \"%s\" belongs to role \"%s\"", OPSFLOW_SCHEMA,
+						GetUserNameFromId(owner, false)),
+				 errdetail("Its owner could replace what opsflow relies on."),
+				 errhint("Run \"ALTER SCHEMA %s OWNER TO %s\".", OPSFLOW_SCHEMA, OPSFLOW_OWNER)));
+}
+
+static void
+grant_schema(void)
+{
+	if (SPI_execute("GRANT USAGE, CREATE ON SCHEMA opsflow TO opsflow_owner", false, 0) < 0 ||
+		SPI_execute("GRANT USAGE ON SCHEMA opsflow TO opsflow_member, opsflow_worker,"
+					" opsflow_service, opsflow_auditor, opsflow_admin", false, 0) < 0)
+		elog(ERROR, "could not grant USAGE on the schema");
+}
+
+/* The version the data objects are at, or NULL if there are none. */
+static char *
+data_version(void)
+{
+	bool		isnull;
+
+	if (!OidIsValid(opsflow_relation_id("schema_version")))
+		return NULL;
+	if (SPI_execute("SELECT version FROM opsflow.schema_version"
+					" ORDER BY applied_at DESC, version DESC LIMIT 1", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read opsflow.schema_version");
+	return SPI_processed == 0 ? NULL : TextDatumGetCString(opsflow_result(0, 1, &isnull));
+}
+
+static void
+record_version(void)
+{
+	Oid			argtype = TEXTOID;
+	Datum		version = CStringGetTextDatum(OPSFLOW_VERSION);
+
+	if (SPI_execute_with_args("INSERT INTO opsflow.schema_version (version) VALUES ($1)",
+							  1, &argtype, &version, NULL, false, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not record the version of the data objects");
+	CacheInvalidateRelcacheByRelid(opsflow_relation_id("schema_version"));
+}
+
+/* Run the data file with the rights of opsflow_owner, outside the extension. */
+static void
+run_as_owner(bool adopting)
+{
+	bool		was_creating = creating_extension;
+	OpsflowUser caller = opsflow_become_owner();
+	int			nest = NewGUCNestLevel();
+
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	PG_TRY();
+	{
+		creating_extension = false;
+		run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting);
+		if (!adopting)
+			record_version();
+	}
+	PG_FINALLY();
+	{
+		creating_extension = was_creating;
+	}
+	PG_END_TRY();
+	AtEOXact_GUC(true, nest);
+	opsflow_become(caller);
+}
+
+/* Is this CREATE EXTENSION part of a restore, so that the dump has the data? */
+static bool
+data_comes_from_dump(void)
+{
+	const char *setting = GetConfigOption("opsflow.install_data", false, false);
+
+	if (strcmp(setting, "auto") == 0)
+		return creating_extension && !row_security;
+	return strcmp(setting, "off") == 0;
+}
+
+/*
+ * opsflow.migrate() returns text
+ *
+ * Brings the data objects to the version of the library and says what it did:
+ * "installed", "adopted" (they were there: what was missing was made again)
+ * or "left to the dump".  Errors: OF012 a schema or role that is unfit, OF010
+ * data objects of a version that this library cannot bring forward.
+ */
+Datum
+opsflow_migrate(PG_FUNCTION_ARGS)
+{
+	char	   *version;
+	const char *outcome;
+
+	if (!superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to migrate the data objects of opsflow")));
+
+	opsflow_ensure_roles();
+	check_schema_owner();
+	SPI_connect();
+	LockDatabaseObject(NamespaceRelationId, get_namespace_oid(OPSFLOW_SCHEMA, false),
+					   0, ShareUpdateExclusiveLock);
+	version = data_version();
+	if (version == NULL && data_comes_from_dump())
+	{
+		outcome = "left to the dump";
+		ereport(NOTICE,
+				(errmsg("opsflow installed its functions only, the dump brings the tables"),
+				 errhint("If there is no dump, run \"SELECT opsflow.migrate()\".")));
+	}
+	else if (version != NULL && strcmp(version, OPSFLOW_VERSION) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_DATA_VERSION),
+				 errmsg("cannot bring the tables of opsflow from version %s to version %s",
+						version, OPSFLOW_VERSION),
+				 errhint("Install a release of opsflow that serves both versions.")));
+	else
+	{
+		bool		was_creating = creating_extension;
+
+		creating_extension = false;
+		PG_TRY();
+		{
+			grant_schema();
+		}
+		PG_FINALLY();
+		{
+			creating_extension = was_creating;
+		}
+		PG_END_TRY();
+		run_as_owner(version != NULL);
+		outcome = version != NULL ? "adopted" : "installed";
+	}
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text(outcome));
+}

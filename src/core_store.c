@@ -1,0 +1,113 @@
+/*
+ * core_store.c
+ *		Rows and index entries below the SQL layer.
+ *
+ * The ledger and the counters are written by whoever changes a governed row,
+ * with no privilege on them, at any isolation level.  So their rows go
+ * straight to the table access method: no triggers, no row security, no
+ * constraints (their writers make only rows that satisfy them), no snapshot.
+ *
+ * Locking: the caller has opened the table with RowExclusiveLock and keeps the
+ * lock to the end of the transaction.  Memory: a writer lives in the context
+ * that was current at opsflow_writer_open.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "executor/executor.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "core.h"
+
+struct OpsflowWriter
+{
+	Relation	rel;
+	EState	   *estate;
+	ResultRelInfo *rri;
+	TupleTableSlot *slot;
+};
+
+/* The OID of a relation in schema opsflow, or InvalidOid. */
+Oid
+opsflow_relation_id(const char *name)
+{
+	Oid			schema = get_namespace_oid(OPSFLOW_SCHEMA, true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+/* Start to write rows to "rel"; its indexes stay open until the close. */
+OpsflowWriter *
+opsflow_writer_open(Relation rel)
+{
+	OpsflowWriter *writer = palloc(sizeof(OpsflowWriter));
+
+	writer->rel = rel;
+	writer->estate = CreateExecutorState();
+	writer->rri = makeNode(ResultRelInfo);
+	InitResultRelInfo(writer->rri, rel, 0, NULL, 0);
+	ExecOpenIndices(writer->rri, false);
+	writer->slot = table_slot_create(rel, NULL);
+	return writer;
+}
+
+/* Insert one row; values and nulls are in the order of the table's columns. */
+void
+opsflow_writer_insert(OpsflowWriter *writer, Datum *values, bool *nulls)
+{
+	TupleTableSlot *slot = writer->slot;
+	int			natts = RelationGetNumberOfAttributes(writer->rel);
+
+	ExecClearTuple(slot);
+	memcpy(slot->tts_values, values, natts * sizeof(Datum));
+	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+
+	table_tuple_insert(writer->rel, slot, GetCurrentCommandId(true), 0, NULL);
+	if (writer->rri->ri_NumIndices > 0)
+	{
+		opsflow_insert_index_tuples(writer->rri, slot, writer->estate);
+		ResetPerTupleExprContext(writer->estate);
+	}
+}
+
+/* Close the indexes and free the writer; the table stays the caller's. */
+void
+opsflow_writer_close(OpsflowWriter *writer)
+{
+	ExecDropSingleTupleTableSlot(writer->slot);
+	ExecCloseIndices(writer->rri);
+	FreeExecutorState(writer->estate);
+	pfree(writer);
+}
+
+/*
+ * The last row, in index order, that matches the keys, or NULL.
+ *
+ * It is read with SnapshotSelf: the newest committed row (or this
+ * transaction's own), whatever snapshot the transaction runs under.  Only
+ * right under a lock that keeps writers of these keys out.  Keys name columns
+ * of the table.  The tuple is a copy in the current memory context.
+ */
+HeapTuple
+opsflow_store_last(Relation rel, Oid indexid, ScanKeyData *keys, int nkeys)
+{
+	Relation	index = index_open(indexid, AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	scan = systable_beginscan_ordered(rel, index, SnapshotSelf, nkeys, keys);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	if (HeapTupleIsValid(tuple))
+		tuple = heap_copytuple(tuple);
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	return tuple;
+}

@@ -1,0 +1,22 @@
+/*
+ * opsflow.c
+ *		The module's entry: wires the rooms that have something to set up.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "audit.h"
+#include "context.h"
+#include "core.h"
+
+OPSFLOW_MODULE_MAGIC;
+
+void		_PG_init(void);
+
+void
+_PG_init(void)
+{
+	opsflow_context_init();
+	opsflow_audit_init();
+}

@@ -1,0 +1,16 @@
+/*
+ * partitions.h
+ *		Tables partitioned by time.
+ */
+#ifndef OPSFLOW_PARTITIONS_H
+#define OPSFLOW_PARTITIONS_H
+
+#include "postgres.h"
+
+#include "storage/lockdefs.h"
+#include "utils/rel.h"
+
+extern Relation opsflow_partition_open(Relation parent, Datum key,
+									   LOCKMODE lockmode);
+
+#endif							/* OPSFLOW_PARTITIONS_H */
