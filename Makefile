@@ -26,9 +26,59 @@ DATA_built = $(CODE_SQL) $(DATA_SQL)
 
 EXTRA_CLEAN = sql/opsflow--*.sql sql/opsflow_data--*.sql
 
+# make installcheck: the suites that run against a server of yours. PGXS of PostgreSQL 15 looks for expected output
+# below --inputdir, hence test/expected.
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test
+PROVE_TESTS = $(sort $(wildcard test/t/*.pl))
+ifneq ($(PROVE_TESTS),)
+TAP_TESTS = 1
+endif
+
+# Functions that work through SPI gain nothing from JIT inlining; without bitcode there is no need for clang.
+ifneq ($(origin with_llvm),command line)
+override with_llvm = no
+endif
+
+# The project's own targets are scripts. They find (and install) PostgreSQL themselves, so they have to work before there
+# is a PGXS to include; and PGXS has a rule of its own for check.
+OWN_TARGETS = help demo check check-matrix check-asan check-valgrind lint bench
+
+ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
+
+.PHONY: $(MAKECMDGOALS)
+.NOTPARALLEL:
+
+help:
+	@test/bin/help.sh
+
+demo check bench lint:
+	@test/bin/$@.sh
+
+check-matrix check-asan check-valgrind:
+	@test/bin/$(@:check-%=%).sh
+
+# What else was asked for in the same breath (make clean check) is for PGXS.
+OTHER_TARGETS = $(filter-out $(OWN_TARGETS),$(MAKECMDGOALS))
+ifneq ($(OTHER_TARGETS),)
+$(OTHER_TARGETS):
+	@$(MAKE) --no-print-directory $@
+endif
+
+else
+
 PG_CONFIG ?= pg_config
-PGXS := $(shell $(PG_CONFIG) --pgxs)
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+ifeq ($(wildcard $(PGXS)),)
+$(error no PGXS from $(PG_CONFIG): install the PostgreSQL server development files or name another PG_CONFIG=. \
+make check and make demo install what is missing on Debian and Ubuntu; see make help)
+endif
 include $(PGXS)
+
+# PGXS knows no header dependencies.
+$(OBJS): $(wildcard src/*.h)
 
 # The line markers let errors of migrate() name the file and line a person edits.
 $(CODE_SQL) $(DATA_SQL): opsflow.control Makefile
@@ -38,3 +88,5 @@ $(CODE_SQL): $(CODE_PARTS)
 
 $(DATA_SQL): $(DATA_PARTS)
 	awk 'FNR == 1 { print "--#file " FILENAME } { print }' $(DATA_PARTS) > $@
+
+endif

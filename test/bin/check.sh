@@ -1,0 +1,195 @@
+#!/usr/bin/env bash
+# make check: sets up, builds, installs, starts a throwaway cluster and runs every suite. The last line is
+# "N passed, N failed"; exit status 1 when something failed or nothing ran.
+#   SUITE=regress|isolation|pgtap|tap   only that one
+#   ONLY=pattern                        only test files whose name matches (a regular expression)
+# Logs, results and diffs stay in .build/check.
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=cluster.sh
+. "$root/test/bin/cluster.sh"
+
+suite=${SUITE:-all}
+only=${ONLY:-}
+kept=$builddir/check
+passed=0
+failed=0
+
+case $suite in
+	all | regress | isolation | pgtap | tap) ;;
+	*) fail "SUITE=$suite: it is regress, isolation, pgtap or tap" 2 ;;
+esac
+
+wanted()
+{
+	[ "$suite" = all ] || [ "$suite" = "$1" ]
+}
+
+# select_tests PATTERN: sets tests to the files (from the top of the tree) that match it and ONLY.
+select_tests()
+{
+	local file
+	tests=()
+	for file in "$root"/$1; do
+		[ -f "$file" ] || continue
+		file=${file#"$root"/}
+		if [ -z "$only" ] || [[ ${file##*/} =~ $only ]]; then
+			tests+=("$file")
+		fi
+	done
+	[ ${#tests[@]} -gt 0 ]
+}
+
+# names SUFFIX: the selected tests as pg_regress wants them.
+names()
+{
+	local file
+	for file in "${tests[@]}"; do
+		basename "$file" "$1"
+	done
+}
+
+# What pg_regress printed, in one form for all versions of it: one line per test, then the counts are added up.
+regress_report()
+{
+	local log=$1/output.log summary
+	sed -n -E \
+		-e 's/^test ([^ ]+) +\.\.\. ok +([0-9]+) ms.*/  \1  ok (\2 ms)/p' \
+		-e 's/^test ([^ ]+) +\.\.\. FAILED.* ([0-9]+) ms.*/  \1  FAILED (\2 ms)/p' \
+		-e 's/^ok [0-9]+ +[-+] ([^ ]+) +([0-9]+) ms.*/  \1  ok (\2 ms)/p' \
+		-e 's/^not ok [0-9]+ +[-+] ([^ ]+) +([0-9]+) ms.*/  \1  FAILED (\2 ms)/p' "$log"
+	summary=$(sed -n -E \
+		-e 's/^[# ]*All ([0-9]+) tests passed.*/\1 0/p' \
+		-e 's/^[# ]*([0-9]+) of ([0-9]+) tests failed.*/\2 \1/p' "$log" | tail -n 1)
+	if [ -z "$summary" ]; then
+		say "  pg_regress came to no end:"
+		tail -n 30 "$log" | sed 's/^/      /'
+		failed=$((failed + 1))
+		return
+	fi
+	failed=$((failed + ${summary#* }))
+	passed=$((passed + ${summary% *} - ${summary#* }))
+	if [ -s "$1/regression.diffs" ]; then
+		head -n 200 "$1/regression.diffs" | sed 's/^/      /'
+	fi
+}
+
+# run_regress NAME PROGRAM DATABASE SUFFIX
+run_regress()
+{
+	local out=$work/$1 list
+	say "$1:"
+	as_user mkdir "$out"
+	list=$(names "$4")
+	# shellcheck disable=SC2086 # the names of tests
+	in_cluster "$pgxs_src/test/$2" --inputdir=test --outputdir="$out" --bindir="$bindir" --host="$PGHOST" \
+		--port="$PGPORT" --user="$PGUSER" --dbname="$3" $list >"$out/output.log" 2>&1 </dev/null || true
+	regress_report "$out"
+}
+
+# run_tap NAME JOBS TIMEOUT COMMAND
+run_tap()
+{
+	local counts
+	as_user mkdir "$work/$1"
+	in_cluster perl test/bin/tap.pl --jobs "$2" --timeout "$3" --log "$work/$1" --count "$work/$1/count" \
+		--more "$work/$1/tmp_check/log" "$4" "${tests[@]}" || true
+	counts=$(cat "$work/$1/count" 2>/dev/null || echo "0 1")
+	passed=$((passed + ${counts% *}))
+	failed=$((failed + ${counts#* }))
+}
+
+run_pgtap()
+{
+	say "pgtap:"
+	if ! in_cluster psql -Xq -v ON_ERROR_STOP=1 >"$work/template.log" 2>&1 <<-'END'; then
+		CREATE DATABASE opsflow_pgtap;
+		\connect opsflow_pgtap
+		SET client_min_messages = warning;
+		CREATE EXTENSION opsflow CASCADE;
+		CREATE EXTENSION pgtap;
+	END
+		sed 's/^/      /' "$work/template.log"
+		failed=$((failed + 1))
+		return
+	fi
+	run_tap pgtap 1 300 test/bin/pgtap.sh
+}
+
+# These start their own clusters, so they hear nothing of ours.
+run_tap_perl()
+{
+	say "tap:"
+	if [ ! -f "$pgxs_src/test/perl/PostgreSQL/Test/Cluster.pm" ]; then
+		say "  this PostgreSQL was built without its TAP framework (PostgreSQL::Test)"
+		failed=$((failed + 1))
+		return
+	fi
+	(
+		unset PGHOST PGPORT PGUSER PGDATABASE
+		export PERL5LIB=$pgxs_src/test/perl PG_REGRESS=$pgxs_src/test/regress/pg_regress
+		export TESTDIR=$work/tap TESTDATADIR=$work/tap/tmp_check TESTLOGDIR=$work/tap/tmp_check/log
+		run_tap tap 2 900 perl
+		echo "$passed $failed" >"$work/sum"
+	)
+	passed=$(cut -d' ' -f1 "$work/sum")
+	failed=$(cut -d' ' -f2 "$work/sum")
+}
+
+# The server of the suites above is never killed on purpose.
+check_server_log()
+{
+	local lines
+	lines=$(grep -nE 'TRAP:|PANIC:|was terminated by signal|terminated by exception' "$work/server.log" | head -n 20) || true
+	[ -n "$lines" ] || return 0
+	say "the server crashed:"
+	printf '%s\n' "$lines" | sed 's/^/      /'
+	failed=$((failed + 1))
+}
+
+before_cleanup()
+{
+	local name
+	rm -rf "$kept"
+	mkdir -p "$kept"
+	for name in server.log regress isolation pgtap; do
+		[ ! -e "$work/$name" ] || cp -r "$work/$name" "$kept/"
+	done
+	if [ -d "$work/tap" ]; then
+		mkdir "$kept/tap"
+		find "$work/tap" -maxdepth 1 -name '*.log' -exec cp {} "$kept/tap/" \;
+		find "$work/tap/tmp_check" -path '*/log/*' -type f -exec cp {} "$kept/tap/" \; 2>/dev/null || true
+	fi
+}
+
+"$root/test/bin/setup.sh" check
+find_postgres server dev crypto cron pgtap
+build
+install_extension
+copy_tree
+
+if [ "$suite" != tap ]; then
+	cluster_start
+fi
+if wanted regress && select_tests 'test/sql/*.sql'; then
+	run_regress regress regress/pg_regress contrib_regression .sql
+fi
+if wanted isolation && select_tests 'test/specs/*.spec'; then
+	run_regress isolation isolation/pg_isolation_regress isolation_regression .spec
+fi
+if wanted pgtap && select_tests 'test/pgtap/*.sql'; then
+	run_pgtap
+fi
+if [ "$suite" != tap ]; then
+	check_server_log
+	cluster_stop
+fi
+if wanted tap && select_tests 'test/t/*.pl'; then
+	run_tap_perl
+fi
+
+[ $((passed + failed)) -gt 0 ] || say "no test ran"
+[ "$failed" -eq 0 ] || say "logs, results and diffs: $kept"
+say "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

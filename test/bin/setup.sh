@@ -1,0 +1,211 @@
+#!/usr/bin/env bash
+# setup.sh [demo|check|bench|lint]: says what is missing for that job and installs it with apt-get (through sudo when
+# not root). Nothing is asked, nothing that is there is touched. Without apt: says what is missing, exit status 2.
+# PG_CONFIG= chooses a PostgreSQL; else the newest that is installed, else the newest that apt has everything for.
+
+# shellcheck source-path=SCRIPTDIR source=lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+purpose=${1:-check}
+case $purpose in
+	demo | bench) pieces="server dev crypto cron" ;;
+	check) pieces="server dev crypto cron pgtap" ;;
+	lint) pieces="dev" ;;
+	*) fail "usage: setup.sh [demo|check|bench|lint]" 2 ;;
+esac
+
+# package_of PIECE MAJOR
+package_of()
+{
+	case $1 in
+		dev) echo "postgresql-server-dev-$2" ;;
+		cron) echo "postgresql-$2-cron" ;;
+		pgtap) echo "postgresql-$2-pgtap" ;;
+		*) echo "postgresql-$2" ;;
+	esac
+}
+
+# packages_for MAJOR: what that major lacks of the pieces.
+packages_for()
+{
+	local piece
+	for piece in $pieces; do
+		has_pieces "/usr/lib/postgresql/$1/bin/pg_config" "$piece" || package_of "$piece" "$1"
+	done | sort -u
+}
+
+# Tools that do not belong to a PostgreSQL, as "test:package".
+tools()
+{
+	cat <<-END
+		command -v make:make
+		command -v gcc:gcc
+		test -f /usr/include/stdio.h:libc6-dev
+	END
+	case $purpose in
+		check)
+			cat <<-END
+				perl -MTAP::Parser -MTest::More -e 1:perl
+				perl -MIPC::Run -e 1:libipc-run-perl
+			END
+			;;
+		lint)
+			cat <<-END
+				command -v clang:clang
+				command -v clang-tidy:clang-tidy
+				command -v clang-format:clang-format
+				command -v shellcheck:shellcheck
+			END
+			;;
+	esac
+}
+
+missing_tools()
+{
+	local line
+	tools | while read -r line; do
+		eval "${line%:*}" >/dev/null 2>&1 </dev/null || echo "${line##*:}"
+	done
+}
+
+have_apt()
+{
+	command -v apt-get >/dev/null && command -v apt-cache >/dev/null && command -v dpkg >/dev/null
+}
+
+# apt_has PACKAGE...: whether every one of them can be installed (or is).
+apt_has()
+{
+	local found
+	[ $# -gt 0 ] || return 0
+	found=$(LC_ALL=C apt-cache policy "$@" 2>/dev/null | grep -c '^  Candidate: [^(]') || true
+	[ "$found" -eq $# ]
+}
+
+apt_get()
+{
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"
+}
+
+update_lists()
+{
+	say "set-up: reading the package lists anew"
+	logged apt-update apt_get update
+}
+
+# Lists of more than a day ago name packages that the mirror may no longer have.
+fresh_lists()
+{
+	[ -n "$(find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mtime -1 2>/dev/null | head -n 1)" ]
+}
+
+# choose_major: prints the major to use.
+choose_major()
+{
+	local major packages
+	for major in $supported_majors; do
+		[ -x "/usr/lib/postgresql/$major/bin/postgres" ] || continue
+		packages=$(packages_for "$major")
+		# shellcheck disable=SC2086 # a list of package names
+		if apt_has $packages; then
+			echo "$major"
+			return
+		fi
+	done
+	for major in $supported_majors; do
+		packages=$(packages_for "$major")
+		# shellcheck disable=SC2086
+		if apt_has $packages; then
+			echo "$major"
+			return
+		fi
+	done
+	return 1
+}
+
+# Which pieces does a PostgreSQL lack that apt did not bring?
+missing_pieces()
+{
+	local piece
+	for piece in $pieces; do
+		has_pieces "$1" "$piece" && continue
+		case $piece in
+			server) echo "the PostgreSQL server" ;;
+			dev) echo "the PostgreSQL server development files (PGXS, headers)" ;;
+			crypto) echo "the extension pgcrypto (PostgreSQL contrib)" ;;
+			cron) echo "the extension pg_cron" ;;
+			pgtap) echo "the extension pgTAP" ;;
+		esac
+	done
+}
+
+# by_hand: the missing things by name, for whoever has to bring them in another way.
+by_hand()
+{
+	{
+		echo "error: $1; missing for make $purpose:"
+		{
+			missing_tools
+			missing_pieces "${2:-pg_config}"
+		} | sed 's/^/    /'
+		echo "Install these, name the PostgreSQL with PG_CONFIG=/path/to/pg_config, and try again."
+	} >&2
+	exit 2
+}
+
+# dpkg starts a "main" cluster with a new server package. A test run has no use for one, and it would stay.
+own_conf=/etc/postgresql-common/createcluster.d/opsflow-setup.conf
+no_main_cluster()
+{
+	as_root mkdir -p "$(dirname "$own_conf")"
+	echo 'create_main_cluster = false' | as_root tee "$own_conf" >/dev/null
+	trap 'as_root rm -f "$own_conf"' EXIT
+}
+
+need=
+case ${PG_CONFIG:-} in
+	'') ;;
+	/usr/lib/postgresql/[0-9]*/bin/pg_config)
+		have_apt && need=$(packages_for "$(printf '%s\n' "$PG_CONFIG" | cut -d/ -f5)")
+		;;
+	*)
+		[ -z "$(missing_pieces "$PG_CONFIG")" ] || by_hand "apt cannot complete the PostgreSQL of PG_CONFIG=$PG_CONFIG" "$PG_CONFIG"
+		;;
+esac
+
+if [ -z "${PG_CONFIG:-}" ]; then
+	# Is there one that has everything already?
+	for major in $supported_majors; do
+		PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+		# shellcheck disable=SC2086
+		has_pieces "$PG_CONFIG" $pieces && break
+		PG_CONFIG=
+	done
+	# shellcheck disable=SC2086
+	if [ -z "$PG_CONFIG" ] && { ! have_apt || has_pieces pg_config $pieces; }; then
+		PG_CONFIG=pg_config
+	fi
+fi
+
+if [ -z "${PG_CONFIG:-}" ]; then
+	fresh_lists || update_lists
+	major=$(choose_major) || by_hand "apt offers no PostgreSQL of $supported_majors with all that is needed"
+	PG_CONFIG=/usr/lib/postgresql/$major/bin/pg_config
+	need=$(packages_for "$major")
+fi
+
+need=$(printf '%s\n%s\n' "$(missing_tools)" "$need" | sed '/^$/d' | sort -u | tr '\n' ' ')
+need=${need% }
+if [ -n "$need" ]; then
+	have_apt || by_hand "there is no apt here" "$PG_CONFIG"
+	say "set-up: going to install with apt-get: $need"
+	case " $need" in
+		*" postgresql-"*) no_main_cluster ;;
+	esac
+	fresh_lists || update_lists
+	# shellcheck disable=SC2086
+	logged apt-install apt_get install -y --no-install-recommends $need
+fi
+
+[ -z "$(missing_tools)$(missing_pieces "$PG_CONFIG")" ] || by_hand "the set-up is not complete" "$PG_CONFIG"
+say "set-up: all that make $purpose needs is there, with $("$PG_CONFIG" --version)"
