@@ -55,6 +55,7 @@ tools()
 				command -v clang-tidy:clang-tidy
 				command -v clang-format:clang-format
 				command -v shellcheck:shellcheck
+				perl -MJSON::PP -e 1:perl
 			END
 			;;
 	esac
