@@ -44,7 +44,7 @@ endif
 
 # The project's own targets are scripts. They find (and install) PostgreSQL themselves, so they have to work before there
 # is a PGXS to include; and PGXS has a rule of its own for check.
-OWN_TARGETS = help demo check check-matrix check-asan check-valgrind lint bench
+OWN_TARGETS = help demo check check-matrix check-asan check-valgrind lint format bench
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -54,7 +54,7 @@ ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 help:
 	@test/bin/help.sh
 
-demo check bench lint:
+demo check bench lint format:
 	@test/bin/$@.sh
 
 check-matrix check-asan check-valgrind:
@@ -84,8 +84,7 @@ $(OBJS): $(wildcard src/*.h)
 $(CODE_SQL) $(DATA_SQL): opsflow.control Makefile
 
 $(CODE_SQL): $(CODE_PARTS)
-	{ printf '%s\n' '\echo Use "CREATE EXTENSION opsflow CASCADE" to load this file. \quit'; \
-	  cat $(CODE_PARTS); } > $@
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION opsflow CASCADE" to load this file. \quit'; cat $(CODE_PARTS); } > $@
 
 $(DATA_SQL): $(DATA_PARTS)
 	awk 'FNR == 1 { print "--#file " FILENAME } { print }' $(DATA_PARTS) > $@

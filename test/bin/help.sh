@@ -17,5 +17,6 @@ stop what they started:
 
 For developers:
   make lint            gcc and clang with -Wall -Wextra -Werror, clang-tidy, clang-format, shellcheck, house rules
+  make format          what clang-format asks for in src/, aligned declarations left alone
   make check-matrix    make check on PostgreSQL 15, 17 and 18 in bare Debian trees (root only)
 END

@@ -45,15 +45,19 @@ logged()
 	fi
 }
 
+# need_root WHAT: whether as_root will work, said before something is half done.
+need_root()
+{
+	[ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this needs root, and there is no sudo: $1" 2
+}
+
 # as_root COMMAND...: through sudo when not root.
 as_root()
 {
 	if [ "$(id -u)" -eq 0 ]; then
 		"$@"
-	elif command -v sudo >/dev/null; then
-		sudo "$@"
 	else
-		fail "this needs root, and there is no sudo: $*" 2
+		sudo "$@"
 	fi
 }
 
@@ -159,6 +163,7 @@ install_extension()
 	if [ -w "$libdir" ] && [ -w "$extensions" ]; then
 		logged install pgxs_make install
 	else
+		need_root "make PG_CONFIG=$PG_CONFIG install"
 		logged install as_root make -C "$root" --no-print-directory PG_CONFIG="$PG_CONFIG" install
 	fi
 }

@@ -34,38 +34,39 @@ packages_for()
 	done | sort -u
 }
 
-# Tools that do not belong to a PostgreSQL, as "test:package".
+# Tools that do not belong to a PostgreSQL: the test for each, Debian's package, its name for a person.
 tools()
 {
 	cat <<-END
-		command -v make:make
-		command -v gcc:gcc
-		test -f /usr/include/stdio.h:libc6-dev
+		command -v make|make|make
+		command -v gcc|gcc|a C compiler (gcc)
+		test -f /usr/include/stdio.h|libc6-dev|the headers of the C library
 	END
 	case $purpose in
 		check)
 			cat <<-END
-				perl -MTAP::Parser -MTest::More -e 1:perl
-				perl -MIPC::Run -e 1:libipc-run-perl
+				perl -MTAP::Parser -MTest::More -e 1|perl|Perl with TAP::Parser and Test::More
+				perl -MIPC::Run -e 1|libipc-run-perl|Perl's IPC::Run
 			END
 			;;
 		lint)
 			cat <<-END
-				command -v clang:clang
-				command -v clang-tidy:clang-tidy
-				command -v clang-format:clang-format
-				command -v shellcheck:shellcheck
-				perl -MJSON::PP -e 1:perl
+				command -v clang|clang|clang
+				command -v clang-tidy|clang-tidy|clang-tidy
+				command -v clang-format|clang-format|clang-format
+				command -v shellcheck|shellcheck|shellcheck
+				perl -MJSON::PP -e 1|perl|Perl with JSON::PP
 			END
 			;;
 	esac
 }
 
+# missing_tools FIELD: the package (2) or the name (3) of each that is not there.
 missing_tools()
 {
 	local line
 	tools | while read -r line; do
-		eval "${line%:*}" >/dev/null 2>&1 </dev/null || echo "${line##*:}"
+		eval "${line%%|*}" >/dev/null 2>&1 </dev/null || printf '%s\n' "$line" | cut -d'|' -f"$1"
 	done
 }
 
@@ -88,8 +89,16 @@ apt_get()
 	as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"
 }
 
+# A mirror may have dropped a package since the lists were read.
+install_packages()
+{
+	apt_get install -y --no-install-recommends "$@" ||
+		{ apt_get update && apt_get install -y --no-install-recommends "$@"; }
+}
+
 update_lists()
 {
+	need_root "apt-get update"
 	say "set-up: reading the package lists anew"
 	logged apt-update apt_get update
 }
@@ -146,7 +155,7 @@ by_hand()
 	{
 		echo "error: $1; missing for make $purpose:"
 		{
-			missing_tools
+			missing_tools 3
 			missing_pieces "${2:-pg_config}"
 		} | sed 's/^/    /'
 		echo "Install these, name the PostgreSQL with PG_CONFIG=/path/to/pg_config, and try again."
@@ -195,18 +204,19 @@ if [ -z "${PG_CONFIG:-}" ]; then
 	need=$(packages_for "$major")
 fi
 
-need=$(printf '%s\n%s\n' "$(missing_tools)" "$need" | sed '/^$/d' | sort -u | tr '\n' ' ')
+need=$(printf '%s\n%s\n' "$(missing_tools 2)" "$need" | sed '/^$/d' | sort -u | tr '\n' ' ')
 need=${need% }
 if [ -n "$need" ]; then
 	have_apt || by_hand "there is no apt here" "$PG_CONFIG"
 	say "set-up: going to install with apt-get: $need"
+	need_root "apt-get install $need"
 	case " $need" in
 		*" postgresql-"*) no_main_cluster ;;
 	esac
 	fresh_lists || update_lists
 	# shellcheck disable=SC2086
-	logged apt-install apt_get install -y --no-install-recommends $need
+	logged apt-install install_packages $need
 fi
 
-[ -z "$(missing_tools)$(missing_pieces "$PG_CONFIG")" ] || by_hand "the set-up is not complete" "$PG_CONFIG"
+[ -z "$(missing_tools 2)$(missing_pieces "$PG_CONFIG")" ] || by_hand "the set-up is not complete" "$PG_CONFIG"
 say "set-up: all that make $purpose needs is there, with $("$PG_CONFIG" --version)"

@@ -1,0 +1,265 @@
+-- audit: what is recorded, the chain, and that every way of tampering is found.
+BEGIN;
+SELECT no_plan();
+
+\set one '''00000000-0000-7000-8000-000000000001'''
+\set two '''00000000-0000-7000-8000-000000000002'''
+\set ada '''00000000-0000-7000-8000-0000000000a1'''
+\set agent '''00000000-0000-7000-8000-0000000000b1'''
+INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two');
+INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:ada, :one, 'ada@one.example', 'Ada One', 'owner');
+INSERT INTO opsflow.organization_members (organization_id, user_id, role) VALUES (:two, :ada, 'viewer');
+
+CREATE VIEW newest AS SELECT * FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000001' ORDER BY lane, seq DESC LIMIT 1;
+
+-- Capture -------------------------------------------------------------------
+
+SELECT opsflow.set_context(:one, :ada);
+SET LOCAL opsflow.session_id = 's-1';
+SET LOCAL opsflow.client_address = '10.1.2.3';
+SET LOCAL opsflow.user_agent = 'curl';
+SET LOCAL opsflow.correlation_id = '00000000-0000-7000-8000-0000000000c1';
+SET LOCAL opsflow.ai_model = 'gemini-2.5-pro';
+SET LOCAL opsflow.ai_reasoning = 'because';
+SET LOCAL opsflow.ai_confidence = '0.995';
+SET LOCAL opsflow.tokens_used = 17;
+INSERT INTO opsflow.workflows (organization_id, id, name, created_by) VALUES (:one, :agent, 'Flow', :ada);
+SELECT is(entity_id, :agent::uuid, 'an INSERT is recorded with its row''s id') FROM newest;
+SELECT is((event_type, entity_type, action, severity)::text, '(configuration_change,workflow,insert,info)', 'event, entity, action and severity come from the map') FROM newest;
+SELECT is((actor_type, actor_id::text, actor_name)::text, format('(user,%s,"Ada One")', :ada), 'the actor is the user of the context') FROM newest;
+SELECT is((session_id, ip_address, user_agent, correlation_id, application_name IS NOT NULL, database_role)::text,
+    format('(s-1,10.1.2.3,curl,00000000-0000-7000-8000-0000000000c1,t,%s)', session_user), 'session, address, client, correlation and role are recorded') FROM newest;
+SELECT is((ai_model, ai_reasoning, confidence_score, tokens_used)::text, '(gemini-2.5-pro,because,0.9950,17)', 'and what AI acted, why and how sure') FROM newest;
+SELECT is(txid, pg_current_xact_id()::text::bigint, 'and the transaction') FROM newest;
+SELECT is(new_values ->> 'name', 'Flow', 'an INSERT has the new values') FROM newest;
+SELECT is(previous_values, '{}', 'and no previous ones') FROM newest;
+SELECT ok(NOT new_values ? 'updated_at', 'updated_at is never recorded') FROM newest;
+
+UPDATE opsflow.workflows SET name = 'River', category = 'water' WHERE id = :agent;
+SELECT is(previous_values, '{"name": "Flow", "category": "general"}', 'an UPDATE has the changed columns before') FROM newest;
+SELECT is(new_values, '{"name": "River", "category": "water"}', 'and after') FROM newest;
+SELECT seq AS last_seq FROM newest \gset
+UPDATE opsflow.workflows SET name = name WHERE id = :agent;
+SELECT is(seq, :last_seq::bigint, 'an UPDATE that changes nothing leaves no entry') FROM newest;
+UPDATE opsflow.workflows SET description = NULL, status = 'active' WHERE id = :agent;
+UPDATE opsflow.workflows SET description = 'wet' WHERE id = :agent;
+SELECT is(previous_values, '{"description": null}', 'NULL is a value') FROM newest;
+
+SELECT opsflow.set_context(:one, :ada, :agent);
+DELETE FROM opsflow.workflows WHERE id = :agent;
+SELECT is((action, severity, previous_values ->> 'name', new_values::text)::text, '(delete,warning,River,{})', 'a DELETE has the previous values') FROM newest;
+SELECT is((actor_type, actor_id::text, execution_context ->> 'on_behalf_of')::text, format('(agent,%s,%s)', :agent, :ada), 'an agent that acts for a user is the actor') FROM newest;
+SELECT opsflow.clear_context();
+RESET opsflow.ai_model; RESET opsflow.ai_reasoning; RESET opsflow.ai_confidence; RESET opsflow.tokens_used;
+INSERT INTO opsflow.integrations (organization_id, name, type, credentials, created_by) VALUES (:one, 'Slack', 'slack', '{"token": "top secret"}', :ada);
+SELECT is((actor_type, actor_name)::text, format('(system,%s)', session_user), 'without a context the actor is the database role') FROM newest;
+SELECT is(new_values ->> 'credentials', '[masked]', 'credentials are masked') FROM newest;
+UPDATE opsflow.integrations SET credentials = '{"token": "other secret"}';
+SELECT is(new_values, '{"credentials": "[masked]"}', 'their change is recorded without the value') FROM newest;
+SELECT is(count(*), 0::bigint, 'no secret is anywhere in the ledger') FROM opsflow.audit_trail t WHERE t::text LIKE '%secret%' AND entity_type = 'integration';
+UPDATE opsflow.users SET password_hash = 'hush' WHERE id = :ada;
+SELECT is(count(*), 3::bigint, 'a user''s change is in the system ledger and in each of the user''s organizations')
+    FROM opsflow.audit_trail WHERE entity_id = :ada AND action = 'update' AND new_values = '{"password_hash": "[masked]"}'
+      AND organization_id IN (:one, :two, '00000000-0000-0000-0000-000000000000');
+SELECT is(count(*), 1::bigint, 'an organization begins its own ledger')
+    FROM opsflow.audit_trail WHERE organization_id = :two AND seq = 1 AND entity_type = 'organization' AND entity_id = :two;
+TRUNCATE opsflow.integrations CASCADE;
+SELECT is(count(*), 1::bigint, 'TRUNCATE is recorded in the system ledger')
+    FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-0000-0000-000000000000' AND action = 'truncate' AND entity_key = 'integrations' AND severity = 'critical';
+SELECT is(count(*), 0::bigint, 'every governed table has capture, for rows and TRUNCATE, always')
+    FROM opsflow.audit_map m
+    WHERE (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = format('opsflow.%I', m.relation)::regclass
+             AND t.tgfoid = 'opsflow.capture()'::regprocedure AND t.tgenabled = 'A') <> 2;
+
+-- The map is data: what changes in it counts at once.
+UPDATE opsflow.audit_map SET ignored_columns = ignored_columns || '{name}', severity = 'error' WHERE relation = 'workflows';
+INSERT INTO opsflow.workflows (organization_id, id, name, created_by) VALUES (:one, :agent, 'Flow', :ada);
+SELECT is((severity, new_values ? 'name')::text, '(error,f)', 'a changed map counts at once') FROM newest;
+
+-- audit_event -----------------------------------------------------------------
+
+SELECT opsflow.set_context(:one, :ada);
+SELECT is((SELECT id FROM newest), id, 'audit_event returns the id of its entry')
+    FROM opsflow.audit_event('security_event', 'report', NULL, 'exported', entity_key => 'q3', metadata => '{"rows": 3}', severity => 'warning', confidence_score => 0.5) AS id;
+SELECT is((event_type, entity_type, entity_key, action, metadata, severity, confidence_score)::text, '(security_event,report,q3,exported,"{""rows"": 3}",warning,0.5000)', 'with what was given') FROM newest;
+SELECT seq AS last_seq FROM newest \gset
+SELECT throws_ok('SELECT opsflow.audit_event(NULL, ''x'', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'event_type is required');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', '''', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'an empty entity_type is refused');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), repeat(''x'', 51))', 'OF007', NULL, 'an over-long action is refused');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', NULL, ''x'')', 'OF007', NULL, 'an entity is required');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', changes => ''[]'')', 'OF007', NULL, 'changes must be an object');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', severity => ''bad'')', 'OF007', NULL, 'severity must be one of the words');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', confidence_score => 1.01)', 'OF007', NULL, 'confidence is at most 1');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', confidence_score => ''NaN'')', 'OF007', NULL, 'confidence is a number');
+SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', tokens_used => -1)', 'OF007', NULL, 'tokens are not negative');
+SELECT is(seq, :last_seq::bigint, 'and nothing was recorded') FROM newest;
+SELECT opsflow.clear_context();
+
+-- The chain --------------------------------------------------------------------
+
+\i test/data/ledger_reference.sql
+SELECT is(count(*), 0::bigint, 'payload digests are those of doc/audit.md') FROM opsflow.audit_trail t WHERE reference_payload_digest(t) <> payload_digest;
+SELECT is(count(*), 0::bigint, 'hashes are those of doc/audit.md') FROM opsflow.audit_trail t WHERE reference_hash(t) <> hash;
+SELECT is(count(*), 0::bigint, 'entries link as doc/audit.md says')
+    FROM (SELECT t.*, lag(hash, 1, reference_genesis(organization_id, lane)) OVER (PARTITION BY organization_id, lane ORDER BY seq) AS before
+          FROM opsflow.audit_trail t) t
+    WHERE prev_hash <> before;
+SELECT is(count(*), 0::bigint, 'seq has no gaps')
+    FROM (SELECT seq, row_number() OVER (PARTITION BY organization_id, lane ORDER BY seq) AS n FROM opsflow.audit_trail) t WHERE seq <> n;
+SELECT ok(bool_and(verdict = 'ok' AND bad_seq IS NULL AND detail IS NULL), 'the ledger verifies') FROM opsflow.verify_audit();
+SELECT is(sum(entries)::bigint, (SELECT count(*) FROM opsflow.audit_trail), 'all of it') FROM opsflow.verify_audit();
+SELECT is(count(*), 0::bigint, 'verification of one organization reports no other') FROM opsflow.verify_audit(:two) WHERE organization_id <> :two;
+
+-- Savepoints give back what they took.
+SAVEPOINT a;
+INSERT INTO opsflow.workflows (organization_id, name, created_by) SELECT :one, 'lost ' || g, :ada FROM generate_series(1, 5) g;
+INSERT INTO opsflow.organizations (name, slug) VALUES ('Lost', 'lost');
+ROLLBACK TO a;
+INSERT INTO opsflow.workflows (organization_id, name, created_by) VALUES (:one, 'kept', :ada);
+SAVEPOINT b;
+INSERT INTO opsflow.workflows (organization_id, name, created_by) VALUES (:one, 'kept too', :ada);
+SAVEPOINT c;
+INSERT INTO opsflow.workflows (organization_id, name, created_by) VALUES (:one, 'lost again', :ada);
+ROLLBACK TO c;
+INSERT INTO opsflow.workflows (organization_id, name, created_by) VALUES (:one, 'kept as well', :ada);
+RELEASE b;
+SELECT is(array_agg(new_values ->> 'name' ORDER BY seq), '{kept,"kept too","kept as well"}', 'savepoints that roll back leave no entry')
+    FROM opsflow.audit_trail WHERE organization_id = :one AND new_values ->> 'name' ~ 'kept|lost';
+SELECT ok(bool_and(verdict = 'ok'), 'and no hole') FROM opsflow.verify_audit();
+
+-- Append-only --------------------------------------------------------------------
+
+SELECT throws_ok('UPDATE opsflow.audit_trail SET action = ''x''', 'OF009', NULL, 'a superuser cannot update the ledger');
+SELECT throws_ok('DELETE FROM opsflow.audit_trail', 'OF009', NULL, 'nor delete from it');
+SELECT throws_ok('TRUNCATE opsflow.audit_trail', 'OF009', NULL, 'nor truncate it');
+SELECT throws_ok(format('TRUNCATE %s', partition), 'OF009', NULL, 'nor truncate ' || partition)
+    FROM (SELECT inhrelid::regclass AS partition FROM pg_inherits WHERE inhparent = 'opsflow.audit_trail'::regclass) p;
+SELECT throws_ok(format('DELETE FROM %s', partition), 'OF009', NULL, 'nor delete from ' || partition)
+    FROM (SELECT DISTINCT tableoid::regclass AS partition FROM opsflow.audit_trail) p;
+SET LOCAL session_replication_role = replica;
+SELECT throws_ok('DELETE FROM opsflow.audit_trail', 'OF009', NULL, 'not with session_replication_role = replica either');
+INSERT INTO opsflow.workflows (organization_id, name, created_by) VALUES (:one, 'replica', :ada);
+SELECT is(new_values ->> 'name', 'replica', 'which does not stop capture either') FROM newest;
+SET LOCAL session_replication_role = origin;
+SET LOCAL ROLE opsflow_owner;
+SELECT throws_ok('UPDATE opsflow.audit_trail SET action = ''x''', '42501', NULL, 'the owner''s own privileges do not reach it')
+    WHERE NOT has_table_privilege('opsflow.audit_trail', 'UPDATE');
+RESET ROLE;
+SELECT ok(bool_and(NOT has_table_privilege(r, 'opsflow.audit_trail', p)), r || ' has no privilege to write the ledger')
+    FROM unnest('{opsflow_member,opsflow_worker,opsflow_service,opsflow_auditor,opsflow_admin}'::text[]) r,
+         unnest('{INSERT,UPDATE,DELETE,TRUNCATE}'::text[]) p GROUP BY r;
+
+-- Who may read what ---------------------------------------------------------------
+
+SELECT opsflow.set_context(:two);
+SET LOCAL ROLE opsflow_member;
+SELECT is(array_agg(DISTINCT organization_id), ARRAY[:two]::uuid[], 'a member reads the ledger of its organization') FROM opsflow.audit_trail;
+SELECT is(array_agg(DISTINCT organization_id), ARRAY[:two]::uuid[], 'and verifies it') FROM opsflow.verify_audit();
+SELECT is(count(*), 0::bigint, 'and no other') FROM opsflow.verify_audit(:one);
+RESET ROLE;
+SELECT opsflow.clear_context();
+SET LOCAL ROLE opsflow_auditor;
+SELECT cmp_ok(count(DISTINCT organization_id), '>=', 3::bigint, 'an auditor reads every ledger') FROM opsflow.verify_audit();
+SELECT throws_ok('INSERT INTO opsflow.audit_chain_heads VALUES (opsflow.uuidv7(), 0, 1, now(), '''')', '42501', NULL, 'and changes nothing');
+RESET ROLE;
+
+-- Tampering -----------------------------------------------------------------------
+
+-- What verification says of an organization after a change, which is undone.
+CREATE FUNCTION found_after(change text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    found text;
+BEGIN
+    EXECUTE change;
+    SELECT string_agg(bad_seq || ': ' || detail, '; ' ORDER BY lane) INTO found
+        FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
+    RAISE EXCEPTION USING ERRCODE = 'ZZ001', MESSAGE = coalesce(found, 'nothing');
+EXCEPTION WHEN SQLSTATE 'ZZ001' THEN
+    RETURN SQLERRM;
+END $$;
+
+INSERT INTO opsflow.organization_members (organization_id, user_id, role)
+    SELECT :two, id, 'member' FROM opsflow.users WHERE false;
+INSERT INTO opsflow.workflows (organization_id, name, created_by) SELECT :two, 'Flow ' || g, :ada FROM generate_series(1, 6) g;
+SELECT max(seq) AS last_seq FROM opsflow.audit_trail WHERE organization_id = :two \gset
+SELECT opsflow.set_context(:two);
+SELECT opsflow.audit_event('security_event', 'report', NULL, 'exported', entity_key => 'k', metadata => '{"a": 1}',
+    ai_model => 'm', ai_reasoning => 'r', confidence_score => 0.5, tokens_used => 3, correlation_id => opsflow.uuidv7());
+SELECT opsflow.audit_event('security_event', 'report', opsflow.uuidv7(), 'exported');
+SELECT opsflow.clear_context();
+SELECT is(found_after('SELECT 1'), 'nothing', 'the ledger is whole before it is tampered with');
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
+
+-- Every column of an entry, one after the other: found, and found in the right place.
+SELECT matches(
+    found_after(format('UPDATE opsflow.audit_trail SET %I = %s WHERE organization_id = %L AND seq = 5', attname,
+        CASE atttypid::regtype::text
+            WHEN 'uuid' THEN 'opsflow.uuidv7()'
+            WHEN 'text' THEN CASE attname WHEN 'severity' THEN '''critical''' WHEN 'actor_type' THEN '''worker''' ELSE '''forged''' END
+            WHEN 'jsonb' THEN '''{"forged": true}'''
+            WHEN 'integer' THEN format('coalesce(%I, 0) + 1', attname)
+            WHEN 'bigint' THEN format('%I + 1000', attname)
+            WHEN 'timestamp with time zone' THEN 'timestamp + interval ''1 microsecond'''
+            WHEN 'numeric' THEN '0.4321'
+            WHEN 'inet' THEN '''10.9.9.9'''
+            WHEN 'bytea' THEN format('set_byte(%1$I, 3, 255 - get_byte(%1$I, 3))', attname)
+        END, :two)),
+    '^5: ', format('a changed %s is found at its entry', attname))
+    FROM pg_attribute WHERE attrelid = 'opsflow.audit_trail'::regclass AND attnum > 0 AND NOT attisdropped;
+-- and to NULL, where the table allows it
+SELECT matches(found_after(format('UPDATE opsflow.audit_trail SET %I = NULL, entity_id = coalesce(entity_id, opsflow.uuidv7()) WHERE organization_id = %L AND entity_key = ''k''', attname, :two)),
+    '^\d+: ', format('a removed %s is found', attname))
+    FROM pg_attribute WHERE attrelid = 'opsflow.audit_trail'::regclass AND attnum > 0 AND NOT attnotnull AND attname <> 'entity_id';
+
+SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq = 1', :two)), '^1: entry 1 is missing', 'a deletion at the head is found');
+SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq = 4', :two)), '^4: entry 4 is missing', 'a deletion in the middle is found');
+SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq BETWEEN 3 AND 5', :two)), '^3: entries 3 to 5 are missing', 'a deletion of a range is found');
+SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq = (SELECT max(seq) FROM opsflow.audit_trail WHERE organization_id = %1$L)', :two)), '^\d+: entries \d+ to \d+ are missing', 'a deletion at the tail is found');
+SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq > 0', :two)), 'missing', 'a deletion of everything is found');
+SELECT matches(found_after(format('UPDATE opsflow.audit_trail SET seq = 11 - seq WHERE organization_id = %L AND seq IN (5, 6)', :two)), '^5: ', 'two entries that changed places are found');
+SELECT matches(found_after(format('WITH moved AS (DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq IN (4, 5) RETURNING *)
+    INSERT INTO opsflow.audit_trail (organization_id, id, lane, seq, timestamp, txid, event_type, entity_type, entity_id, action, actor_type, prev_hash, payload_digest, payload_salt, hash)
+    SELECT organization_id, id, lane, 9 - seq, timestamp, txid, event_type, entity_type, entity_id, action, actor_type, prev_hash, payload_digest, payload_salt, hash FROM moved', :two)), '^4: ', 'nor does it help to write them anew');
+SELECT matches(found_after(format('INSERT INTO opsflow.audit_trail SELECT (jsonb_populate_record(t, jsonb_build_object(''id'', opsflow.uuidv7(), ''seq'', seq + 1))).* FROM opsflow.audit_trail t WHERE organization_id = %L AND seq = (SELECT max(seq) FROM opsflow.audit_trail WHERE organization_id = %1$L)', :two)), '^\d+: ', 'an entry that was added at the end is found');
+SELECT matches(found_after(format('INSERT INTO opsflow.audit_trail SELECT (jsonb_populate_record(t, jsonb_build_object(''id'', opsflow.uuidv7(), ''timestamp'', timestamp + interval ''1 microsecond''))).* FROM opsflow.audit_trail t WHERE organization_id = %L AND seq = 4', :two)), '^4: ', 'an entry that was added in the middle is found');
+SELECT matches(found_after(format('INSERT INTO opsflow.audit_trail SELECT (jsonb_populate_record(t, jsonb_build_object(''id'', opsflow.uuidv7(), ''lane'', 7, ''seq'', 1))).* FROM opsflow.audit_trail t WHERE organization_id = %L AND seq = 4', :two)), '^1: ', 'an entry in a lane of its own is found');
+-- An entry whose hashes were computed again does not fit the next one.
+SELECT is(found_after(format('UPDATE opsflow.audit_trail SET action = ''forged'' WHERE organization_id = %L AND seq = 5;
+    UPDATE opsflow.audit_trail t SET hash = reference_hash(t) WHERE organization_id = %1$L AND seq = 5', :two)),
+    '6: entry 6 does not link to the one before it', 'an entry with a new hash is found at its successor');
+ALTER TABLE opsflow.audit_trail ENABLE ALWAYS TRIGGER audit_guard;
+
+SELECT * FROM finish();
+ROLLBACK;
+
+-- Heads are stored at commit, so this part commits (each file has a database of its own).
+INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000002', 'Two', 'two');
+UPDATE opsflow.organizations SET name = 'Two again' WHERE slug = 'two';
+BEGIN;
+SELECT no_plan();
+SELECT is(count(*), 2::bigint, 'each transaction appends the head of its lane')
+    FROM opsflow.audit_chain_heads WHERE organization_id = '00000000-0000-7000-8000-000000000002';
+SAVEPOINT a;
+UPDATE opsflow.audit_chain_heads SET hash = set_byte(hash, 0, 255 - get_byte(hash, 0)) WHERE seq = (SELECT max(seq) FROM opsflow.audit_chain_heads WHERE organization_id = '00000000-0000-7000-8000-000000000002');
+SELECT is((bad_seq, detail)::text, '(2,"the chain head does not fit entry 2")', 'an edited chain head is found')
+    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
+ROLLBACK TO a;
+DELETE FROM opsflow.audit_chain_heads;
+SELECT is((bad_seq, detail)::text, '(2,"the chain head of the lane is missing")', 'a deleted chain head is found')
+    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
+ROLLBACK TO a;
+DELETE FROM opsflow.audit_chain_heads WHERE seq = 2;
+SELECT is((bad_seq, detail)::text, '(2,"the chain head says that the lane ends at entry 1")', 'a head that was set back is found')
+    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
+ROLLBACK TO a;
+SELECT is(count(*), 0::bigint, 'verification since a time after everything finds nothing wrong')
+    FROM opsflow.verify_audit(since => now() + interval '1 day') WHERE verdict <> 'ok';
+SELECT is((entries, first_seq, verdict)::text, '(1,2,ok)', 'verification since a time takes what is before as given')
+    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', (SELECT timestamp FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 2));
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
+DELETE FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 2;
+SELECT is((bad_seq, detail)::text, '(2,"entry 2 is missing")', 'and still finds a missing tail')
+    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', now() + interval '1 day') WHERE verdict = 'tampered';
+ROLLBACK TO a;
+SELECT * FROM finish();
+ROLLBACK;

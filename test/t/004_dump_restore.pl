@@ -1,0 +1,156 @@
+# createdb and pg_restore are all there is to a restore; DROP EXTENSION keeps
+# the data and a new CREATE EXTENSION adopts it.
+
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('dump');
+$node->init;
+$node->append_conf('postgresql.conf', "fsync = off\n");
+$node->start;
+my $dir = $node->basedir;
+
+my $org = '00000000-0000-7000-8000-000000000001';
+my $ada = '00000000-0000-7000-8000-0000000000a1';
+my $bob = '00000000-0000-7000-8000-0000000000a2';
+our $expected_dump;
+
+# A database with data in several partitions, and with things of a user's own.
+$node->safe_psql('postgres', 'CREATE DATABASE original');
+$node->safe_psql('original', qq{
+	CREATE EXTENSION opsflow CASCADE;
+	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$org', 'One', 'one');
+	INSERT INTO opsflow.users (id, organization_id, email, full_name, role)
+		VALUES ('$ada', '$org', 'ada\@one.example', 'Ada One', 'owner'), ('$bob', '$org', 'bob\@one.example', 'Bob One', 'manager');
+	INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by)
+		SELECT '$org', 'Agent ' || g, 'custom', 'prompt', '$ada' FROM generate_series(1, 20) g;
+	INSERT INTO opsflow.workflows (organization_id, name, status, created_by) VALUES ('$org', 'Flow', 'active', '$ada');
+	INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, agent_id, total_steps, status, started_at, completed_at)
+		SELECT '$org', w.id, a.id, 1, 'completed', now() - interval '1 hour', now() FROM opsflow.workflows w, opsflow.agents a;
+	INSERT INTO opsflow.ai_usage_logs (organization_id, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens, timestamp)
+		SELECT '$org', 'gemini', 'gemini-2.5-pro', 'completion', 1, 1, 2, now() + g * interval '20 days' FROM generate_series(-10, 10) g;
+	SELECT opsflow.maintain_partitions();
+	BEGIN;
+	SELECT opsflow.set_context('$org', '$ada');
+	SELECT opsflow.request_approval(title => 'Request ' || g, description => 'why') FROM generate_series(1, 5) g;
+	COMMIT;
+	CREATE INDEX users_own_index ON opsflow.agents (organization_id, name);
+	CREATE ROLE users_own_role;
+	GRANT SELECT ON opsflow.agents TO users_own_role;
+	CREATE POLICY users_own_policy ON opsflow.agents FOR SELECT TO users_own_role USING (status = 'active');
+	REVOKE DELETE ON opsflow.agents FROM opsflow_member;
+});
+ok($node->safe_psql('original', "SELECT count(*) FROM pg_inherits i WHERE inhparent = 'opsflow.ai_usage_logs'::regclass AND (SELECT reltuples <> 0 FROM pg_class WHERE oid = inhrelid)") > 2,
+	'the data is in several partitions');
+
+# The dump of a database, without what is new in every run.
+sub dump_of
+{
+	my ($db) = @_;
+	my $file = "$dir/dump_of_$db.sql";
+	run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-f', $file, $db ]) or die;
+	my $text = slurp_file($file);
+	$text =~ s/^\\(un)?restrict .*\n//mg;
+	return $text;
+}
+
+sub same_dump
+{
+	my ($got, $expected, $name) = @_;
+	if ($got ne $expected)
+	{
+		my @files = ("$dir/expected.sql", "$dir/got.sql");
+		unlink @files;
+		append_to_file($files[0], $expected);
+		append_to_file($files[1], $got);
+		diag(scalar(`diff $files[0] $files[1] | head -60`));
+	}
+	return ok($got eq $expected, $name);
+}
+
+# Everything that must hold in a restored database.
+sub check_restored
+{
+	my ($db, $how) = @_;
+	same_dump(dump_of($db), $expected_dump, "$how: the dump of the restored database is identical");
+	is($node->safe_psql($db, "SELECT count(*) FROM opsflow.verify_audit() WHERE verdict <> 'ok'"), '0', "$how: the ledger verifies");
+	is($node->safe_psql($db, "SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'opsflow') AND deptype = 'e' AND classid <> 'pg_proc'::regclass"),
+		'0', "$how: only functions are members");
+	$node->safe_psql($db, qq{
+		INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by) VALUES ('$org', 'New', 'custom', 'p', '$ada');
+		BEGIN; SELECT opsflow.set_context('$org', '$ada'); SELECT opsflow.request_approval(title => 'New', description => 'after the restore'); COMMIT;
+		BEGIN; SELECT opsflow.set_context('$org', '$bob'); SELECT opsflow.approve(id, 'fine') FROM opsflow.approval_inbox WHERE title = 'New'; COMMIT;
+	});
+	is($node->safe_psql($db, "SELECT count(*) FROM opsflow.verify_audit() WHERE verdict <> 'ok'"), '0', "$how: it is writable at once, and the chain goes on");
+}
+
+$expected_dump = dump_of('original');
+
+# Custom format, four jobs.
+run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-Fc', '-f', "$dir/custom", 'original' ]) or die;
+$node->safe_psql('postgres', 'CREATE DATABASE parallel');
+my ($out, $err);
+IPC::Run::run([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-j', '4', '-d', 'parallel', "$dir/custom" ], '>', \$out, '2>', \$err);
+is($?, 0, 'pg_restore -j 4 succeeds');
+unlike($err, qr/error|warning/i, 'without an error line');
+check_restored('parallel', 'custom format, 4 jobs');
+
+# One transaction.
+$node->safe_psql('postgres', 'CREATE DATABASE single');
+$node->command_ok([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-1', '-d', 'single', "$dir/custom" ], 'pg_restore in one transaction');
+check_restored('single', 'one transaction');
+
+# Plain SQL.
+run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-f', "$dir/plain.sql", 'original' ]) or die;
+$node->safe_psql('postgres', 'CREATE DATABASE plain');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port, '-d', 'plain', '-f', "$dir/plain.sql" ], 'a plain SQL dump');
+check_restored('plain', 'plain SQL');
+
+# --enable-row-security says row_security = on, so a restore cannot be told from an installation.
+run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-Fc', '--enable-row-security', '-f', "$dir/rls", 'original' ]) or die;
+$node->safe_psql('postgres', 'CREATE DATABASE rls');
+{
+	local $ENV{PGOPTIONS} = '-c opsflow.install_data=off';
+	$node->command_ok([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-d', 'rls', "$dir/rls" ], 'a dump with --enable-row-security, opsflow.install_data = off');
+}
+check_restored('rls', '--enable-row-security');
+
+# The schema alone: CREATE EXTENSION without tables, then the objects, then migrate() for the schema's grants.
+run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-Fc', '-n', 'opsflow', '-f', "$dir/schema", 'original' ]) or die;
+$node->safe_psql('postgres', 'CREATE DATABASE schema_only');
+$node->safe_psql('schema_only', 'SET opsflow.install_data = off; CREATE EXTENSION opsflow CASCADE');
+my ($rc, $stdout, $stderr) = $node->psql('schema_only', 'SELECT opsflow.verify_audit()');
+like($stderr, qr/the tables of opsflow are not installed in this database/, 'without its tables opsflow says so');
+like($stderr, qr/HINT:.*migrate/, 'and what to do');
+$node->command_ok([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-n', 'opsflow', '-d', 'schema_only', "$dir/schema" ], 'a dump of the schema alone');
+is($node->safe_psql('schema_only', 'SELECT opsflow.migrate()'), 'adopted', 'migrate() adopts it');
+check_restored('schema_only', 'pg_dump -n opsflow');
+
+# Another superuser restores.
+$node->safe_psql('postgres', 'CREATE ROLE another_dba SUPERUSER LOGIN; CREATE DATABASE another');
+$node->command_ok([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-U', 'another_dba', '-d', 'another', "$dir/custom" ], 'another superuser restores');
+check_restored('another', 'another superuser');
+
+# install_data = on overrides the guess, off the installation.
+$node->safe_psql('postgres', 'CREATE DATABASE forced');
+$node->safe_psql('forced', 'SET row_security = off; SET opsflow.install_data = on; CREATE EXTENSION opsflow CASCADE');
+is($node->safe_psql('forced', "SELECT to_regclass('opsflow.organizations') IS NOT NULL"), 't', 'install_data = on installs in spite of row_security = off');
+
+# DROP EXTENSION is refused; with CASCADE the data stays, unreadable to applications.
+($rc, $stdout, $stderr) = $node->psql('original', 'DROP EXTENSION opsflow');
+like($stderr, qr/cannot drop extension opsflow because other objects depend on it/, 'DROP EXTENSION is refused');
+my $agents = $node->safe_psql('original', 'SELECT count(*) FROM opsflow.agents');
+$node->safe_psql('original', 'DROP EXTENSION opsflow CASCADE');
+is($node->safe_psql('original', 'SELECT count(*) FROM opsflow.agents'), $agents, 'with CASCADE the data stays');
+is($node->safe_psql('original', 'SET ROLE opsflow_member; SELECT count(*) FROM opsflow.agents'), '0', 'and applications see nothing');
+
+# Reinstalling adopts it: triggers, policies, defaults and views are as before.
+$node->safe_psql('original', 'CREATE EXTENSION opsflow');
+check_restored('original', 'reinstalled');
+
+$node->stop;
+done_testing();
