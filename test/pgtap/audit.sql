@@ -252,6 +252,20 @@ DELETE FROM opsflow.audit_chain_heads WHERE seq = 2;
 SELECT is((bad_seq, detail)::text, '(2,"the chain head says that the lane ends at entry 1")', 'a head that was set back is found')
     FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
 ROLLBACK TO a;
+-- The worked example of doc/audit.md, byte for byte.
+INSERT INTO opsflow.audit_trail (organization_id, lane, seq, id, timestamp, txid, event_type, entity_type, entity_key, action, severity,
+        actor_type, actor_id, confidence_score, tokens_used, prev_hash, payload_digest, actor_name, metadata, session_id, ip_address,
+        database_role, application_name, payload_salt, hash)
+    VALUES ('00000000-0000-7000-8000-000000000001', 0, 1, '01890a5d-ac96-774b-bcce-b302099a8057', '2026-01-02 03:04:05.678901+00', 742,
+        'security_event', 'report', 'q3', 'exported', 'info', 'user', '00000000-0000-7000-8000-0000000000a1', 0.95, 17,
+        '\x93bad7e3dcc9adacf175d9ad84f97e832a56abaa6eb1aae43162d53c1095f4b4',
+        '\x9238a42258989a0667dd18bc3067599c95f12b7e566f1bafe30eb2e6f8af5a3c',
+        'Ada One', '{"rows": 3}', 's-1', '10.1.2.3', 'app', 'psql', '\x000102030405060708090a0b0c0d0e0f',
+        '\x4149f36b3c3e725aeb8831bf7df674498df9d80ad2ac581f92740510276db1c7');
+INSERT INTO opsflow.audit_chain_heads VALUES ('00000000-0000-7000-8000-000000000001', 0, 1, '2026-01-02 03:04:05.678901+00',
+        '\x4149f36b3c3e725aeb8831bf7df674498df9d80ad2ac581f92740510276db1c7');
+SELECT is(verdict, 'ok', 'the worked example of doc/audit.md verifies') FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000001');
+
 SELECT is(count(*), 0::bigint, 'verification since a time after everything finds nothing wrong')
     FROM opsflow.verify_audit(since => now() + interval '1 day') WHERE verdict <> 'ok';
 SELECT is((entries, first_seq, verdict)::text, '(1,2,ok)', 'verification since a time takes what is before as given')
