@@ -3,7 +3,8 @@
 # "N passed, N failed"; exit status 1 when something failed or nothing ran.
 #   SUITE=regress|isolation|pgtap|tap   only that one
 #   ONLY=pattern                        only test files whose name matches (a regular expression)
-# Logs, results and diffs stay in .build/check.
+# Logs, results and diffs stay in .build/check. With asan or valgrind as its argument: under that (make check-asan,
+# make check-valgrind).
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -93,7 +94,7 @@ run_tap()
 {
 	local counts
 	as_user mkdir "$work/$1"
-	in_cluster perl test/bin/tap.pl --jobs "$2" --timeout "$3" --log "$work/$1" --count "$work/$1/count" \
+	in_cluster env LD_PRELOAD="${TEST_PRELOAD:-}" perl test/bin/tap.pl --jobs "$2" --timeout "$3" --log "$work/$1" --count "$work/$1/count" \
 		--more "$work/$1/tmp_check/log" "$4" "${tests[@]}" || true
 	counts=$(cat "$work/$1/count" 2>/dev/null || echo "0 1")
 	passed=$((passed + ${counts% *}))
@@ -128,6 +129,7 @@ run_tap_perl()
 	fi
 	(
 		unset PGHOST PGPORT PGUSER PGDATABASE
+		TEST_PRELOAD=${SERVER_PRELOAD:-}
 		export PERL5LIB=$pgxs_src/test/perl PG_REGRESS=$pgxs_src/test/regress/pg_regress
 		export TESTDIR=$work/tap TESTDATADIR=$work/tap/tmp_check TESTLOGDIR=$work/tap/tmp_check/log
 		run_tap tap 2 900 perl
@@ -151,6 +153,9 @@ check_server_log()
 before_cleanup()
 {
 	local name
+	if declare -F restore_build >/dev/null; then
+		restore_build
+	fi
 	rm -rf "$kept"
 	mkdir -p "$kept"
 	for name in server.log regress isolation pgtap; do
@@ -163,8 +168,16 @@ before_cleanup()
 	fi
 }
 
-"$root/test/bin/setup.sh" check
+"$root/test/bin/setup.sh" "${1:-check}"
 find_postgres server dev crypto cron pgtap
+case ${1:-} in
+	'') ;;
+	asan | valgrind)
+		# shellcheck source-path=SCRIPTDIR source=asan.sh disable=SC1090,SC1091
+		. "$root/test/bin/$1.sh"
+		;;
+	*) fail "usage: check.sh [asan|valgrind]" 2 ;;
+esac
 build
 install_extension
 copy_tree
@@ -184,8 +197,11 @@ fi
 if [ "$suite" != tap ]; then
 	check_server_log
 	cluster_stop
+	if declare -F after_cluster >/dev/null; then
+		after_cluster
+	fi
 fi
-if wanted tap && select_tests 'test/t/*.pl'; then
+if [ -z "${skip_tap:-}" ] && wanted tap && select_tests 'test/t/*.pl'; then
 	run_tap_perl
 fi
 
