@@ -414,7 +414,9 @@ opsflow_require_context(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired as a statement trigger",
 						"opsflow.require_context")));
-	if (!opsflow_context()->has_organization &&
+
+	/* A cascade of a foreign key runs as the table's owner, for whoever caused it. */
+	if (!opsflow_context()->has_organization && !InNoForceRLSOperation() &&
 		!opsflow_is_administrator(GetUserId()) &&
 		!has_bypassrls_privilege(GetUserId()))
 		(void) opsflow_require_organization();
