@@ -395,7 +395,7 @@ push_column(JsonbParseState **state, Form_pg_attribute att, const CaptureColumn 
 			break;
 		case TIMESTAMPTZOID:
 			push_cstring(state, WJB_VALUE,
-						 pstrdup(JsonEncodeDateTime(buffer, datum, TIMESTAMPTZOID, &(int) {0})));
+						 pstrdup(JsonEncodeDateTime(buffer, datum, TIMESTAMPTZOID, &(int){0})));
 			break;
 		case BOOLOID:
 			value.type = jbvBool;
@@ -411,8 +411,7 @@ push_column(JsonbParseState **state, Form_pg_attribute att, const CaptureColumn 
 			push_jsonb(state, DatumGetJsonbP(datum));
 			break;
 		default:
-			push_jsonb(state, DatumGetJsonbP(FunctionCall1(unconstify(FmgrInfo *, &column->to_jsonb),
-														   datum)));
+			push_jsonb(state, DatumGetJsonbP(FunctionCall1(unconstify(FmgrInfo *, &column->to_jsonb), datum)));
 	}
 }
 
@@ -815,9 +814,21 @@ opsflow_audit_guard(PG_FUNCTION_ARGS)
 /* Argument positions of opsflow.audit_event(). */
 enum EventArgument
 {
-	EVENT_TYPE, EVENT_ENTITY_TYPE, EVENT_ENTITY_ID, EVENT_ACTION, EVENT_ENTITY_KEY,
-	EVENT_CHANGES, EVENT_PREVIOUS_VALUES, EVENT_NEW_VALUES, EVENT_METADATA, EVENT_SEVERITY,
-	EVENT_AI_MODEL, EVENT_AI_REASONING, EVENT_CONFIDENCE, EVENT_TOKENS, EVENT_CORRELATION_ID
+	EVENT_TYPE,
+	EVENT_ENTITY_TYPE,
+	EVENT_ENTITY_ID,
+	EVENT_ACTION,
+	EVENT_ENTITY_KEY,
+	EVENT_CHANGES,
+	EVENT_PREVIOUS_VALUES,
+	EVENT_NEW_VALUES,
+	EVENT_METADATA,
+	EVENT_SEVERITY,
+	EVENT_AI_MODEL,
+	EVENT_AI_REASONING,
+	EVENT_CONFIDENCE,
+	EVENT_TOKENS,
+	EVENT_CORRELATION_ID
 };
 
 static void
@@ -868,7 +879,7 @@ set_event_severity(AuditEntry *entry, FunctionCallInfo fcinfo)
 {
 	static const char *const severities[] = {"debug", "info", "warning", "error", "critical"};
 	char	   *severity = PG_ARGISNULL(EVENT_SEVERITY) ? "info" :
-		text_to_cstring(PG_GETARG_TEXT_PP(EVENT_SEVERITY));
+													text_to_cstring(PG_GETARG_TEXT_PP(EVENT_SEVERITY));
 
 	for (int i = 0; i < lengthof(severities); i++)
 	{

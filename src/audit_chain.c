@@ -152,7 +152,8 @@ hinted_lane(const pg_uuid_t *organization_id)
 	int			slot = lane_hint_slot(organization_id);
 
 	return opsflow_uuid_equal(&lane_hints[slot].organization_id, organization_id) ?
-		lane_hints[slot].number : 0;
+		lane_hints[slot].number :
+		0;
 }
 
 static void

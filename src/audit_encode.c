@@ -124,7 +124,7 @@ static void
 put_value(StringInfo buf, Oid type, Datum value)
 {
 	static const int64 epoch_difference =
-	(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 
 	switch (type)
 	{

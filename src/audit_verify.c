@@ -44,28 +44,28 @@ static OpsflowPlan entries_plan = {
 	"SELECT " ENTRY_COLUMNS " FROM opsflow.audit_trail"
 	" WHERE ($1 IS NULL OR organization_id = $1) AND ($2 IS NULL OR timestamp >= $2)"
 	" ORDER BY organization_id, lane, seq",
-	2, {UUIDOID, TIMESTAMPTZOID}
-};
+	2,
+	{UUIDOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan one_organization_plan = {
 	"SELECT " ENTRY_COLUMNS " FROM opsflow.audit_trail"
 	" WHERE organization_id = $1 AND ($2 IS NULL OR timestamp >= $2)"
 	" ORDER BY organization_id, lane, seq",
-	2, {UUIDOID, TIMESTAMPTZOID}
-};
+	2,
+	{UUIDOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan heads_plan = {
 	"SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, hash"
 	" FROM opsflow.audit_chain_heads WHERE ($1 IS NULL OR organization_id = $1)"
 	" ORDER BY organization_id, lane, seq DESC",
-	1, {UUIDOID}
-};
+	1,
+	{UUIDOID}};
 
 static OpsflowPlan predecessor_plan = {
 	"SELECT hash, timestamp FROM opsflow.audit_trail"
 	" WHERE organization_id = $1 AND lane = $2 AND seq = $3",
-	3, {UUIDOID, INT4OID, INT8OID}
-};
+	3,
+	{UUIDOID, INT4OID, INT8OID}};
 
 /* The end of a lane, as audit_chain_heads has it. */
 typedef struct LaneKey
@@ -152,10 +152,10 @@ open_report(Verification *v, const LaneKey *lane, Oid partition)
 
 /* Note the first thing that is wrong in this lane and partition. */
 static void
-found_bad(Verification *v, int64 seq, const char *format,...) pg_attribute_printf(3, 4);
+found_bad(Verification *v, int64 seq, const char *format, ...) pg_attribute_printf(3, 4);
 
 static void
-found_bad(Verification *v, int64 seq, const char *format,...)
+found_bad(Verification *v, int64 seq, const char *format, ...)
 {
 	va_list		args;
 
@@ -245,7 +245,7 @@ static bool
 read_entry_end(const LaneKey *lane, int64 seq, AuditHead *end)
 {
 	Datum		args[3] = {UUIDPGetDatum(&lane->organization_id), Int32GetDatum(lane->lane),
-	Int64GetDatum(seq)};
+					 Int64GetDatum(seq)};
 	bool		isnull;
 	struct varlena *hash;
 
@@ -429,7 +429,7 @@ opsflow_verify_audit(PG_FUNCTION_ARGS)
 {
 	Verification v = {0};
 	Datum		args[2] = {PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0),
-	PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1)};
+					 PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1)};
 	char		nulls[3] = {PG_ARGISNULL(0) ? 'n' : ' ', PG_ARGISNULL(1) ? 'n' : ' ', '\0'};
 	HASH_SEQ_STATUS status;
 	ExpectedEnd *end;

@@ -51,7 +51,9 @@ typedef enum ContextPart
 } ContextPart;
 
 static const char *const part_settings[PART_COUNT] = {
-	"opsflow.organization_id", "opsflow.user_id", "opsflow.agent_id",
+	"opsflow.organization_id",
+	"opsflow.user_id",
+	"opsflow.agent_id",
 };
 
 /* What a check hook hands to its assign hook. */
@@ -114,8 +116,13 @@ static bool
 leaves_bound_context(ContextPart part, const ParsedId *parsed)
 {
 	if (!bound || switching || !parsed->given || !IsTransactionState() ||
-		InitializingParallelWorker || superuser())
+		InitializingParallelWorker)
 		return false;
+	if (superuser())
+	{
+		bound = false;			/* to whatever a superuser sets now */
+		return false;
+	}
 	return !bound_parts[part].given ||
 		!opsflow_uuid_equal(&bound_parts[part].id, &parsed->id);
 }
@@ -433,7 +440,8 @@ static void
 set_part(ContextPart part, const char *value, bool is_local)
 {
 	if (SPI_execute(psprintf("SET %s %s = '%s'", is_local ? "LOCAL" : "SESSION",
-							 part_settings[part], value), false, 0) != SPI_OK_UTILITY)
+							 part_settings[part], value),
+					false, 0) != SPI_OK_UTILITY)
 		elog(ERROR, "could not set %s", part_settings[part]);
 }
 

@@ -129,9 +129,7 @@ opsflow_set_updated_at(PG_FUNCTION_ARGS)
 		olddatum = heap_getattr(trigdata->tg_trigtuple, attnum, tupdesc, &oldnull);
 		newdatum = heap_getattr(tuple, attnum, tupdesc, &newnull);
 		if (oldnull != newnull ||
-			(!oldnull && !datum_image_eq(olddatum, newdatum,
-										 TupleDescAttr(tupdesc, attnum - 1)->attbyval,
-										 TupleDescAttr(tupdesc, attnum - 1)->attlen)))
+			(!oldnull && !datum_image_eq(olddatum, newdatum, TupleDescAttr(tupdesc, attnum - 1)->attbyval, TupleDescAttr(tupdesc, attnum - 1)->attlen)))
 		{
 			derived_only = true;
 			break;

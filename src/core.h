@@ -63,7 +63,7 @@ typedef struct OpsflowPlan
 } OpsflowPlan;
 
 extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
-							const char *nulls, int expected);
+						   const char *nulls, int expected);
 extern SPIPlanPtr opsflow_prepare(OpsflowPlan *plan);
 extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);

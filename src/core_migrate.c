@@ -326,7 +326,7 @@ skip_comments(const char *p)
 static void
 run_script(const char *name, bool adopting)
 {
-	DataScript	script = {.name = name,.adopting = adopting};
+	DataScript script = {.name = name, .adopting = adopting};
 	ErrorContextCallback callback;
 	ListCell   *lc;
 
@@ -370,7 +370,8 @@ grant_schema(void)
 {
 	if (SPI_execute("GRANT USAGE, CREATE ON SCHEMA opsflow TO opsflow_owner", false, 0) < 0 ||
 		SPI_execute("GRANT USAGE ON SCHEMA opsflow TO opsflow_member, opsflow_worker,"
-					" opsflow_service, opsflow_auditor, opsflow_admin", false, 0) < 0)
+					" opsflow_service, opsflow_auditor, opsflow_admin",
+					false, 0) < 0)
 		elog(ERROR, "could not grant USAGE on the schema");
 }
 
@@ -383,7 +384,8 @@ data_version(void)
 	if (!OidIsValid(opsflow_relation_id("schema_version")))
 		return NULL;
 	if (SPI_execute("SELECT version FROM opsflow.schema_version"
-					" ORDER BY applied_at DESC, version DESC LIMIT 1", true, 1) != SPI_OK_SELECT)
+					" ORDER BY applied_at DESC, version DESC LIMIT 1",
+					true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read opsflow.schema_version");
 	return SPI_processed == 0 ? NULL : TextDatumGetCString(opsflow_result(0, 1, &isnull));
 }
@@ -400,30 +402,39 @@ record_version(void)
 	CacheInvalidateRelcacheByRelid(opsflow_relation_id("schema_version"));
 }
 
-/* Run the data file with the rights of opsflow_owner, outside the extension. */
+/* Run the data file with the rights of opsflow_owner. */
 static void
 run_as_owner(bool adopting)
 {
-	bool		was_creating = creating_extension;
 	OpsflowUser caller = opsflow_become_owner();
-	int			nest = NewGUCNestLevel();
+	int nest = NewGUCNestLevel();
 
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting);
+	if (!adopting)
+		record_version();
+	AtEOXact_GUC(true, nest);
+	opsflow_become(caller);
+}
+
+/* Make or complete the data objects, as no members of the extension. */
+static void
+make_data_objects(bool adopting)
+{
+	bool was_creating = creating_extension;
+
 	PG_TRY();
 	{
 		creating_extension = false;
-		run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting);
-		if (!adopting)
-			record_version();
+		grant_schema();
+		run_as_owner(adopting);
 	}
 	PG_FINALLY();
 	{
 		creating_extension = was_creating;
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, nest);
-	opsflow_become(caller);
 }
 
 /* Is this CREATE EXTENSION part of a restore, so that the dump has the data? */
@@ -477,19 +488,7 @@ opsflow_migrate(PG_FUNCTION_ARGS)
 				 errhint("Install a release of opsflow that serves both versions.")));
 	else
 	{
-		bool		was_creating = creating_extension;
-
-		creating_extension = false;
-		PG_TRY();
-		{
-			grant_schema();
-		}
-		PG_FINALLY();
-		{
-			creating_extension = was_creating;
-		}
-		PG_END_TRY();
-		run_as_owner(version != NULL);
+		make_data_objects(version != NULL);
 		outcome = version != NULL ? "adopted" : "installed";
 	}
 	SPI_finish();

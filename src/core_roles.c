@@ -48,7 +48,9 @@ static const struct
 
 /* The settings that say who is acting: only a service may set them by SQL. */
 static const char *const context_settings[] = {
-	"opsflow.organization_id", "opsflow.user_id", "opsflow.agent_id",
+	"opsflow.organization_id",
+	"opsflow.user_id",
+	"opsflow.agent_id",
 };
 
 static void

@@ -45,7 +45,8 @@ COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz) IS
 'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all; since: only entries from that time on, taking what is before as given. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail.';
 
 GRANT EXECUTE ON FUNCTION
-    opsflow.audit_event(text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
+    opsflow.audit_event(
+        text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
     TO opsflow_member, opsflow_auditor;
