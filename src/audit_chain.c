@@ -22,8 +22,9 @@
  *
  * Locking: the lane lock is an advisory lock tag with a fourth field that SQL
  * cannot use.  A transaction that writes to very many organizations would fill
- * the lock table; after MAX_LANE_LOCKS it takes one bulk lane instead, a single
- * lock that stands for the same lane number in every organization.
+ * the lock table; after max_locks_per_transaction of them it takes one bulk lane
+ * instead, a single lock that stands for the same lane number in every
+ * organization.
  */
 #include "postgres.h"
 
@@ -53,7 +54,6 @@
 #define LANE_LOCK_CLASS 0x4F46
 #define BULK_LANE_LOCK_CLASS 0x4F47
 
-#define MAX_LANE_LOCKS 1000
 #define FIRST_BULK_LANE 1000000
 
 /* Changes of no organization (users, catalogs) go to the nil UUID's ledger. */
@@ -284,7 +284,7 @@ take_lane(const pg_uuid_t *organization_id)
 	if (lane != NULL)
 		return lane;
 
-	if (lane_locks < MAX_LANE_LOCKS)
+	if (lane_locks < max_locks_per_xact)
 	{
 		number = lock_free_lane(organization_id);
 		lane_locks++;

@@ -1,0 +1,40 @@
+-- Two organizations, ...0001 and ...0002, with one row in every tenant table.
+INSERT INTO opsflow.organizations (id, name, slug)
+SELECT format('00000000-0000-7000-8000-00000000000%s', n)::uuid, 'Organization ' || n, 'organization-' || n
+FROM generate_series(1, 2) n;
+
+-- An owner and a manager each: users ...00a1 and ...00b1, ...00a2 and ...00b2.
+INSERT INTO opsflow.users (id, organization_id, email, full_name, role)
+SELECT format('00000000-0000-7000-8000-0000000000%s%s', letter, n)::uuid, format('00000000-0000-7000-8000-00000000000%s', n)::uuid,
+       format('%s@organization-%s.example', letter, n), format('Person %s%s', upper(letter), n), role
+FROM generate_series(1, 2) n, (VALUES ('a', 'owner'), ('b', 'manager')) p (letter, role);
+
+INSERT INTO opsflow.agents (organization_id, id, name, agent_type, system_prompt, status, created_by)
+SELECT organization_id, replace(id::text, '00a', '0c0')::uuid, 'Agent', 'custom', 'prompt', 'active', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.workflows (organization_id, id, name, status, primary_agent_id, created_by)
+SELECT organization_id, replace(id::text, '0c0', '0d0')::uuid, 'Workflow', 'active', id, created_by
+FROM opsflow.agents;
+
+INSERT INTO opsflow.workflow_executions (organization_id, id, workflow_id, agent_id, total_steps, status, started_at, completed_at)
+SELECT organization_id, replace(id::text, '0d0', '0e0')::uuid, id, primary_agent_id, 1, 'completed', now() - interval '1 minute', now()
+FROM opsflow.workflows;
+
+INSERT INTO opsflow.approval_requests (organization_id, title, description, status, requested_by, expires_at)
+SELECT organization_id, 'Request', 'why', 'pending', id, now() + interval '1 day'
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.integrations (organization_id, name, type, created_by)
+SELECT organization_id, 'Slack', 'slack', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.ai_usage_logs
+    (organization_id, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens, agent_id)
+SELECT organization_id, 'gemini', 'gemini-2.5-pro', 'completion', 100, 50, 150, id
+FROM opsflow.agents;
+
+-- Chain heads are stored at commit, which a test never comes to.
+INSERT INTO opsflow.audit_chain_heads
+SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash
+FROM opsflow.audit_trail ORDER BY organization_id, lane, seq DESC;
