@@ -7,13 +7,14 @@ MODULE_big = opsflow
 # One C file per domain; a domain that outgrew one file splits by phase.
 OBJS = \
 	src/opsflow.o \
-	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o \
+	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o src/core_row.o \
 	src/context.o src/tenancy.o \
 	src/audit.o src/audit_chain.o src/audit_encode.o src/audit_verify.o \
-	src/partitions.o
+	src/partitions.o src/counters.o src/usage.o src/executions.o
 
 # The rooms of the house in floor order: what is above may use what is below.
-ROOMS = core context tenancy counters audit partitions agents approvals usage \
+# The ledger comes before tenancy because the tables of tenancy are under it.
+ROOMS = core context audit tenancy counters partitions agents approvals usage \
 	integrations workflows executions metrics jobs health install
 
 # Code: members of the extension. Data: ordinary objects that opsflow.migrate() creates.

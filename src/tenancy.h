@@ -8,9 +8,23 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "pgtime.h"
+#include "utils/date.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 extern char *opsflow_user_name(const pg_uuid_t *user_id);
 extern List *opsflow_user_organizations(const pg_uuid_t *user_id);
+
+/* A quota period: from the first day to the day before the next one's. */
+typedef struct OpsflowPeriod
+{
+	DateADT		start;
+	DateADT		next;
+} OpsflowPeriod;
+
+extern OpsflowPeriod opsflow_period(TimestampTz at, pg_tz *time_zone, int reset_day);
+extern OpsflowPeriod opsflow_organization_period(const pg_uuid_t *organization_id, TimestampTz at);
+extern pg_tz *opsflow_time_zone(const char *name);
 
 #endif							/* OPSFLOW_TENANCY_H */

@@ -1,0 +1,56 @@
+-- tenancy: organizations, people, memberships and quota periods.
+
+CREATE FUNCTION opsflow.quota_period(at timestamptz, time_zone text, reset_day integer)
+RETURNS date
+LANGUAGE C STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_quota_period';
+COMMENT ON FUNCTION opsflow.quota_period(timestamptz, text, integer) IS
+'Returns the first day of the quota period that a time falls in. at: the time; time_zone: name of the organization''s time zone, in which its days are reckoned; reset_day: day of the month, 1 to 31, on which periods begin, in shorter months on their last day. Errors: OF007 for an unknown time zone, another day or an infinite time.';
+
+CREATE FUNCTION opsflow.check_organization()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_organization';
+COMMENT ON FUNCTION opsflow.check_organization() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.organizations: checks the time zone and the place in the tree of organizations (OF007), and keeps reset_date and quota_reset_day in step.';
+
+CREATE FUNCTION opsflow.bootstrap_organization()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_bootstrap_organization';
+COMMENT ON FUNCTION opsflow.bootstrap_organization() IS
+'Trigger, AFTER INSERT or UPDATE OF owner_id for each row of opsflow.organizations: makes the owner a member with that role.';
+
+CREATE FUNCTION opsflow.check_user()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_user';
+COMMENT ON FUNCTION opsflow.check_user() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.users: fills full_name, first_name and last_name from each other, and email_verified and email_verified_at.';
+
+CREATE FUNCTION opsflow.bootstrap_user()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_bootstrap_user';
+COMMENT ON FUNCTION opsflow.bootstrap_user() IS
+'Trigger, AFTER INSERT or UPDATE OF organization_id, role, permissions for each row of opsflow.users: makes the membership in the home organization, and keeps its role and permissions equal to the person''s.';
+
+CREATE FUNCTION opsflow.check_member()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_member';
+COMMENT ON FUNCTION opsflow.check_member() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.organization_members: notes when a person was invited, joined and left.';
+
+CREATE FUNCTION opsflow.mirror_member()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_mirror_member';
+COMMENT ON FUNCTION opsflow.mirror_member() IS
+'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.organization_members: carries role and permissions of the home membership to the person, makes the first organization joined the home and the first owner the owner of the organization.';
+
+GRANT EXECUTE ON FUNCTION opsflow.quota_period(timestamptz, text, integer)
+    TO opsflow_member, opsflow_worker, opsflow_admin;

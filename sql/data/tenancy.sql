@@ -1,0 +1,339 @@
+-- tenancy: organizations, people, and who is a member of what.
+--
+-- organizations and users are global tables: their key is id alone. The
+-- membership is the truth about roles; users.role and users.permissions mirror
+-- the membership in the home organization, kept equal both ways by the
+-- triggers of src/tenancy.c.
+
+CREATE TABLE opsflow.organizations (
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    name text NOT NULL,
+    slug text NOT NULL,
+    description text,
+    type text NOT NULL DEFAULT 'standalone',
+    parent_organization_id uuid REFERENCES opsflow.organizations (id),
+    owner_id uuid,
+    industry text,
+    size_category text,
+    headquarters_location text,
+    timezone text NOT NULL DEFAULT 'UTC',
+    -- AI
+    ai_configuration jsonb NOT NULL DEFAULT '{}',
+    automation_preferences jsonb NOT NULL DEFAULT '{}',
+    risk_tolerance text DEFAULT 'medium',
+    approval_thresholds jsonb NOT NULL DEFAULT '{}',
+    approval_expiry interval NOT NULL DEFAULT '7 days',
+    settings jsonb NOT NULL DEFAULT '{}',
+    -- what the AI should know of the business
+    business_objectives text[],
+    key_processes text[],
+    compliance_requirements text[],
+    integration_priorities text[],
+    -- plan and limits
+    plan_type text DEFAULT 'starter',
+    subscription_tier text DEFAULT 'free',
+    monthly_ai_calls_limit integer DEFAULT 1000,
+    monthly_ai_calls_used bigint DEFAULT 0,
+    reset_date date NOT NULL DEFAULT CURRENT_DATE + INTERVAL '1 month',
+    quota_reset_day smallint NOT NULL,
+    quota_monthly_cost_limit numeric(12,2) DEFAULT 1000.00,
+    quota_max_assistants integer DEFAULT 10,
+    quota_max_users integer DEFAULT 50,
+    api_quota_limit integer DEFAULT 1000,
+    api_quota_used bigint DEFAULT 0,
+    -- life
+    status text NOT NULL DEFAULT 'active',
+    is_active boolean GENERATED ALWAYS AS (status = 'active') STORED,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    created_by uuid,
+    deleted_at timestamptz,
+    PRIMARY KEY (id),
+    CONSTRAINT organizations_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
+    CONSTRAINT organizations_slug_check CHECK (char_length(slug) BETWEEN 1 AND 100),
+    CONSTRAINT organizations_type_check CHECK (type IN ('standalone', 'holding', 'subsidiary')),
+    CONSTRAINT organizations_parent_check
+        CHECK (parent_organization_id <> id AND (parent_organization_id IS NULL OR type <> 'standalone')),
+    CONSTRAINT organizations_industry_check CHECK (char_length(industry) <= 100),
+    CONSTRAINT organizations_size_category_check
+        CHECK (size_category IN ('startup', 'small', 'medium', 'large', 'enterprise')),
+    CONSTRAINT organizations_headquarters_location_check CHECK (char_length(headquarters_location) <= 255),
+    CONSTRAINT organizations_risk_tolerance_check CHECK (risk_tolerance IN ('low', 'medium', 'high')),
+    CONSTRAINT organizations_approval_expiry_check CHECK (approval_expiry > INTERVAL '0'),
+    CONSTRAINT organizations_plan_type_check
+        CHECK (plan_type IN ('free', 'starter', 'professional', 'team', 'enterprise', 'custom')),
+    CONSTRAINT organizations_subscription_tier_check CHECK (char_length(subscription_tier) <= 50),
+    CONSTRAINT organizations_monthly_ai_calls_limit_check CHECK (monthly_ai_calls_limit >= 0),
+    CONSTRAINT organizations_quota_reset_day_check CHECK (quota_reset_day BETWEEN 1 AND 31),
+    CONSTRAINT organizations_quota_monthly_cost_limit_check CHECK (quota_monthly_cost_limit >= 0),
+    CONSTRAINT organizations_quota_max_assistants_check CHECK (quota_max_assistants >= 0),
+    CONSTRAINT organizations_quota_max_users_check CHECK (quota_max_users >= 0),
+    CONSTRAINT organizations_api_quota_limit_check CHECK (api_quota_limit >= 0),
+    CONSTRAINT organizations_status_check CHECK (status IN ('active', 'suspended', 'cancelled')),
+    CONSTRAINT valid_ai_config CHECK (jsonb_typeof(ai_configuration) = 'object'),
+    CONSTRAINT valid_automation_prefs CHECK (jsonb_typeof(automation_preferences) = 'object'),
+    CONSTRAINT valid_approval_thresholds CHECK (jsonb_typeof(approval_thresholds) = 'object'),
+    CONSTRAINT valid_settings CHECK (jsonb_typeof(settings) = 'object')
+);
+
+COMMENT ON TABLE opsflow.organizations IS 'The tenants: who everything else belongs to. A global table; an application sees the organization it acts in.';
+COMMENT ON COLUMN opsflow.organizations.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.organizations.name IS 'Name, up to 255 characters.';
+COMMENT ON COLUMN opsflow.organizations.slug IS 'Name for URLs, up to 100 characters, unique in the database whatever the case.';
+COMMENT ON COLUMN opsflow.organizations.description IS 'What the organization is.';
+COMMENT ON COLUMN opsflow.organizations.type IS 'standalone, holding (may have subsidiaries) or subsidiary; standalone with a parent becomes subsidiary.';
+COMMENT ON COLUMN opsflow.organizations.parent_organization_id IS 'The holding that the organization belongs to.';
+COMMENT ON COLUMN opsflow.organizations.owner_id IS 'The user who owns it; filled with the first member whose role is owner, and made a member with that role.';
+COMMENT ON COLUMN opsflow.organizations.industry IS 'Industry, up to 100 characters.';
+COMMENT ON COLUMN opsflow.organizations.size_category IS 'startup, small, medium, large or enterprise.';
+COMMENT ON COLUMN opsflow.organizations.headquarters_location IS 'Where it has its seat, up to 255 characters.';
+COMMENT ON COLUMN opsflow.organizations.timezone IS 'Time zone (IANA name) of its quota periods and schedules.';
+COMMENT ON COLUMN opsflow.organizations.ai_configuration IS 'Defaults for its agents: provider, model, temperature, …';
+COMMENT ON COLUMN opsflow.organizations.automation_preferences IS 'How much runs by itself: auto_approve_low_risk, require_approval_above_confidence, …';
+COMMENT ON COLUMN opsflow.organizations.risk_tolerance IS 'low, medium or high.';
+COMMENT ON COLUMN opsflow.organizations.approval_thresholds IS 'From what impact on people are asked, by kind of impact.';
+COMMENT ON COLUMN opsflow.organizations.approval_expiry IS 'How long a request for approval that names no deadline stays open.';
+COMMENT ON COLUMN opsflow.organizations.settings IS 'Settings of the application.';
+COMMENT ON COLUMN opsflow.organizations.business_objectives IS 'Objectives its agents should know of.';
+COMMENT ON COLUMN opsflow.organizations.key_processes IS 'Processes its agents should know of.';
+COMMENT ON COLUMN opsflow.organizations.compliance_requirements IS 'Rules it is bound to: SOC2, GDPR, HIPAA, …';
+COMMENT ON COLUMN opsflow.organizations.integration_priorities IS 'Systems it wants to be connected first.';
+COMMENT ON COLUMN opsflow.organizations.plan_type IS 'Plan: free, starter, professional, team, enterprise or custom.';
+COMMENT ON COLUMN opsflow.organizations.subscription_tier IS 'The application''s own word for the tier of its subscription.';
+COMMENT ON COLUMN opsflow.organizations.monthly_ai_calls_limit IS 'AI calls allowed in a quota period; null means no limit.';
+COMMENT ON COLUMN opsflow.organizations.monthly_ai_calls_used IS 'AI calls made in the current quota period, as of the last fold of the counters.';
+COMMENT ON COLUMN opsflow.organizations.reset_date IS 'First day, in its time zone, of the next quota period.';
+COMMENT ON COLUMN opsflow.organizations.quota_reset_day IS 'Day of the month, 1 to 31, on which its quota periods begin; a shorter month begins them on its last day. Filled from reset_date.';
+COMMENT ON COLUMN opsflow.organizations.quota_monthly_cost_limit IS 'US dollars that AI calls may cost in a quota period; null means no limit.';
+COMMENT ON COLUMN opsflow.organizations.quota_max_assistants IS 'Agents allowed; null means no limit.';
+COMMENT ON COLUMN opsflow.organizations.quota_max_users IS 'Members allowed; null means no limit.';
+COMMENT ON COLUMN opsflow.organizations.api_quota_limit IS 'API requests allowed in a quota period; null means no limit.';
+COMMENT ON COLUMN opsflow.organizations.api_quota_used IS 'API requests made in the current quota period.';
+COMMENT ON COLUMN opsflow.organizations.status IS 'active, suspended or cancelled.';
+COMMENT ON COLUMN opsflow.organizations.is_active IS 'True while status is active.';
+COMMENT ON COLUMN opsflow.organizations.created_at IS 'When it was created.';
+COMMENT ON COLUMN opsflow.organizations.updated_at IS 'When it last changed; derived columns do not count.';
+COMMENT ON COLUMN opsflow.organizations.created_by IS 'The user who created it.';
+COMMENT ON COLUMN opsflow.organizations.deleted_at IS 'When it was given up; its rows stay until they are purged.';
+
+CREATE TABLE opsflow.users (
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    organization_id uuid,
+    email text NOT NULL,
+    username text,
+    full_name text NOT NULL,
+    first_name text,
+    last_name text,
+    job_title text,
+    department text,
+    avatar_url text,
+    -- authentication
+    password_hash text,
+    email_verified boolean NOT NULL DEFAULT false,
+    email_verified_at timestamptz,
+    two_factor_enabled boolean NOT NULL DEFAULT false,
+    two_factor_secret text,
+    last_login timestamptz,
+    -- authorization, mirrored from the home membership
+    role text NOT NULL DEFAULT 'member',
+    permissions text[] NOT NULL DEFAULT '{}',
+    -- preferences
+    notification_preferences jsonb NOT NULL DEFAULT '{"email": true, "in_app": true, "approvals": true}',
+    ai_interaction_style text DEFAULT 'balanced',
+    preferences jsonb NOT NULL DEFAULT '{}',
+    -- life
+    status text NOT NULL DEFAULT 'active',
+    is_active boolean GENERATED ALWAYS AS (status = 'active') STORED,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    deleted_at timestamptz,
+    PRIMARY KEY (id),
+    CONSTRAINT users_organization_id_fkey FOREIGN KEY (organization_id) REFERENCES opsflow.organizations (id),
+    CONSTRAINT users_email_check CHECK (char_length(email) <= 255 AND email ~ '^[^@[:space:]]+@[^@[:space:]]+$'),
+    CONSTRAINT users_username_check CHECK (char_length(username) BETWEEN 1 AND 100),
+    CONSTRAINT users_full_name_check CHECK (char_length(full_name) BETWEEN 1 AND 255),
+    CONSTRAINT users_first_name_check CHECK (char_length(first_name) <= 100),
+    CONSTRAINT users_last_name_check CHECK (char_length(last_name) <= 100),
+    CONSTRAINT users_job_title_check CHECK (char_length(job_title) <= 255),
+    CONSTRAINT users_department_check CHECK (char_length(department) <= 100),
+    CONSTRAINT users_password_hash_check CHECK (char_length(password_hash) <= 255),
+    CONSTRAINT users_role_check CHECK (role IN ('owner', 'admin', 'manager', 'operator', 'member', 'viewer')),
+    CONSTRAINT users_ai_interaction_style_check
+        CHECK (ai_interaction_style IN ('conservative', 'balanced', 'aggressive')),
+    CONSTRAINT users_status_check CHECK (status IN ('active', 'inactive', 'suspended')),
+    CONSTRAINT valid_notification_preferences CHECK (jsonb_typeof(notification_preferences) = 'object'),
+    CONSTRAINT valid_preferences CHECK (jsonb_typeof(preferences) = 'object')
+);
+
+COMMENT ON TABLE opsflow.users IS 'People. A global table: one person is one row, whatever the number of organizations; an application sees the members of the organization it acts in.';
+COMMENT ON COLUMN opsflow.users.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.users.organization_id IS 'Home organization: the first one joined, unless set; null for who is a member of none.';
+COMMENT ON COLUMN opsflow.users.email IS 'E-mail address, up to 255 characters, unique in the database whatever the case.';
+COMMENT ON COLUMN opsflow.users.username IS 'Name to log in with, up to 100 characters, unique in the database whatever the case.';
+COMMENT ON COLUMN opsflow.users.full_name IS 'Name as shown; filled from first_name and last_name, and they from it.';
+COMMENT ON COLUMN opsflow.users.first_name IS 'First name, up to 100 characters.';
+COMMENT ON COLUMN opsflow.users.last_name IS 'Last name, up to 100 characters.';
+COMMENT ON COLUMN opsflow.users.job_title IS 'Job title, up to 255 characters.';
+COMMENT ON COLUMN opsflow.users.department IS 'Department, up to 100 characters.';
+COMMENT ON COLUMN opsflow.users.avatar_url IS 'Address of the portrait.';
+COMMENT ON COLUMN opsflow.users.password_hash IS 'Hash of the password; null for external identities. No application can read it.';
+COMMENT ON COLUMN opsflow.users.email_verified IS 'Has the e-mail address been verified?';
+COMMENT ON COLUMN opsflow.users.email_verified_at IS 'When it was.';
+COMMENT ON COLUMN opsflow.users.two_factor_enabled IS 'Is a second factor asked for?';
+COMMENT ON COLUMN opsflow.users.two_factor_secret IS 'Encrypted secret of the second factor. No application can read it.';
+COMMENT ON COLUMN opsflow.users.last_login IS 'When the person last logged in.';
+COMMENT ON COLUMN opsflow.users.role IS 'Role in the home organization: owner, admin, manager, operator, member or viewer.';
+COMMENT ON COLUMN opsflow.users.permissions IS 'Permissions in the home organization beyond those of the role.';
+COMMENT ON COLUMN opsflow.users.notification_preferences IS 'Which notifications the person wants, by channel and kind.';
+COMMENT ON COLUMN opsflow.users.ai_interaction_style IS 'conservative, balanced or aggressive.';
+COMMENT ON COLUMN opsflow.users.preferences IS 'Settings of the application for the person.';
+COMMENT ON COLUMN opsflow.users.status IS 'active, inactive or suspended, in every organization.';
+COMMENT ON COLUMN opsflow.users.is_active IS 'True while status is active.';
+COMMENT ON COLUMN opsflow.users.created_at IS 'When the row was created.';
+COMMENT ON COLUMN opsflow.users.updated_at IS 'When it last changed; logging in does not count.';
+COMMENT ON COLUMN opsflow.users.deleted_at IS 'When the account was given up.';
+
+CREATE TABLE opsflow.organization_members (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    user_id uuid NOT NULL REFERENCES opsflow.users (id),
+    role text NOT NULL DEFAULT 'member',
+    permissions text[] NOT NULL DEFAULT '{}',
+    status text NOT NULL DEFAULT 'active',
+    invited_by uuid,
+    invited_at timestamptz,
+    accepted_at timestamptz,
+    left_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT organization_members_user_key UNIQUE (organization_id, user_id),
+    CONSTRAINT organization_members_invited_by_fkey
+        FOREIGN KEY (organization_id, invited_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT organization_members_role_check
+        CHECK (role IN ('owner', 'admin', 'manager', 'operator', 'member', 'viewer')),
+    CONSTRAINT organization_members_status_check CHECK (status IN ('active', 'invited', 'suspended', 'left'))
+);
+
+COMMENT ON TABLE opsflow.organization_members IS 'Who acts in which organization, with which role. Members leave by status; whoever acted stays referenced.';
+COMMENT ON COLUMN opsflow.organization_members.organization_id IS 'The organization.';
+COMMENT ON COLUMN opsflow.organization_members.id IS 'Identity of the membership (UUIDv7).';
+COMMENT ON COLUMN opsflow.organization_members.user_id IS 'The person.';
+COMMENT ON COLUMN opsflow.organization_members.role IS 'owner, admin, manager, operator, member or viewer.';
+COMMENT ON COLUMN opsflow.organization_members.permissions IS 'Permissions beyond those of the role.';
+COMMENT ON COLUMN opsflow.organization_members.status IS 'active, invited, suspended or left.';
+COMMENT ON COLUMN opsflow.organization_members.invited_by IS 'The member who invited the person.';
+COMMENT ON COLUMN opsflow.organization_members.invited_at IS 'When the person was invited.';
+COMMENT ON COLUMN opsflow.organization_members.accepted_at IS 'When the person became a member.';
+COMMENT ON COLUMN opsflow.organization_members.left_at IS 'When the person left.';
+COMMENT ON COLUMN opsflow.organization_members.created_at IS 'When the row was created.';
+COMMENT ON COLUMN opsflow.organization_members.updated_at IS 'When it last changed.';
+
+-- The organization points back at people, who come after it.
+ALTER TABLE opsflow.organizations ADD CONSTRAINT organizations_owner_id_fkey
+    FOREIGN KEY (owner_id) REFERENCES opsflow.users (id);
+ALTER TABLE opsflow.organizations ADD CONSTRAINT organizations_created_by_fkey
+    FOREIGN KEY (created_by) REFERENCES opsflow.users (id);
+
+CREATE UNIQUE INDEX organizations_slug_idx ON opsflow.organizations (lower(slug));
+CREATE INDEX organizations_status_idx ON opsflow.organizations (status);
+CREATE INDEX organizations_parent_organization_id_idx ON opsflow.organizations (parent_organization_id);
+CREATE INDEX organizations_owner_id_idx ON opsflow.organizations (owner_id);
+CREATE INDEX organizations_created_at_idx ON opsflow.organizations (created_at);
+CREATE UNIQUE INDEX users_email_idx ON opsflow.users (lower(email));
+CREATE UNIQUE INDEX users_username_idx ON opsflow.users (lower(username));
+CREATE INDEX users_organization_id_idx ON opsflow.users (organization_id);
+CREATE INDEX users_status_idx ON opsflow.users (status);
+CREATE INDEX users_created_at_idx ON opsflow.users (created_at);
+CREATE INDEX organization_members_user_id_idx ON opsflow.organization_members (user_id);
+
+-- Triggers. bootstrap sorts before capture: the home membership must exist when
+-- the ledger asks whose ledgers the change of a person belongs to.
+CREATE TRIGGER check_organization BEFORE INSERT OR UPDATE ON opsflow.organizations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_organization();
+ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER check_organization;
+CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF owner_id ON opsflow.organizations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_organization();
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.organizations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('monthly_ai_calls_used', 'api_quota_used', 'reset_date');
+CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.organizations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
+ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER capture;
+CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.organizations
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
+ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER capture_truncate;
+
+CREATE TRIGGER check_user BEFORE INSERT OR UPDATE ON opsflow.users
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_user();
+ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER check_user;
+CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF organization_id, role, permissions ON opsflow.users
+    FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_user();
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.users
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('last_login');
+CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.users
+    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
+ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER capture;
+CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.users
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
+ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER capture_truncate;
+
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.organization_members
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
+ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER require_context;
+CREATE TRIGGER check_member BEFORE INSERT OR UPDATE ON opsflow.organization_members
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_member();
+ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER check_member;
+CREATE TRIGGER mirror AFTER INSERT OR UPDATE OR DELETE ON opsflow.organization_members
+    FOR EACH ROW EXECUTE FUNCTION opsflow.mirror_member();
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.organization_members
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.organization_members
+    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
+ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER capture;
+CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.organization_members
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
+ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER capture_truncate;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, ignored_columns, masked_columns)
+VALUES
+    ('organizations', 'configuration_change', 'organization', 'organization', 'id',
+        '{monthly_ai_calls_used,api_quota_used,is_active}', '{}'),
+    ('users', 'security_event', 'user', 'user', 'id', '{last_login,is_active}', '{password_hash,two_factor_secret}'),
+    ('organization_members', 'security_event', 'member', 'organization', 'organization_id', '{}', '{}');
+
+-- Row security. Organizations and people are written by functions.
+ALTER TABLE opsflow.organizations ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.organizations FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_owner
+    USING (id = opsflow.current_organization_id())
+    WITH CHECK (id = opsflow.current_organization_id());
+CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_admin;
+
+-- A person is visible where he or she is a member, whatever became of the
+-- membership: names of the past must stay readable.
+ALTER TABLE opsflow.users ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.users FORCE ROW LEVEL SECURITY;
+CREATE POLICY member_reads ON opsflow.users FOR SELECT TO opsflow_member
+    USING (EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id));
+CREATE POLICY owner_in_context ON opsflow.users TO opsflow_owner
+    USING (organization_id = opsflow.current_organization_id() OR EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id))
+    WITH CHECK (organization_id IS NULL OR organization_id = opsflow.current_organization_id() OR EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id));
+GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_name, job_title, department,
+        avatar_url, email_verified, email_verified_at, two_factor_enabled, last_login, role, permissions,
+        notification_preferences, ai_interaction_style, preferences, status, is_active, created_at, updated_at,
+        deleted_at)
+    ON opsflow.users TO opsflow_member;
+
+ALTER TABLE opsflow.organization_members ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.organization_members FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON opsflow.organization_members TO opsflow_member, opsflow_worker, opsflow_owner
+    USING (organization_id = opsflow.current_organization_id())
+    WITH CHECK (organization_id = opsflow.current_organization_id());
+GRANT SELECT ON opsflow.organization_members TO opsflow_member;

@@ -1,0 +1,457 @@
+/*
+ * counters.c
+ *		Derived statistics: appended deltas, folded by a job.
+ *
+ * Whoever changes what is counted appends a row with the difference to
+ * opsflow.counters, below the SQL layer, in the same transaction: the cost is
+ * one insertion whatever the history, nobody waits for anybody, and a value is
+ * always the sum over the rows of its subject.
+ *
+ * fold_counters() replaces the rows of a subject by their sum and writes what
+ * follows from it into the columns of the subject (agents.success_rate, ...).
+ *
+ * Locking: a fold holds the row of the subject, taken with SKIP LOCKED, so
+ * that two folds never write one subject and none waits for a user who edits
+ * it.  What is appended meanwhile stays for the next fold.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "context.h"
+#include "core.h"
+#include "core_row.h"
+#include "counters.h"
+#include "tenancy.h"
+
+PG_FUNCTION_INFO_V1(opsflow_carry_calls);
+PG_FUNCTION_INFO_V1(opsflow_fold_counters);
+
+/* Rows of one subject that one fold replaces at most. */
+#define MAX_ROWS_OF_SUBJECT 10000
+
+/* ----------------------------------------------------------------
+ * Subjects
+ * ----------------------------------------------------------------
+ */
+
+/* The sums of a subject, for the statements that write its columns. */
+#define SUMS \
+	" FROM (SELECT sum(executions) AS executions, sum(finished) AS finished," \
+	" sum(successes) AS successes, sum(durations) AS durations," \
+	" sum(duration_ms) AS duration_ms, sum(calls) AS calls, max(last_at) AS last_at" \
+	" FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2) s"
+
+typedef struct SubjectKind
+{
+	const char *name;
+	OpsflowPlan lock;
+	OpsflowPlan exists;
+	OpsflowPlan write;
+} SubjectKind;
+
+#define LOCK(table, id) \
+	{"SELECT 1 FROM opsflow." table " WHERE " id " FOR NO KEY UPDATE SKIP LOCKED", 2, {UUIDOID, UUIDOID}}
+#define EXISTS(table, id) \
+	{"SELECT 1 FROM opsflow." table " WHERE " id, 2, {UUIDOID, UUIDOID}}
+#define BY_KEY "organization_id = $1 AND id = $2"
+#define WRITE(sql) {sql, 2, {UUIDOID, UUIDOID}}
+
+static SubjectKind kinds[] = {
+	[OPSFLOW_AGENT] = {
+		"agent", LOCK("agents", BY_KEY), EXISTS("agents", BY_KEY),
+		WRITE("WITH v AS (SELECT executions::bigint AS execution_count,"
+			  " CASE WHEN finished > 0 THEN round(100.0 * successes / finished, 2) ELSE 0 END AS success_rate,"
+			  " CASE WHEN durations > 0 THEN round(duration_ms / durations / 1000, 2) ELSE 0 END AS avg_execution_time,"
+			  " last_at AS last_executed" SUMS ")"
+			  " UPDATE opsflow.agents a SET execution_count = v.execution_count, success_rate = v.success_rate,"
+			  " avg_execution_time = v.avg_execution_time, last_executed = v.last_executed FROM v"
+			  " WHERE a.organization_id = $1 AND a.id = $2"
+			  " AND (a.execution_count, a.success_rate, a.avg_execution_time, a.last_executed)"
+			  " IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)")
+	},
+	[OPSFLOW_WORKFLOW] = {
+		"workflow", LOCK("workflows", BY_KEY), EXISTS("workflows", BY_KEY),
+		WRITE("WITH v AS (SELECT executions::bigint AS execution_count, successes::bigint AS success_count,"
+			  " CASE WHEN durations > 0 THEN (duration_ms / durations)::float8 * interval '1 millisecond'"
+			  " ELSE interval '0' END AS avg_completion_time" SUMS ")"
+			  " UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
+			  " success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
+			  " WHERE w.organization_id = $1 AND w.id = $2"
+			  " AND (w.execution_count, w.success_count, w.avg_completion_time)"
+			  " IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)")
+	},
+	[OPSFLOW_ORGANIZATION] = {
+		"organization", LOCK("organizations", "id = $1 AND id = $2"), EXISTS("organizations", "id = $1 AND id = $2"),
+		WRITE("WITH v AS (SELECT coalesce((SELECT sum(c.calls) FROM opsflow.counters c"
+			  " WHERE c.organization_id = $1 AND c.subject_id = $2"
+			  " AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day)), 0)::bigint AS calls"
+			  " FROM opsflow.organizations o WHERE o.id = $1)"
+			  " UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls FROM v"
+			  " WHERE o.id = $1 AND o.monthly_ai_calls_used IS DISTINCT FROM v.calls")
+	},
+	[OPSFLOW_INTEGRATION] = {
+		"integration", LOCK("integrations", BY_KEY), EXISTS("integrations", BY_KEY),
+		WRITE("WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS ")"
+			  " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
+			  " success_count = v.success_count FROM v"
+			  " WHERE i.organization_id = $1 AND i.id = $2"
+			  " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)")
+	},
+};
+
+static OpsflowSubject
+parse_subject(const char *name)
+{
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i].name, name) == 0)
+			return i;
+	}
+	elog(ERROR, "unknown subject \"%s\" of opsflow.counters", name);
+}
+
+/* ----------------------------------------------------------------
+ * Appending
+ * ----------------------------------------------------------------
+ */
+
+typedef struct CounterRow
+{
+	TupleDesc	tupdesc;
+	Datum	   *values;
+	bool	   *nulls;
+} CounterRow;
+
+static void
+set_column(CounterRow *row, const char *column, Datum value)
+{
+	int			attnum = SPI_fnumber(row->tupdesc, column);
+
+	if (attnum <= 0)
+		opsflow_data_missing();
+	row->values[attnum - 1] = value;
+	row->nulls[attnum - 1] = false;
+}
+
+static void
+fill_row(CounterRow *row, const OpsflowDelta *delta)
+{
+	pg_uuid_t	id;
+
+	opsflow_new_uuid(&id);
+	memset(row->nulls, true, row->tupdesc->natts * sizeof(bool));
+	set_column(row, "organization_id", UUIDPGetDatum(&delta->organization_id));
+	set_column(row, "subject_id", UUIDPGetDatum(&delta->subject_id));
+	set_column(row, "id", opsflow_uuid_datum(&id));
+	set_column(row, "subject", CStringGetTextDatum(kinds[delta->subject].name));
+	if (delta->has_period)
+		set_column(row, "period", DateADTGetDatum(delta->period));
+	set_column(row, "executions", Int64GetDatum(delta->executions));
+	set_column(row, "finished", Int64GetDatum(delta->finished));
+	set_column(row, "successes", Int64GetDatum(delta->successes));
+	set_column(row, "durations", Int64GetDatum(delta->durations));
+	set_column(row, "duration_ms", Int64GetDatum(delta->duration_ms));
+	set_column(row, "calls", Int64GetDatum(delta->calls));
+	if (delta->has_last_at)
+		set_column(row, "last_at", TimestampTzGetDatum(delta->last_at));
+	set_column(row, "folded", BoolGetDatum(false));
+}
+
+/* Append deltas, in the transaction of the change that they count. */
+void
+opsflow_count(const OpsflowDelta *deltas, int count)
+{
+	Oid			relid;
+	Relation	counters;
+	OpsflowWriter *writer;
+	CounterRow	row;
+
+	if (count == 0)
+		return;
+	relid = opsflow_relation_id("counters");
+	if (!OidIsValid(relid))
+		opsflow_data_missing();
+	counters = table_open(relid, RowExclusiveLock);
+	row.tupdesc = RelationGetDescr(counters);
+	row.values = palloc0(row.tupdesc->natts * sizeof(Datum));
+	row.nulls = palloc(row.tupdesc->natts * sizeof(bool));
+	writer = opsflow_writer_open(counters);
+	for (int i = 0; i < count; i++)
+	{
+		fill_row(&row, &deltas[i]);
+		opsflow_writer_insert(writer, row.values, row.nulls);
+	}
+	opsflow_writer_close(writer);
+	table_close(counters, NoLock);
+}
+
+/* ----------------------------------------------------------------
+ * Calls of a quota period whose first day moves
+ * ----------------------------------------------------------------
+ */
+
+static OpsflowPeriod
+current_period(TupleDesc tupdesc, HeapTuple organization)
+{
+	bool		isnull;
+
+	return opsflow_period(GetCurrentTransactionStartTimestamp(),
+						  opsflow_time_zone(opsflow_row_text(tupdesc, organization, "timezone")),
+						  DatumGetInt16(opsflow_row_value(tupdesc, organization, "quota_reset_day", &isnull)));
+}
+
+static int64
+calls_in_period(const pg_uuid_t *organization_id, DateADT period)
+{
+	static OpsflowPlan plan = {
+		"SELECT coalesce(sum(calls), 0)::bigint FROM opsflow.counters"
+		" WHERE organization_id = $1 AND subject_id = $1 AND period = $2",
+		2, {UUIDOID, DATEOID}
+	};
+	Datum		values[2] = {UUIDPGetDatum(organization_id), DateADTGetDatum(period)};
+	int			nest_level = opsflow_enter_organization(organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+	bool		isnull;
+	int64		calls;
+
+	SPI_connect();
+	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
+	calls = DatumGetInt64(opsflow_result(0, 1, &isnull));
+	SPI_finish();
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+	return calls;
+}
+
+/*
+ * opsflow.carry_calls() returns trigger
+ *
+ * AFTER UPDATE OF timezone, quota_reset_day ON organizations: the calls made
+ * in the current period stay those of the current period when that begins on
+ * another day.  Otherwise the change would reset the quota.
+ */
+Datum
+opsflow_carry_calls(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.carry_calls", OPSFLOW_AFTER);
+	OpsflowPeriod was;
+	OpsflowPeriod is;
+	OpsflowDelta deltas[2] = {0};
+
+	if (change.before == NULL || change.after == NULL || IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	was = current_period(change.tupdesc, change.before);
+	is = current_period(change.tupdesc, change.after);
+	if (was.start == is.start)
+		return PointerGetDatum(NULL);
+
+	(void) opsflow_row_uuid(change.tupdesc, change.after, "id", &deltas[0].organization_id);
+	deltas[0].subject = OPSFLOW_ORGANIZATION;
+	deltas[0].subject_id = deltas[0].organization_id;
+	deltas[0].has_period = true;
+	deltas[1] = deltas[0];
+	deltas[0].period = was.start;
+	deltas[1].period = is.start;
+	deltas[1].calls = calls_in_period(&deltas[0].organization_id, was.start);
+	deltas[0].calls = -deltas[1].calls;
+	opsflow_count(deltas, deltas[1].calls == 0 ? 0 : 2);
+	return PointerGetDatum(NULL);
+}
+
+/* ----------------------------------------------------------------
+ * Folding
+ * ----------------------------------------------------------------
+ */
+
+typedef struct FoldTarget
+{
+	pg_uuid_t	organization_id;
+	pg_uuid_t	subject_id;
+	OpsflowSubject subject;
+} FoldTarget;
+
+static bool
+returns_row(OpsflowPlan *plan, const Datum *values)
+{
+	return opsflow_execute(plan, values, NULL, SPI_OK_SELECT) > 0;
+}
+
+/*
+ * Replace rows of a subject by their sums, one for each period, or (the
+ * subject has been deleted) by nothing.  Returns how many deltas are gone.
+ */
+static int64
+replace_rows(const FoldTarget *target, bool keep)
+{
+	static OpsflowPlan plan = {
+		"WITH gone AS ("
+		" DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 AND id IN ("
+		" SELECT id FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 ORDER BY id LIMIT $3)"
+		" RETURNING subject, period, executions, finished, successes, durations, duration_ms, calls, last_at, folded),"
+		" kept AS ("
+		" INSERT INTO opsflow.counters (organization_id, subject_id, subject, period, executions, finished,"
+		" successes, durations, duration_ms, calls, last_at, folded)"
+		" SELECT $1, $2, subject, period, sum(executions), sum(finished), sum(successes), sum(durations),"
+		" sum(duration_ms), sum(calls), max(last_at), true FROM gone WHERE $4 GROUP BY subject, period)"
+		" SELECT count(*) FROM gone WHERE NOT folded",
+		4, {UUIDOID, UUIDOID, INT4OID, BOOLOID}
+	};
+	Datum		values[4] = {
+		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id),
+		Int32GetDatum(MAX_ROWS_OF_SUBJECT), BoolGetDatum(keep)
+	};
+	bool		isnull;
+
+	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
+	return DatumGetInt64(opsflow_result(0, 1, &isnull));
+}
+
+/* Returns the number of deltas folded: 0 if somebody holds the subject. */
+static int64
+fold_subject(const FoldTarget *target)
+{
+	SubjectKind *kind = &kinds[target->subject];
+	Datum		values[2] = {
+		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id)
+	};
+	int64		folded;
+
+	if (!returns_row(&kind->lock, values))
+		return returns_row(&kind->exists, values) ? 0 : replace_rows(target, false);
+	folded = replace_rows(target, true);
+	(void) opsflow_execute(&kind->write, values, NULL, SPI_OK_UPDATE);
+	return folded;
+}
+
+/* The subjects that have deltas, found by leaps over the index. */
+static FoldTarget *
+find_targets(int batch, int *count)
+{
+	static OpsflowPlan plan = {
+		"WITH RECURSIVE walk AS ("
+		" (SELECT organization_id, subject_id, subject FROM opsflow.counters WHERE NOT folded"
+		" ORDER BY organization_id, subject_id LIMIT 1)"
+		" UNION ALL"
+		" SELECT n.organization_id, n.subject_id, n.subject FROM walk w, LATERAL ("
+		" SELECT c.organization_id, c.subject_id, c.subject FROM opsflow.counters c WHERE NOT c.folded"
+		" AND (c.organization_id, c.subject_id) > (w.organization_id, w.subject_id)"
+		" ORDER BY c.organization_id, c.subject_id LIMIT 1) n)"
+		" SELECT organization_id, subject_id, subject FROM walk LIMIT $1",
+		1, {INT4OID}
+	};
+	Datum		value = Int32GetDatum(batch);
+	FoldTarget *targets;
+
+	*count = opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT);
+	targets = palloc(Max(*count, 1) * sizeof(FoldTarget));
+	for (int i = 0; i < *count; i++)
+	{
+		bool		isnull;
+
+		targets[i].organization_id = *DatumGetUUIDP(opsflow_result(i, 1, &isnull));
+		targets[i].subject_id = *DatumGetUUIDP(opsflow_result(i, 2, &isnull));
+		targets[i].subject = parse_subject(TextDatumGetCString(opsflow_result(i, 3, &isnull)));
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return targets;
+}
+
+static int64
+fold_in_organization(const FoldTarget *targets, int count)
+{
+	int			nest_level = opsflow_enter_organization(&targets[0].organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+	int64		folded = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		folded += fold_subject(&targets[i]);
+	}
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+	return folded;
+}
+
+/* An organization whose counters cannot be folded does not stop the others. */
+static int64
+try_fold(const FoldTarget *targets, int count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile int64 folded = 0;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		folded = fold_in_organization(targets, count);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("could not fold the counters of organization %s: %s",
+						opsflow_uuid_text(&targets[0].organization_id), error->message)));
+		folded = 0;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return folded;
+}
+
+/*
+ * opsflow.fold_counters(batch integer) returns bigint
+ *
+ * Folds the deltas of up to "batch" subjects, as far as nobody else holds
+ * them, and returns how many deltas that were.
+ */
+Datum
+opsflow_fold_counters(PG_FUNCTION_ARGS)
+{
+	int			batch = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+	FoldTarget *targets;
+	int			count;
+	int			end;
+	int64		folded = 0;
+
+	if (batch < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("batch must be at least 1"),
+				 errhint("It is the number of agents, workflows, … to fold at most.")));
+	SPI_connect();
+	targets = find_targets(batch, &count);
+	for (int start = 0; start < count; start = end)
+	{
+		end = start + 1;
+		while (end < count && opsflow_uuid_equal(&targets[end].organization_id,
+												 &targets[start].organization_id))
+			end++;
+		folded += try_fold(targets + start, end - start);
+	}
+	SPI_finish();
+	PG_RETURN_INT64(folded);
+}

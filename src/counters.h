@@ -1,0 +1,42 @@
+/*
+ * counters.h
+ *		Derived statistics: appended deltas, folded by a job.
+ */
+#ifndef OPSFLOW_COUNTERS_H
+#define OPSFLOW_COUNTERS_H
+
+#include "postgres.h"
+
+#include "utils/date.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+typedef enum OpsflowSubject
+{
+	OPSFLOW_AGENT,
+	OPSFLOW_WORKFLOW,
+	OPSFLOW_ORGANIZATION,
+	OPSFLOW_INTEGRATION
+} OpsflowSubject;
+
+/* What is added to the statistics of a subject; may be negative. */
+typedef struct OpsflowDelta
+{
+	pg_uuid_t	organization_id;
+	OpsflowSubject subject;
+	pg_uuid_t	subject_id;
+	bool		has_period;
+	DateADT		period;
+	int64		executions;
+	int64		finished;
+	int64		successes;
+	int64		durations;
+	int64		duration_ms;
+	int64		calls;
+	bool		has_last_at;
+	TimestampTz last_at;
+} OpsflowDelta;
+
+extern void opsflow_count(const OpsflowDelta *deltas, int count);
+
+#endif							/* OPSFLOW_COUNTERS_H */

@@ -1,0 +1,731 @@
+/*
+ * executions.c
+ *		Runs of workflows: the state machine, the statistics, and what a decision
+ *		on an approval does to an execution.
+ *
+ * The state machine is enforced here, by a BEFORE trigger, for functions and
+ * stray UPDATEs alike.  An execution that requires an approval gets its
+ * approved_at only while a decision is being carried over: that is a C variable
+ * which no SQL can reach.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "replication/logicalworker.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "context.h"
+#include "core.h"
+#include "core_row.h"
+#include "counters.h"
+
+PG_FUNCTION_INFO_V1(opsflow_check_execution);
+PG_FUNCTION_INFO_V1(opsflow_count_execution);
+PG_FUNCTION_INFO_V1(opsflow_approval_requested);
+PG_FUNCTION_INFO_V1(opsflow_approval_decided);
+PG_FUNCTION_INFO_V1(opsflow_start_execution);
+
+/* ----------------------------------------------------------------
+ * The state machine
+ * ----------------------------------------------------------------
+ */
+
+typedef enum ExecutionStatus
+{
+	PENDING,
+	REQUIRES_APPROVAL,
+	APPROVED,
+	RUNNING,
+	PAUSED,
+	COMPLETED,
+	FAILED,
+	CANCELLED,
+	STATUS_COUNT
+} ExecutionStatus;
+
+#define TO(status) (1 << (status))
+
+/* From where an execution can go where.  What has ended stays as it is. */
+static const struct
+{
+	const char *name;
+	int			next;
+}			states[STATUS_COUNT] = {
+	[PENDING] = {"pending",
+		TO(REQUIRES_APPROVAL) | TO(APPROVED) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
+	[REQUIRES_APPROVAL] = {"requires_approval", TO(APPROVED) | TO(FAILED) | TO(CANCELLED)},
+	[APPROVED] = {"approved",
+		TO(REQUIRES_APPROVAL) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
+	[RUNNING] = {"running",
+		TO(REQUIRES_APPROVAL) | TO(PAUSED) | TO(COMPLETED) | TO(FAILED) | TO(CANCELLED)},
+	[PAUSED] = {"paused", TO(PENDING) | TO(APPROVED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
+	[COMPLETED] = {"completed", 0},
+	[FAILED] = {"failed", 0},
+	[CANCELLED] = {"cancelled", 0},
+};
+
+#define HAS_ENDED(status) (states[status].next == 0)
+#define NEEDS_APPROVAL(status) ((TO(status) & (TO(APPROVED) | TO(RUNNING) | TO(COMPLETED))) != 0)
+
+/* A decision on an approval is being carried over to its execution. */
+static bool deciding = false;
+
+/* The status of a row; an unknown word is for the CHECK constraint to refuse. */
+static bool
+row_status(TupleDesc tupdesc, HeapTuple row, ExecutionStatus *status)
+{
+	char	   *name = opsflow_row_text(tupdesc, row, "status");
+
+	for (int i = 0; name != NULL && i < STATUS_COUNT; i++)
+	{
+		if (strcmp(states[i].name, name) == 0)
+		{
+			*status = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+static char *
+next_states(ExecutionStatus from)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < STATUS_COUNT; i++)
+	{
+		if (states[from].next & TO(i))
+			appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "", states[i].name);
+	}
+	return buf.data;
+}
+
+static void
+invalid_transition(ExecutionStatus from, ExecutionStatus to)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("an execution cannot go from \"%s\" to \"%s\"", states[from].name, states[to].name),
+			 HAS_ENDED(from) ? errhint("What has ended does not change. Start a new execution.")
+			 : errhint("It can go to: %s.", next_states(from))));
+}
+
+static bool
+row_bool(TupleDesc tupdesc, HeapTuple row, const char *column)
+{
+	bool		isnull;
+	Datum		value = opsflow_row_value(tupdesc, row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
+/* Nobody approves an execution but a decision on its request. */
+static void
+check_approval(const OpsflowChange *change, bool moves, ExecutionStatus to)
+{
+	if (!deciding &&
+		(opsflow_changes(change, "approved_by") || opsflow_changes(change, "approved_at")))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("an execution is approved by a decision only"),
+				 errhint("Ask with opsflow.request_approval() and decide with opsflow.decide_approval().")));
+	if (row_bool(change->tupdesc, change->before, "requires_approval") &&
+		!row_bool(change->tupdesc, change->after, "requires_approval"))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("an execution that requires an approval cannot do without"),
+				 errhint("Set requires_human_approval of its workflow to false and start a new execution.")));
+	if (moves && NEEDS_APPROVAL(to) &&
+		row_bool(change->tupdesc, change->after, "requires_approval") &&
+		opsflow_row_is_null(change->tupdesc, change->after, "approved_at"))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("an execution that requires an approval cannot be %s without", states[to].name),
+				 errhint("Ask with opsflow.request_approval().")));
+}
+
+/* Who may bring in executions with a past: an import, not an application. */
+static void
+check_import(ExecutionStatus status)
+{
+	if (status != PENDING && !superuser() && !has_bypassrls_privilege(GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("an execution begins as \"pending\", not as \"%s\"", states[status].name),
+				 errhint("Only a superuser brings in executions with a past.")));
+}
+
+static void
+set_time_if_null(OpsflowChange *change, const char *column)
+{
+	if (opsflow_row_is_null(change->tupdesc, change->after, column))
+		opsflow_change_set(change, column, TimestampTzGetDatum(GetCurrentTimestamp()));
+}
+
+/* What follows from the new state: when work began and ended, and how far it is. */
+static void
+follow_state(OpsflowChange *change, ExecutionStatus to)
+{
+	if (to == RUNNING)
+		set_time_if_null(change, "running_at");
+	if (HAS_ENDED(to))
+		set_time_if_null(change, "completed_at");
+	if (to == COMPLETED && !opsflow_changes(change, "progress_percentage"))
+		opsflow_change_set(change, "progress_percentage", NumericGetDatum(int64_to_numeric(100)));
+}
+
+/* Milliseconds of work, from running_at (or started_at) to completed_at. */
+static bool
+row_duration(TupleDesc tupdesc, HeapTuple row, int64 *duration_ms)
+{
+	TimestampTz from;
+	TimestampTz to;
+
+	if (!opsflow_row_timestamp(tupdesc, row, "completed_at", &to) ||
+		(!opsflow_row_timestamp(tupdesc, row, "running_at", &from) &&
+		 !opsflow_row_timestamp(tupdesc, row, "started_at", &from)) ||
+		TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to))
+		return false;
+	*duration_ms = (to - from + (to >= from ? 500 : -500)) / 1000;
+	return true;
+}
+
+/* duration_ms follows the times; an import may bring its own. */
+static void
+fill_duration(OpsflowChange *change)
+{
+	int64		duration_ms;
+
+	if (change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, "duration_ms")
+		: (!opsflow_changes(change, "completed_at") && !opsflow_changes(change, "running_at") &&
+		   !opsflow_changes(change, "started_at")))
+		return;
+	if (row_duration(change->tupdesc, change->after, &duration_ms))
+		opsflow_change_set(change, "duration_ms", Int64GetDatum(duration_ms));
+	else if (!opsflow_row_is_null(change->tupdesc, change->after, "duration_ms"))
+		opsflow_change_set_null(change, "duration_ms");
+}
+
+/*
+ * opsflow.check_execution() returns trigger
+ *
+ * BEFORE INSERT or UPDATE: the only way from state to state.
+ */
+Datum
+opsflow_check_execution(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_execution", OPSFLOW_BEFORE);
+	ExecutionStatus from;
+	ExecutionStatus to;
+
+	if (IsLogicalWorker() || !row_status(change.tupdesc, change.after, &to))
+		return PointerGetDatum(change.after);
+	if (change.before == NULL)
+		check_import(to);
+	else if (row_status(change.tupdesc, change.before, &from))
+	{
+		if (from != to && !(states[from].next & TO(to)))
+			invalid_transition(from, to);
+		check_approval(&change, from != to, to);
+		if (from != to)
+			follow_state(&change, to);
+	}
+	fill_duration(&change);
+	return PointerGetDatum(change.after);
+}
+
+/* ----------------------------------------------------------------
+ * Statistics
+ * ----------------------------------------------------------------
+ */
+
+/* What a row counts for the subject in one of its columns, if it names one. */
+static bool
+contribution(TupleDesc tupdesc, HeapTuple row, OpsflowSubject subject, int sign, OpsflowDelta *delta)
+{
+	ExecutionStatus status;
+	int64		duration_ms;
+
+	memset(delta, 0, sizeof(OpsflowDelta));
+	if (row == NULL || !row_status(tupdesc, row, &status) ||
+		!opsflow_row_uuid(tupdesc, row, subject == OPSFLOW_AGENT ? "agent_id" : "workflow_id",
+						  &delta->subject_id) ||
+		!opsflow_row_uuid(tupdesc, row, "organization_id", &delta->organization_id))
+		return false;
+	delta->subject = subject;
+	delta->executions = sign;
+	delta->finished = HAS_ENDED(status) ? sign : 0;
+	if (status == COMPLETED)
+	{
+		delta->successes = sign;
+		if (row_duration(tupdesc, row, &duration_ms))
+		{
+			delta->durations = sign;
+			delta->duration_ms = sign * duration_ms;
+		}
+	}
+	delta->has_last_at = sign > 0 &&
+		(opsflow_row_timestamp(tupdesc, row, "running_at", &delta->last_at) ||
+		 opsflow_row_timestamp(tupdesc, row, "started_at", &delta->last_at));
+	return true;
+}
+
+/* Add what a row counted before to what it counts now; false if all is equal. */
+static bool
+net_change(OpsflowDelta *is, const OpsflowDelta *was, TimestampTz was_last_at)
+{
+	is->executions += was->executions;
+	is->finished += was->finished;
+	is->successes += was->successes;
+	is->durations += was->durations;
+	is->duration_ms += was->duration_ms;
+	if (is->has_last_at && is->last_at <= was_last_at)
+		is->has_last_at = false;
+	return is->executions != 0 || is->finished != 0 || is->successes != 0 ||
+		is->durations != 0 || is->duration_ms != 0 || is->has_last_at;
+}
+
+static TimestampTz
+last_at_of(TupleDesc tupdesc, HeapTuple row)
+{
+	TimestampTz at;
+
+	if (opsflow_row_timestamp(tupdesc, row, "running_at", &at) ||
+		opsflow_row_timestamp(tupdesc, row, "started_at", &at))
+		return at;
+	return DT_NOBEGIN;
+}
+
+static int
+count_subject(const OpsflowChange *change, OpsflowSubject subject, OpsflowDelta *deltas)
+{
+	OpsflowDelta was;
+	OpsflowDelta is;
+	bool		had = contribution(change->tupdesc, change->before, subject, -1, &was);
+	bool		has = contribution(change->tupdesc, change->after, subject, 1, &is);
+	int			count = 0;
+
+	if (had && has && opsflow_uuid_equal(&was.subject_id, &is.subject_id) &&
+		opsflow_uuid_equal(&was.organization_id, &is.organization_id))
+	{
+		had = false;
+		has = net_change(&is, &was, last_at_of(change->tupdesc, change->before));
+	}
+	if (had)
+		deltas[count++] = was;
+	if (has)
+		deltas[count++] = is;
+	return count;
+}
+
+/*
+ * opsflow.count_execution() returns trigger
+ *
+ * AFTER INSERT, UPDATE or DELETE: what the row counts now, less what it
+ * counted before, for its agent and its workflow.
+ */
+Datum
+opsflow_count_execution(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_execution", OPSFLOW_AFTER);
+	OpsflowDelta deltas[4];
+	int			count;
+
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	count = count_subject(&change, OPSFLOW_AGENT, deltas);
+	count += count_subject(&change, OPSFLOW_WORKFLOW, deltas + count);
+	opsflow_count(deltas, count);
+	return PointerGetDatum(NULL);
+}
+
+/* ----------------------------------------------------------------
+ * Approvals
+ * ----------------------------------------------------------------
+ */
+
+/* The request a trigger on approval_requests is fired for. */
+typedef struct Request
+{
+	pg_uuid_t	organization_id;
+	pg_uuid_t	execution_id;
+	char	   *status;
+	Datum		decided_by;
+	Datum		decided_at;
+	Datum		notes;
+	bool		no_decided_by;
+	bool		no_notes;
+} Request;
+
+/* False if the request is for no execution. */
+static bool
+read_request(const OpsflowChange *change, Request *request)
+{
+	TupleDesc	tupdesc = change->tupdesc;
+	bool		no_decided_at;
+
+	if (!opsflow_row_uuid(tupdesc, change->after, "execution_id", &request->execution_id) ||
+		!opsflow_row_uuid(tupdesc, change->after, "organization_id", &request->organization_id))
+		return false;
+	request->status = opsflow_row_text(tupdesc, change->after, "status");
+	request->decided_by = opsflow_row_value(tupdesc, change->after, "decided_by", &request->no_decided_by);
+	request->decided_at = opsflow_row_value(tupdesc, change->after, "decided_at", &no_decided_at);
+	request->notes = opsflow_row_value(tupdesc, change->after, "decision_reason", &request->no_notes);
+	if (no_decided_at)
+		request->decided_at = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	return true;
+}
+
+/* Run a statement on the request's execution; the number of rows it changed. */
+static int
+update_execution(const Request *request, OpsflowPlan *plan)
+{
+	Datum		values[5] = {
+		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->execution_id),
+		request->notes, request->decided_by, request->decided_at
+	};
+	char		nulls[5] = {
+		' ', ' ', request->no_notes ? 'n' : ' ', request->no_decided_by ? 'n' : ' ', ' '
+	};
+	int			rows;
+
+	PG_TRY();
+	{
+		deciding = true;
+		rows = opsflow_execute(plan, values, nulls, SPI_OK_UPDATE);
+	}
+	PG_FINALLY();
+	{
+		deciding = false;
+	}
+	PG_END_TRY();
+	return rows;
+}
+
+#define REQUEST_ARGS 5, {UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}
+
+/* What was approved before has to wait again when somebody else is asked. */
+static void
+wait_for_approval(const Request *request)
+{
+	static OpsflowPlan plan = {
+		"UPDATE opsflow.workflow_executions"
+		" SET status = 'requires_approval', approved_by = NULL, approved_at = NULL"
+		" WHERE organization_id = $1 AND id = $2 AND status IN ('pending', 'approved')",
+		REQUEST_ARGS
+	};
+
+	(void) update_execution(request, &plan);
+}
+
+/*
+ * The last of the requests that an execution waits for releases it.
+ *
+ * Two decisions at the same time must not each see the other request open: the
+ * first statement locks the execution, the second one looks anew.
+ */
+static void
+release_execution(const Request *request)
+{
+	static OpsflowPlan note = {
+		"UPDATE opsflow.workflow_executions SET approval_notes = coalesce($3, approval_notes)"
+		" WHERE organization_id = $1 AND id = $2 AND status = 'requires_approval'",
+		REQUEST_ARGS
+	};
+	static OpsflowPlan release = {
+		"UPDATE opsflow.workflow_executions e SET status = 'approved', approved_by = $4, approved_at = $5,"
+		" approval_notes = coalesce($3, approval_notes)"
+		" WHERE e.organization_id = $1 AND e.id = $2 AND e.status = 'requires_approval' AND NOT EXISTS ("
+		" SELECT FROM opsflow.approval_requests r"
+		" WHERE r.organization_id = $1 AND r.execution_id = $2 AND r.status IN ('pending', 'escalated'))",
+		REQUEST_ARGS
+	};
+
+	if (update_execution(request, &note) > 0)
+		(void) update_execution(request, &release);
+}
+
+static void
+cancel_execution(const Request *request)
+{
+	static OpsflowPlan plan = {
+		"UPDATE opsflow.workflow_executions SET status = 'cancelled', approval_notes = coalesce($3, approval_notes)"
+		" WHERE organization_id = $1 AND id = $2 AND status IN ('pending', 'requires_approval')",
+		REQUEST_ARGS
+	};
+
+	(void) update_execution(request, &plan);
+}
+
+static void
+carry_over(const Request *request)
+{
+	int			nest_level = opsflow_enter_organization(&request->organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+
+	SPI_connect();
+	if (strcmp(request->status, "pending") == 0)
+		wait_for_approval(request);
+	else if (strcmp(request->status, "approved") == 0)
+		release_execution(request);
+	else if (strcmp(request->status, "escalated") != 0)
+		cancel_execution(request);
+	SPI_finish();
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+}
+
+/*
+ * opsflow.approval_requested() returns trigger
+ *
+ * AFTER INSERT on approval_requests: the execution that asks waits.
+ */
+Datum
+opsflow_approval_requested(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.approval_requested", OPSFLOW_AFTER);
+	Request		request;
+
+	if (!IsLogicalWorker() && read_request(&change, &request))
+		carry_over(&request);
+	return PointerGetDatum(NULL);
+}
+
+/*
+ * opsflow.approval_decided() returns trigger
+ *
+ * AFTER UPDATE OF status on approval_requests: the execution that waits for
+ * the request is released or cancelled.
+ */
+Datum
+opsflow_approval_decided(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.approval_decided", OPSFLOW_AFTER);
+	Request		request;
+
+	if (!IsLogicalWorker() && opsflow_changes(&change, "status") && read_request(&change, &request))
+		carry_over(&request);
+	return PointerGetDatum(NULL);
+}
+
+/* ----------------------------------------------------------------
+ * start_execution()
+ * ----------------------------------------------------------------
+ */
+
+/* Argument positions of opsflow.start_execution(). */
+enum StartArgument
+{
+	START_WORKFLOW_ID, START_INPUT, START_IDEMPOTENCY_KEY, START_PRIORITY, START_AGENT_ID, START_CONFIDENCE,
+	START_AI_REASONING, START_RISK_ASSESSMENT, START_TRIGGER_EVENT, START_TOPIC, START_ARGUMENTS
+};
+
+static void
+invalid_argument(const char *argument, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+			 errmsg("invalid value for \"%s\"", argument),
+			 errhint("%s", hint)));
+}
+
+static void
+check_object(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg) || !JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(arg)))
+		invalid_argument(name, "It must be a JSON object.");
+}
+
+static void
+check_priority(FunctionCallInfo fcinfo)
+{
+	static const char *const priorities[] = {"low", "medium", "high", "urgent"};
+	char	   *priority = PG_ARGISNULL(START_PRIORITY) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(START_PRIORITY));
+
+	for (int i = 0; i < lengthof(priorities); i++)
+	{
+		if (strcmp(priorities[i], priority) == 0)
+			return;
+	}
+	invalid_argument("priority", "It must be low, medium, high or urgent.");
+}
+
+static void
+check_start_arguments(FunctionCallInfo fcinfo)
+{
+	int			length;
+	double		confidence;
+
+	if (PG_ARGISNULL(START_WORKFLOW_ID))
+		invalid_argument("workflow_id", "It must not be null.");
+	check_object(fcinfo, START_INPUT, "input");
+	check_object(fcinfo, START_RISK_ASSESSMENT, "risk_assessment");
+	check_object(fcinfo, START_TRIGGER_EVENT, "trigger_event");
+	check_priority(fcinfo);
+	if (!PG_ARGISNULL(START_IDEMPOTENCY_KEY))
+	{
+		length = pg_mbstrlen(text_to_cstring(PG_GETARG_TEXT_PP(START_IDEMPOTENCY_KEY)));
+		if (length < 1 || length > 255)
+			invalid_argument("idempotency_key", "It must have 1 to 255 characters.");
+	}
+	if (!PG_ARGISNULL(START_CONFIDENCE))
+	{
+		confidence = DatumGetFloat8(DirectFunctionCall1(numeric_float8, PG_GETARG_DATUM(START_CONFIDENCE)));
+		if (!(confidence >= 0 && confidence <= 1))
+			invalid_argument("confidence_score", "It must be from 0 to 1.");
+	}
+}
+
+/*
+ * The execution that was started with the key before, or NULL.
+ *
+ * The key stands for one workflow and one input.
+ */
+static pg_uuid_t *
+find_started(FunctionCallInfo fcinfo, const OpsflowContext *context)
+{
+	static OpsflowPlan plan = {
+		"SELECT id, workflow_id = $3 AND input = $4 FROM opsflow.workflow_executions"
+		" WHERE organization_id = $1 AND idempotency_key = $2",
+		4, {UUIDOID, TEXTOID, UUIDOID, JSONBOID}
+	};
+	Datum		values[4] = {
+		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_IDEMPOTENCY_KEY),
+		PG_GETARG_DATUM(START_WORKFLOW_ID), PG_GETARG_DATUM(START_INPUT)
+	};
+	bool		isnull;
+
+	if (PG_ARGISNULL(START_IDEMPOTENCY_KEY) || opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
+		return NULL;
+	if (!DatumGetBool(opsflow_result(0, 2, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_KEY_REUSED),
+				 errmsg("the idempotency key was used for another execution"),
+				 errhint("Use a new key for another workflow or another input.")));
+	return DatumGetUUIDP(opsflow_result(0, 1, &isnull));
+}
+
+static void
+not_found(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+			 errmsg("%s not found", what),
+			 errhint("It must be one of the organization that acts.")));
+}
+
+static void
+check_workflow(FunctionCallInfo fcinfo, const OpsflowContext *context)
+{
+	static OpsflowPlan plan = {
+		"SELECT status FROM opsflow.workflows WHERE organization_id = $1 AND id = $2",
+		2, {UUIDOID, UUIDOID}
+	};
+	Datum		values[2] = {
+		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_WORKFLOW_ID)
+	};
+	bool		isnull;
+	char	   *status;
+
+	if (opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
+		not_found("workflow");
+	status = TextDatumGetCString(opsflow_result(0, 1, &isnull));
+	if (strcmp(status, "active") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("the workflow is not active but %s", status),
+				 errhint("Set its status to active first.")));
+}
+
+static void
+check_agent(FunctionCallInfo fcinfo, const OpsflowContext *context)
+{
+	static OpsflowPlan plan = {
+		"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2",
+		2, {UUIDOID, UUIDOID}
+	};
+	Datum		values[2] = {
+		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_AGENT_ID)
+	};
+
+	if (!PG_ARGISNULL(START_AGENT_ID) && opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
+		not_found("agent");
+}
+
+/* The new execution, or NULL if another session has used the key meanwhile. */
+static pg_uuid_t *
+insert_execution(FunctionCallInfo fcinfo, const OpsflowContext *context)
+{
+	static OpsflowPlan plan = {
+		"INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, workflow_version, input,"
+		" idempotency_key, priority, agent_id, confidence_score, ai_reasoning, risk_assessment, trigger_event, topic,"
+		" created_by, requires_approval, execution_plan, total_steps)"
+		" SELECT $1, w.id, w.version, $3, $4, $5, coalesce($6, w.primary_agent_id), $7, $8, $9, $10, $11, $12,"
+		" w.requires_human_approval, w.steps,"
+		" coalesce(nullif(jsonb_array_length(w.steps), 0), jsonb_array_length(w.nodes))"
+		" FROM opsflow.workflows w WHERE w.organization_id = $1 AND w.id = $2"
+		" ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+		" RETURNING id",
+		12, {UUIDOID, UUIDOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID,
+		TEXTOID, UUIDOID}
+	};
+	Datum		values[12];
+	char		nulls[12];
+	bool		isnull;
+
+	values[0] = UUIDPGetDatum(&context->organization_id);
+	nulls[0] = ' ';
+	for (int arg = 0; arg < START_ARGUMENTS; arg++)
+	{
+		values[arg + 1] = PG_GETARG_DATUM(arg);
+		nulls[arg + 1] = PG_ARGISNULL(arg) ? 'n' : ' ';
+	}
+	values[11] = UUIDPGetDatum(&context->user_id);
+	nulls[11] = context->has_user ? ' ' : 'n';
+	if (opsflow_execute(&plan, values, nulls, SPI_OK_INSERT_RETURNING) == 0)
+		return NULL;
+	return DatumGetUUIDP(opsflow_result(0, 1, &isnull));
+}
+
+/*
+ * opsflow.start_execution(...) returns uuid
+ *
+ * Creates a pending execution of an active workflow of the organization that
+ * acts.
+ */
+Datum
+opsflow_start_execution(PG_FUNCTION_ARGS)
+{
+	OpsflowContext context = *opsflow_require_organization();
+	MemoryContext caller = CurrentMemoryContext;
+	pg_uuid_t  *id;
+	pg_uuid_t  *result;
+
+	check_start_arguments(fcinfo);
+	SPI_connect();
+	id = find_started(fcinfo, &context);
+	if (id == NULL)
+	{
+		check_workflow(fcinfo, &context);
+		check_agent(fcinfo, &context);
+		id = insert_execution(fcinfo, &context);
+	}
+	if (id == NULL && (id = find_started(fcinfo, &context)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("another session has used the idempotency key at the same time"),
+				 errhint("Try again.")));
+	result = MemoryContextAlloc(caller, sizeof(pg_uuid_t));
+	*result = *id;
+	SPI_finish();
+	PG_RETURN_UUID_P(result);
+}
