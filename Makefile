@@ -7,10 +7,10 @@ MODULE_big = opsflow
 # One C file per domain; a domain that outgrew one file splits by phase.
 OBJS = \
 	src/opsflow.o \
-	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o \
+	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o src/core_attempt.o \
 	src/context.o src/tenancy.o \
 	src/audit.o src/audit_chain.o src/audit_encode.o src/audit_verify.o \
-	src/partitions.o
+	src/partitions.o src/partitions_maintain.o
 
 # The rooms of the house in floor order: what is above may use what is below.
 ROOMS = core context tenancy counters audit partitions agents approvals usage \

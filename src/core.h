@@ -69,6 +69,9 @@ extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);
 extern void opsflow_data_missing(void) pg_attribute_noreturn();
 
+/* Work that may fail by itself (core_attempt.c) */
+extern ErrorData *opsflow_attempt(void (*work) (void *arg), void *arg);
+
 /* Storage below the SQL layer (core_store.c) */
 typedef struct OpsflowWriter OpsflowWriter;
 
