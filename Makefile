@@ -5,12 +5,7 @@ EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" opsflow.control
 MODULE_big = opsflow
 
 # One C file per domain; a domain that outgrew one file splits by phase.
-OBJS = \
-	src/opsflow.o \
-	src/core.o src/core_plan.o src/core_store.o src/core_migrate.o src/core_roles.o src/core_row.o \
-	src/context.o src/tenancy.o \
-	src/audit.o src/audit_chain.o src/audit_encode.o src/audit_verify.o \
-	src/partitions.o src/counters.o src/usage.o src/executions.o
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The rooms of the house in floor order: what is above may use what is below.
 # The ledger comes before tenancy because the tables of tenancy are under it.

@@ -750,6 +750,23 @@ capture_truncate(const Capture *capture, TriggerData *trigdata)
 	append_to_ledger(&entry, &opsflow_system_ledger);
 }
 
+/* Record in the system ledger what maintenance did to a table. */
+void
+opsflow_audit_system_event(const char *entity_type, const char *entity_key,
+						   const char *action, const char *severity)
+{
+	AuditEntry	entry;
+
+	opsflow_audit_entry_init(&entry);
+	set_circumstances(&entry);
+	set_text(&entry, AUDIT_EVENT_TYPE, "data_change");
+	set_text(&entry, AUDIT_ENTITY_TYPE, entity_type);
+	set_text(&entry, AUDIT_ENTITY_KEY, entity_key);
+	set_text(&entry, AUDIT_ACTION, action);
+	set_text(&entry, AUDIT_SEVERITY, severity);
+	append_to_ledger(&entry, &opsflow_system_ledger);
+}
+
 /*
  * opsflow.capture() returns trigger
  *

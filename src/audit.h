@@ -78,6 +78,10 @@ typedef struct AuditHead
 	uint8		hash[AUDIT_HASH_LEN];
 } AuditHead;
 
+/* audit.c */
+extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
+									   const char *action, const char *severity);
+
 /* audit_chain.c */
 extern const pg_uuid_t opsflow_system_ledger;
 extern const char *const opsflow_audit_columns[AUDIT_COLUMNS];

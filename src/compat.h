@@ -41,6 +41,13 @@ opsflow_guc_alloc(size_t size)
 #endif
 }
 
+/* 18 made the noreturn mark a prefix. */
+#if PG_VERSION_NUM >= 180000
+#define OPSFLOW_NORETURN pg_noreturn
+#else
+#define OPSFLOW_NORETURN pg_attribute_noreturn()
+#endif
+
 static inline void
 opsflow_guc_free(void *extra)
 {

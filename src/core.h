@@ -67,7 +67,10 @@ extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
 extern SPIPlanPtr opsflow_prepare(OpsflowPlan *plan);
 extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);
-extern void opsflow_data_missing(void) pg_attribute_noreturn();
+OPSFLOW_NORETURN extern void opsflow_data_missing(void);
+
+/* Work that may fail by itself (core_attempt.c) */
+extern ErrorData *opsflow_attempt(void (*work) (void *arg), void *arg);
 
 /* Storage below the SQL layer (core_store.c) */
 typedef struct OpsflowWriter OpsflowWriter;

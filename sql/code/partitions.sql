@@ -1,0 +1,33 @@
+-- partitions: tables partitioned by time, their partitions made ahead and dropped when due.
+--
+-- lock_timeout: nobody's lock is waited for, and nobody waits behind ours, for
+-- longer than that; what is in use is left for the next run.
+
+CREATE FUNCTION opsflow.check_partition_settings()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_check_partition_settings';
+COMMENT ON FUNCTION opsflow.check_partition_settings() IS
+'Trigger on opsflow.partition_settings, BEFORE INSERT or UPDATE for each row: OF007 for a table that is not partitioned by time, OF012 for a retention of an append-only table.';
+
+CREATE FUNCTION opsflow.maintain_partitions(batch integer DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS 'MODULE_PATHNAME', 'opsflow_maintain_partitions';
+COMMENT ON FUNCTION opsflow.maintain_partitions(integer) IS
+'Makes the partitions that opsflow.partition_settings asks for: the current one, those ahead, and older ones for rows in the default partition, which it moves there. Gives every partition its row security and its triggers for TRUNCATE. batch: how many to make at most; null means all. A table in use is left for the next run with a NOTICE, another failure is a WARNING; neither stops the other tables. Returns the number of partitions made.';
+
+CREATE FUNCTION opsflow.apply_retention(batch integer DEFAULT NULL)
+RETURNS integer
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS 'MODULE_PATHNAME', 'opsflow_apply_retention';
+COMMENT ON FUNCTION opsflow.apply_retention(integer) IS
+'Drops the partitions whose rows are all older than their table''s retention in opsflow.partition_settings and records each in the system ledger; never those of an append-only table. batch: how many to drop at most; null means all. A table in use is left for the next run with a NOTICE, another failure is a WARNING. Returns the number of partitions dropped.';
+
+GRANT EXECUTE ON FUNCTION opsflow.maintain_partitions(integer), opsflow.apply_retention(integer)
+    TO opsflow_admin;

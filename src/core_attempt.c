@@ -1,0 +1,51 @@
+/*
+ * core_attempt.c
+ *		Work that may fail without failing what is around it.
+ *
+ * Jobs work through many organizations and tables; one bad one must not stop
+ * the rest.  Each is attempted in a subtransaction of its own.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "core.h"
+
+/*
+ * Run "work" in a subtransaction.
+ *
+ * Returns NULL when it succeeded, else the error, in the caller's memory
+ * context, with everything that the work did rolled back.  A cancelled query
+ * is cancelled whole.  The work leaves SPI as it found it.
+ */
+ErrorData *
+opsflow_attempt(void (*work) (void *arg), void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		work(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	return error;
+}

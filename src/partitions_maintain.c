@@ -1,0 +1,991 @@
+/*
+ * partitions_maintain.c
+ *		Making partitions ahead of time, moving rows out of default partitions,
+ *		and dropping what is past its retention.
+ *
+ * partition_settings says, as data, which tables are partitioned by time and
+ * how.  Everything works on one range at a time, in a subtransaction: what
+ * fails, or would have to wait for somebody, is reported and left for the next
+ * run, and the rest goes on.
+ *
+ * A row that came before its partition is in the default partition, and a
+ * partition cannot be made while it is there.  It is taken out below the SQL
+ * layer, so that no trigger fires and row security does not matter: a move is
+ * no change of the row, and an append-only table stays append-only.
+ *
+ * Locking: ShareUpdateExclusiveLock on the partitioned table keeps two runs
+ * apart, AccessExclusiveLock on the default partition keeps readers and writers
+ * of it out while its rows move.  The functions are declared with a short
+ * lock_timeout, so nobody's lock is waited for, and nobody waits behind us, for
+ * longer than that.
+ */
+#include "postgres.h"
+
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/tupconvert.h"
+#include "access/xact.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/partcache.h"
+#include "utils/rel.h"
+#include "utils/reltrigger.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "audit.h"
+#include "core.h"
+#include "partitions.h"
+
+PG_FUNCTION_INFO_V1(opsflow_check_partition_settings);
+PG_FUNCTION_INFO_V1(opsflow_maintain_partitions);
+PG_FUNCTION_INFO_V1(opsflow_apply_retention);
+
+/* Rows of other years stay where they are: no partition can be named for them. */
+#define FIRST_YEAR 1
+#define LAST_YEAR 9999
+
+/* How many ranges of old rows one run looks for; the next run goes on. */
+#define MAX_OLD_RANGES 1000
+
+/* Weeks begin on Monday: days are counted from this one, 2000-01-03. */
+#define FIRST_MONDAY 2
+
+typedef struct Setting
+{
+	char	   *relation;
+	Oid			relid;
+	Interval   *length;
+	int32		ahead;
+	Interval   *retention;		/* NULL: rows are kept */
+} Setting;
+
+/* A stretch of time, lower <= t < upper, and the partition that holds it. */
+typedef struct Range
+{
+	TimestampTz lower;
+	TimestampTz upper;
+	Oid			relid;
+} Range;
+
+/* One step of the work on one table, for opsflow_attempt(). */
+typedef struct Step
+{
+	const Setting *setting;
+	Range		range;			/* what to make, or where to look */
+	List	   *ranges;			/* what was found */
+	Oid			partition;
+	int			done;
+} Step;
+
+/* ----------------------------------------------------------------
+ * Settings
+ * ----------------------------------------------------------------
+ */
+
+/* Why this table cannot be maintained, or NULL. */
+static const char *
+unfit(Relation rel)
+{
+	PartitionKey key;
+
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return "It is not a partitioned table.";
+	key = RelationGetPartitionKey(rel);
+	if (key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
+		key->partattrs[0] == InvalidAttrNumber || key->parttypid[0] != TIMESTAMPTZOID)
+		return "It is not partitioned by range of one column of type timestamp with time zone.";
+	return NULL;
+}
+
+/* Is this the trigger that makes a table append-only? */
+static bool
+is_guard(const Trigger *trigger)
+{
+	char	   *name = get_func_name(trigger->tgfoid);
+	char	   *schema = get_namespace_name(get_func_namespace(trigger->tgfoid));
+
+	return name != NULL && strcmp(name, "audit_guard") == 0 &&
+		schema != NULL && strcmp(schema, OPSFLOW_SCHEMA) == 0;
+}
+
+static bool
+is_append_only(Relation rel)
+{
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		if (is_guard(&rel->trigdesc->triggers[i]))
+			return true;
+	}
+	return false;
+}
+
+static void
+refuse_retention(const char *relation)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+			 errmsg("partitions of table \"%s\" cannot be dropped", relation),
+			 errdetail("The table is append-only, and what is missing from it counts as tampering."),
+			 errhint("Leave retention of \"%s\" null.", relation)));
+}
+
+/*
+ * opsflow.check_partition_settings() returns trigger
+ *
+ * BEFORE INSERT OR UPDATE, for each row of partition_settings: the table must
+ * be one that can be maintained (OF007), and an append-only one takes no
+ * retention (OF012).
+ */
+Datum
+opsflow_check_partition_settings(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	HeapTuple	tuple;
+	TupleDesc	tupdesc;
+	char	   *relation;
+	Oid			relid;
+	const char *why = "There is no such table in schema opsflow.";
+	bool		append_only = false;
+	bool		no_retention;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigdata->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) || TRIGGER_FIRED_BY_DELETE(trigdata->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" must be fired BEFORE INSERT or UPDATE, for each row",
+						"opsflow.check_partition_settings")));
+
+	tuple = TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple;
+	tupdesc = RelationGetDescr(trigdata->tg_relation);
+	relation = SPI_getvalue(tuple, tupdesc, SPI_fnumber(tupdesc, "relation"));
+	if (relation == NULL)
+		return PointerGetDatum(tuple);	/* NOT NULL will say so */
+
+	relid = opsflow_relation_id(relation);
+	if (OidIsValid(relid))
+	{
+		Relation	rel = relation_open(relid, AccessShareLock);
+
+		why = unfit(rel);
+		append_only = is_append_only(rel);
+		relation_close(rel, AccessShareLock);
+	}
+	if (why != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("partitions of table \"%s\" cannot be maintained", relation),
+				 errdetail("%s", why),
+				 errhint("Name a table of schema opsflow that is partitioned by range of a time.")));
+
+	(void) heap_getattr(tuple, SPI_fnumber(tupdesc, "retention"), tupdesc, &no_retention);
+	if (append_only && !no_retention)
+		refuse_retention(relation);
+	return PointerGetDatum(tuple);
+}
+
+static Interval *
+copy_interval(Datum datum)
+{
+	Interval   *copy = palloc(sizeof(Interval));
+
+	*copy = *DatumGetIntervalP(datum);
+	return copy;
+}
+
+/* All settings, in the current memory context.  The caller acts as the owner. */
+static List *
+read_settings(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *settings = NIL;
+
+	if (!OidIsValid(opsflow_relation_id("partition_settings")))
+		opsflow_data_missing();
+	SPI_connect();
+	if (SPI_execute("SELECT relation, interval_length, ahead, retention"
+					" FROM opsflow.partition_settings ORDER BY relation", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read opsflow.partition_settings");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext spi = MemoryContextSwitchTo(context);
+		Setting    *setting = palloc0(sizeof(Setting));
+		Datum		datum;
+		bool		isnull;
+
+		setting->relation = TextDatumGetCString(opsflow_result(i, 1, &isnull));
+		setting->relid = opsflow_relation_id(setting->relation);
+		setting->length = copy_interval(opsflow_result(i, 2, &isnull));
+		setting->ahead = DatumGetInt32(opsflow_result(i, 3, &isnull));
+		datum = opsflow_result(i, 4, &isnull);
+		if (!isnull)
+			setting->retention = copy_interval(datum);
+		settings = lappend(settings, setting);
+		MemoryContextSwitchTo(spi);
+	}
+	SPI_finish();
+	return settings;
+}
+
+/* Open the table of a setting, which may have changed since it was set. */
+static Relation
+open_table(const Setting *setting, LOCKMODE lockmode)
+{
+	Relation	rel = OidIsValid(setting->relid) ? try_relation_open(setting->relid, lockmode) : NULL;
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("table \"%s.%s\" does not exist", OPSFLOW_SCHEMA, setting->relation),
+				 errhint("Delete its row from opsflow.partition_settings.")));
+	if (unfit(rel) != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("partitions of table \"%s\" cannot be maintained", setting->relation),
+				 errdetail("%s", unfit(rel))));
+	return rel;
+}
+
+/* ----------------------------------------------------------------
+ * Time
+ * ----------------------------------------------------------------
+ */
+
+static int64
+floor_to_multiple(int64 value, int64 unit)
+{
+	int64		rest = value % unit;
+
+	return value - (rest < 0 ? rest + unit : rest);
+}
+
+/* Midnight UTC of a day counted from 2000-01-01. */
+static TimestampTz
+day_start(int64 day)
+{
+	return day * USECS_PER_DAY;
+}
+
+/* Midnight UTC of the first day of a month counted from year 0. */
+static TimestampTz
+month_start(int64 month)
+{
+	return day_start(date2j((int) (month / 12), (int) (month % 12) + 1, 1) - POSTGRES_EPOCH_JDATE);
+}
+
+/* The range of the setting's length, in UTC, that a time is in. */
+static bool
+range_of(const Setting *setting, TimestampTz time, Range *range)
+{
+	int64		day;
+	int			year;
+	int			month;
+	int			mday;
+
+	if (TIMESTAMP_NOT_FINITE(time))
+		return false;
+	day = floor_to_multiple(time, USECS_PER_DAY) / USECS_PER_DAY;
+	j2date((int) day + POSTGRES_EPOCH_JDATE, &year, &month, &mday);
+	if (time < month_start(FIRST_YEAR * 12) || year >= LAST_YEAR)
+		return false;
+
+	range->relid = InvalidOid;
+	if (setting->length->month > 0)
+	{
+		int64		first = floor_to_multiple(year * 12 + month - 1, setting->length->month);
+
+		range->lower = month_start(first);
+		range->upper = month_start(first + setting->length->month);
+	}
+	else
+	{
+		int64		first = floor_to_multiple(day - FIRST_MONDAY, setting->length->day) + FIRST_MONDAY;
+
+		range->lower = day_start(first);
+		range->upper = day_start(first + setting->length->day);
+	}
+	return true;
+}
+
+static struct pg_tm
+broken_down(TimestampTz time, fsec_t *fsec)
+{
+	struct pg_tm tm;
+
+	if (timestamp2tm(time, NULL, &tm, fsec, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return tm;
+}
+
+/* A time as every setting of DateStyle and TimeZone reads it. */
+static char *
+utc_text(TimestampTz time)
+{
+	fsec_t		fsec;
+	struct pg_tm tm = broken_down(time, &fsec);
+
+	return psprintf("%04d-%02d-%02d %02d:%02d:%02d.%06d+00", tm.tm_year, tm.tm_mon, tm.tm_mday,
+					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
+}
+
+/* <table>_YYYY_MM, or <table>_YYYY_MM_DD where the month alone does not say. */
+static char *
+partition_name(const Setting *setting, TimestampTz lower)
+{
+	fsec_t		fsec;
+	struct pg_tm tm = broken_down(lower, &fsec);
+
+	if (setting->length->month > 0 && tm.tm_mday == 1)
+		return psprintf("%s_%04d_%02d", setting->relation, tm.tm_year, tm.tm_mon);
+	return psprintf("%s_%04d_%02d_%02d", setting->relation, tm.tm_year, tm.tm_mon, tm.tm_mday);
+}
+
+/* ----------------------------------------------------------------
+ * What partitions there are
+ * ----------------------------------------------------------------
+ */
+
+static TimestampTz
+bound_at(PartitionBoundInfo bounds, int i)
+{
+	switch (bounds->kind[i][0])
+	{
+		case PARTITION_RANGE_DATUM_MINVALUE:
+			return DT_NOBEGIN;
+		case PARTITION_RANGE_DATUM_MAXVALUE:
+			return DT_NOEND;
+		default:
+			return DatumGetTimestampTz(bounds->datums[i][0]);
+	}
+}
+
+/* The ranges that have a partition, in order of time. */
+static List *
+existing_ranges(Relation parent)
+{
+	PartitionDesc desc = RelationGetPartitionDesc(parent, true);
+	List	   *ranges = NIL;
+
+	if (desc->nparts == 0)
+		return NIL;
+	for (int i = 1; i < desc->boundinfo->ndatums; i++)
+	{
+		Range	   *range;
+
+		if (desc->boundinfo->indexes[i] < 0)
+			continue;
+		range = palloc(sizeof(Range));
+		range->lower = bound_at(desc->boundinfo, i - 1);
+		range->upper = bound_at(desc->boundinfo, i);
+		range->relid = desc->oids[desc->boundinfo->indexes[i]];
+		ranges = lappend(ranges, range);
+	}
+	return ranges;
+}
+
+static Oid
+default_partition(Relation parent)
+{
+	PartitionDesc desc = RelationGetPartitionDesc(parent, true);
+
+	if (desc->nparts == 0 || desc->boundinfo->default_index < 0)
+		return InvalidOid;
+	return desc->oids[desc->boundinfo->default_index];
+}
+
+/*
+ * The first part of a range that no partition covers.  Usually that is all of
+ * it; after a change of the length of ranges it may be less.
+ */
+static bool
+find_gap(Relation parent, const Range *range, Range *gap)
+{
+	ListCell   *lc;
+
+	*gap = *range;
+	foreach(lc, existing_ranges(parent))
+	{
+		const Range *existing = lfirst(lc);
+
+		if (existing->upper <= gap->lower)
+			continue;
+		if (existing->lower > gap->lower)
+		{
+			gap->upper = Min(gap->upper, existing->lower);
+			break;
+		}
+		gap->lower = existing->upper;
+	}
+	return gap->lower < gap->upper;
+}
+
+/* ----------------------------------------------------------------
+ * Moving rows
+ * ----------------------------------------------------------------
+ */
+
+static AttrNumber
+key_attnum(Relation parent, Relation partition)
+{
+	const char *name = get_attname(RelationGetRelid(parent),
+								   RelationGetPartitionKey(parent)->partattrs[0], false);
+
+	return get_attnum(RelationGetRelid(partition), name);
+}
+
+/*
+ * Take the rows of a range out of the default partition.
+ *
+ * They are kept as they are, with what was stored out of line.  The default
+ * partition is locked, so what is committed now is all there is.
+ */
+static Tuplestorestate *
+take_rows(Relation parent, Relation source, const Range *range)
+{
+	AttrNumber	key = key_attnum(parent, source);
+	Tuplestorestate *rows = tuplestore_begin_heap(false, false, work_mem);
+	TupleTableSlot *slot = table_slot_create(source, NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TableScanDesc scan = table_beginscan(source, snapshot, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, key, &isnull));
+		HeapTuple	tuple;
+		HeapTuple	whole;
+		bool		should_free;
+
+		CHECK_FOR_INTERRUPTS();
+		if (isnull || time < range->lower || time >= range->upper)
+			continue;
+		tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+		whole = toast_flatten_tuple(tuple, RelationGetDescr(source));
+		tuplestore_puttuple(rows, whole);
+		heap_freetuple(whole);
+		if (should_free)
+			heap_freetuple(tuple);
+		simple_table_tuple_delete(source, &slot->tts_tid, snapshot);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	CommandCounterIncrement();
+	return rows;
+}
+
+/* Put rows that take_rows() took, as they were, into another partition. */
+static void
+put_rows(Tuplestorestate *rows, TupleDesc source, Relation target)
+{
+	TupleTableSlot *from = MakeSingleTupleTableSlot(source, &TTSOpsMinimalTuple);
+	TupleTableSlot *to = MakeSingleTupleTableSlot(RelationGetDescr(target), &TTSOpsVirtual);
+	TupleConversionMap *map = convert_tuples_by_name(source, RelationGetDescr(target));
+	OpsflowWriter *writer = opsflow_writer_open(target);
+
+	while (tuplestore_gettupleslot(rows, true, false, from))
+	{
+		TupleTableSlot *row = from;
+
+		CHECK_FOR_INTERRUPTS();
+		if (map != NULL)
+			row = execute_attr_map_slot(map->attrMap, from, to);
+		slot_getallattrs(row);
+		opsflow_writer_insert(writer, row->tts_values, row->tts_isnull);
+	}
+	opsflow_writer_close(writer);
+	ExecDropSingleTupleTableSlot(from);
+	ExecDropSingleTupleTableSlot(to);
+	CommandCounterIncrement();
+}
+
+/* ----------------------------------------------------------------
+ * Making a partition
+ * ----------------------------------------------------------------
+ */
+
+static void
+run_ddl(const char *sql)
+{
+	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
+		elog(ERROR, "could not run \"%s\"", sql);
+}
+
+/* Row security is not inherited: without it, and without policies, whoever has
+ * a privilege on a partition would read every tenant's rows there. */
+static void
+secure_partition(const char *name)
+{
+	run_ddl(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", name));
+	run_ddl(psprintf("ALTER TABLE %s FORCE ROW LEVEL SECURITY", name));
+}
+
+/* A trigger for TRUNCATE like that of the partitioned table. */
+static void
+make_truncate_trigger(const char *partition, const Trigger *like)
+{
+	StringInfoData sql;
+	const char *name = quote_identifier(like->tgname);
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "CREATE TRIGGER %s %s TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s(",
+					 name, TRIGGER_FOR_BEFORE(like->tgtype) ? "BEFORE" : "AFTER", partition,
+					 quote_qualified_identifier(get_namespace_name(get_func_namespace(like->tgfoid)),
+												get_func_name(like->tgfoid)));
+	for (int i = 0; i < like->tgnargs; i++)
+		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(like->tgargs[i]));
+	appendStringInfoChar(&sql, ')');
+	run_ddl(sql.data);
+	if (like->tgenabled == TRIGGER_FIRES_ALWAYS)
+		run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", partition, name));
+}
+
+static bool
+has_truncate_trigger(Relation rel, const Trigger *like)
+{
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		const Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (TRIGGER_FOR_TRUNCATE(trigger->tgtype) && strcmp(trigger->tgname, like->tgname) == 0)
+			return true;
+	}
+	return false;
+}
+
+static char *
+qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
+/*
+ * Give a partition what it does not inherit: row security, and the triggers
+ * for TRUNCATE (statement triggers are not cloned).
+ */
+static void
+complete_partition(void *arg)
+{
+	Step	   *step = arg;
+	Relation	parent = open_table(step->setting, AccessShareLock);
+	Relation	partition = try_relation_open(step->partition, AccessShareLock);
+	TriggerDesc *triggers;
+	List	   *missing = NIL;
+	ListCell   *lc;
+	bool		insecure;
+	char	   *name;
+
+	if (partition == NULL)
+	{
+		relation_close(parent, AccessShareLock);
+		return;
+	}
+	insecure = !partition->rd_rel->relrowsecurity || !partition->rd_rel->relforcerowsecurity;
+	triggers = CopyTriggerDesc(parent->trigdesc);
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		Trigger    *trigger = &triggers->triggers[i];
+
+		if (TRIGGER_FOR_TRUNCATE(trigger->tgtype) && !has_truncate_trigger(partition, trigger))
+			missing = lappend(missing, trigger);
+	}
+	relation_close(partition, AccessShareLock);
+	relation_close(parent, AccessShareLock);
+
+	SPI_connect();
+	name = qualified_name(step->partition);
+	if (insecure)
+		secure_partition(name);
+	foreach(lc, missing)
+		make_truncate_trigger(name, lfirst(lc));
+	SPI_finish();
+}
+
+/* CREATE TABLE ... PARTITION OF, for rows of a range that is free. */
+static Oid
+create_partition(const Setting *setting, const Range *range)
+{
+	char	   *name = partition_name(setting, range->lower);
+	char	   *qualified = quote_qualified_identifier(OPSFLOW_SCHEMA, name);
+	char	   *lower = utc_text(range->lower);
+	char	   *upper = utc_text(range->upper);
+
+	SPI_connect();
+	run_ddl(psprintf("CREATE TABLE %s PARTITION OF %s FOR VALUES FROM (%s) TO (%s)",
+					 qualified, quote_qualified_identifier(OPSFLOW_SCHEMA, setting->relation),
+					 quote_literal_cstr(lower), quote_literal_cstr(upper)));
+	run_ddl(psprintf("COMMENT ON TABLE %s IS %s", qualified,
+					 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
+												 setting->relation, lower, upper))));
+	SPI_finish();
+	return opsflow_relation_id(name);
+}
+
+/*
+ * Make the partition for the free part of a range, and move into it what is in
+ * the default partition.  Somebody else may have made it since we looked.
+ */
+static void
+make_partition(void *arg)
+{
+	Step	   *step = arg;
+	Relation	parent = open_table(step->setting, ShareUpdateExclusiveLock);
+	Tuplestorestate *rows = NULL;
+	TupleDesc	rows_desc = NULL;
+	Range		gap;
+	Oid			default_oid;
+
+	if (!find_gap(parent, &step->range, &gap))
+	{
+		relation_close(parent, NoLock);
+		return;
+	}
+	default_oid = default_partition(parent);
+	if (OidIsValid(default_oid))
+	{
+		Relation	source = table_open(default_oid, AccessExclusiveLock);
+
+		CheckTableNotInUse(source, "move rows out of");
+		rows = take_rows(parent, source, &gap);
+		rows_desc = CreateTupleDescCopy(RelationGetDescr(source));
+		table_close(source, NoLock);
+	}
+	relation_close(parent, NoLock);
+
+	step->partition = create_partition(step->setting, &gap);
+	complete_partition(step);
+	if (rows != NULL)
+	{
+		Relation	target = table_open(step->partition, RowExclusiveLock);
+
+		put_rows(rows, rows_desc, target);
+		table_close(target, NoLock);
+		tuplestore_end(rows);
+	}
+	step->done++;
+}
+
+/* ----------------------------------------------------------------
+ * Maintaining a table
+ * ----------------------------------------------------------------
+ */
+
+static bool
+is_listed(List *ranges, const Range *range)
+{
+	ListCell   *lc;
+
+	foreach(lc, ranges)
+	{
+		if (((const Range *) lfirst(lc))->lower == range->lower)
+			return true;
+	}
+	return false;
+}
+
+static int
+compare_ranges(const ListCell *a, const ListCell *b)
+{
+	TimestampTz first = ((const Range *) lfirst(a))->lower;
+	TimestampTz second = ((const Range *) lfirst(b))->lower;
+
+	return first < second ? -1 : first > second;
+}
+
+/* The ranges, before step->range, of the rows in the default partition. */
+static void
+find_old_ranges(Relation parent, Step *step, List **ranges)
+{
+	Oid			relid = default_partition(parent);
+	Relation	source;
+	AttrNumber	key;
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	Range		range = {0};
+
+	if (!OidIsValid(relid))
+		return;
+	source = table_open(relid, AccessShareLock);
+	key = key_attnum(parent, source);
+	slot = table_slot_create(source, NULL);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(source, snapshot, 0, NULL);
+	while (list_length(*ranges) < MAX_OLD_RANGES &&
+		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		bool		isnull;
+		TimestampTz time = DatumGetTimestampTz(slot_getattr(slot, key, &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		/* Rows come in order of time, mostly: the range is that of the last. */
+		if (isnull || time >= step->range.upper || (time >= range.lower && time < range.upper) ||
+			!range_of(step->setting, time, &range))
+			continue;
+		if (!is_listed(*ranges, &range))
+		{
+			Range	   *found = palloc(sizeof(Range));
+
+			*found = range;
+			*ranges = lappend(*ranges, found);
+		}
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(source, AccessShareLock);
+}
+
+/*
+ * List what has no partition and should have one: the current range, those
+ * ahead, and older ones of rows in the default partition.  Rows that are even
+ * further ahead stay there until their time comes.
+ */
+static void
+list_missing(void *arg)
+{
+	Step	   *step = arg;
+	Relation	parent = open_table(step->setting, AccessShareLock);
+	List	   *ranges = NIL;
+	ListCell   *lc;
+	Range		range;
+	Range		gap;
+
+	if (!range_of(step->setting, GetCurrentTimestamp(), &range))
+		elog(ERROR, "the clock is out of range");
+	for (int i = 0; i <= step->setting->ahead; i++)
+	{
+		Range	   *wanted = palloc(sizeof(Range));
+
+		*wanted = range;
+		ranges = lappend(ranges, wanted);
+		if (!range_of(step->setting, range.upper, &range))
+			break;
+	}
+	step->range = *(Range *) llast(ranges);
+	find_old_ranges(parent, step, &ranges);
+	list_sort(ranges, compare_ranges);
+	foreach(lc, ranges)
+	{
+		if (find_gap(parent, lfirst(lc), &gap))
+			step->ranges = lappend(step->ranges, lfirst(lc));
+	}
+	relation_close(parent, AccessShareLock);
+}
+
+static void
+list_partitions(void *arg)
+{
+	Step	   *step = arg;
+	Relation	parent = open_table(step->setting, AccessShareLock);
+	PartitionDesc desc = RelationGetPartitionDesc(parent, true);
+
+	for (int i = 0; i < desc->nparts; i++)
+		step->ranges = lappend_oid(step->ranges, desc->oids[i]);
+	relation_close(parent, AccessShareLock);
+}
+
+/* Somebody uses what we need: the next run may find it free. */
+static bool
+is_in_use(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_OBJECT_IN_USE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED;
+}
+
+/* Attempt a step; what went wrong is said and does not stop the others. */
+static bool
+attempt_step(void (*work) (void *arg), Step *step)
+{
+	ErrorData  *error = opsflow_attempt(work, step);
+
+	if (error == NULL)
+		return true;
+	if (is_in_use(error))
+		ereport(NOTICE,
+				(errmsg("table \"%s\" is in use, its partitions are left for the next run",
+						step->setting->relation),
+				 errdetail_internal("%s", error->message)));
+	else
+		ereport(WARNING,
+				(errmsg("could not maintain the partitions of table \"%s\": %s",
+						step->setting->relation, error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->hint ? errhint("%s", error->hint) : 0));
+	FreeErrorData(error);
+	return false;
+}
+
+/* At most "limit" partitions of one table; returns how many were made. */
+static int
+maintain_table(const Setting *setting, int limit)
+{
+	Step		step = {.setting = setting};
+	Step		listing = {.setting = setting};
+	ListCell   *lc;
+
+	if (!attempt_step(list_partitions, &listing))
+		return 0;
+	foreach(lc, listing.ranges)
+	{
+		step.partition = lfirst_oid(lc);
+		if (!attempt_step(complete_partition, &step))
+			break;
+	}
+
+	if (!attempt_step(list_missing, &step))
+		return 0;
+	foreach(lc, step.ranges)
+	{
+		int			before = -1;
+
+		/* A range may be free in several pieces. */
+		step.range = *(Range *) lfirst(lc);
+		while (step.done < limit && step.done > before)
+		{
+			before = step.done;
+			if (!attempt_step(make_partition, &step))
+				return step.done;
+		}
+	}
+	return step.done;
+}
+
+/* How much a call may do: its argument, or everything. */
+static int
+batch_argument(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(0))
+		return INT_MAX;
+	if (PG_GETARG_INT32(0) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("batch must be at least 1")));
+	return PG_GETARG_INT32(0);
+}
+
+static Datum
+for_each_table(FunctionCallInfo fcinfo, int (*work) (const Setting *setting, int limit))
+{
+	int			limit = batch_argument(fcinfo);
+	int			done = 0;
+	OpsflowUser caller = opsflow_become_owner();
+	ListCell   *lc;
+
+	foreach(lc, read_settings())
+	{
+		if (done < limit)
+			done += work(lfirst(lc), limit - done);
+	}
+	opsflow_become(caller);
+	PG_RETURN_INT32(done);
+}
+
+/*
+ * opsflow.maintain_partitions(batch integer) returns integer
+ *
+ * Makes the partitions that partition_settings asks for, at most "batch" of
+ * them, and completes the ones that lack something.  Returns how many it made.
+ */
+Datum
+opsflow_maintain_partitions(PG_FUNCTION_ARGS)
+{
+	return for_each_table(fcinfo, maintain_table);
+}
+
+/* ----------------------------------------------------------------
+ * Retention
+ * ----------------------------------------------------------------
+ */
+
+/* List the partitions of which every row is past its retention. */
+static void
+list_expired(void *arg)
+{
+	Step	   *step = arg;
+	Relation	parent = open_table(step->setting, AccessShareLock);
+	TimestampTz cutoff;
+	ListCell   *lc;
+
+	if (is_append_only(parent))
+		refuse_retention(step->setting->relation);
+	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+													 TimestampTzGetDatum(GetCurrentTimestamp()),
+													 IntervalPGetDatum(step->setting->retention)));
+	foreach(lc, existing_ranges(parent))
+	{
+		const Range *range = lfirst(lc);
+
+		if (range->upper <= cutoff)
+			step->ranges = lappend_oid(step->ranges, range->relid);
+	}
+	relation_close(parent, AccessShareLock);
+}
+
+/* Drop a partition.  DROP TABLE locks the partitioned table too. */
+static void
+drop_partition(void *arg)
+{
+	Step	   *step = arg;
+	Relation	parent = open_table(step->setting, AccessExclusiveLock);
+	char	   *name = get_rel_name(step->partition);
+
+	relation_close(parent, NoLock);
+	if (name == NULL)
+		return;					/* somebody else has dropped it */
+	SPI_connect();
+	run_ddl(psprintf("DROP TABLE %s", qualified_name(step->partition)));
+	SPI_finish();
+	opsflow_audit_system_event("partition", name, "drop", "warning");
+	step->done++;
+}
+
+static int
+retain_table(const Setting *setting, int limit)
+{
+	Step		step = {.setting = setting};
+	ListCell   *lc;
+
+	if (setting->retention == NULL || !attempt_step(list_expired, &step))
+		return 0;
+	foreach(lc, step.ranges)
+	{
+		step.partition = lfirst_oid(lc);
+		if (step.done >= limit || !attempt_step(drop_partition, &step))
+			break;
+	}
+	return step.done;
+}
+
+/*
+ * opsflow.apply_retention(batch integer) returns integer
+ *
+ * Drops the partitions, at most "batch" of them, whose rows are all older than
+ * their table's retention, and records it.  Returns how many it dropped.
+ */
+Datum
+opsflow_apply_retention(PG_FUNCTION_ARGS)
+{
+	return for_each_table(fcinfo, retain_table);
+}
