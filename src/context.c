@@ -73,6 +73,13 @@ static ParsedId bound_parts[PART_COUNT];
 /* C code is entering or leaving an organization. */
 static bool switching = false;
 
+/*
+ * C code acts in an organization it entered: what is read then binds nobody.
+ * The GUC nest level of the outermost entry, and its transaction nest level.
+ */
+static int entered_level = 0;
+static int entered_xact_level = 0;
+
 static char *install_data;
 char	   *opsflow_session_id;
 char	   *opsflow_correlation_id;
@@ -248,10 +255,23 @@ forget_binding(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 			bound = false;
 			switching = false;
+			entered_level = 0;
 			break;
 		default:
 			break;
 	}
+}
+
+/* An error left the organization that this subtransaction had entered. */
+static void
+leave_after_error(SubXactEvent event, SubTransactionId subid,
+				  SubTransactionId parent, void *arg)
+{
+	if (event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	switching = false;
+	if (GetCurrentTransactionNestLevel() <= entered_xact_level)
+		entered_level = 0;
 }
 
 static void
@@ -310,6 +330,7 @@ opsflow_context_init(void)
 							   check_user, assign_user, NULL);
 	MarkGUCPrefixReserved("opsflow");
 	RegisterXactCallback(forget_binding, NULL);
+	RegisterSubXactCallback(leave_after_error, NULL);
 }
 
 /* ----------------------------------------------------------------
@@ -323,7 +344,7 @@ opsflow_context(void)
 {
 	static OpsflowContext context;
 
-	if (!bound && !switching && parts[PART_ORGANIZATION].given)
+	if (!bound && !switching && entered_level == 0 && parts[PART_ORGANIZATION].given)
 	{
 		memcpy(bound_parts, parts, sizeof(parts));
 		bound = true;
@@ -507,7 +528,11 @@ opsflow_enter_organization(const pg_uuid_t *organization_id)
 {
 	int			nest_level = NewGUCNestLevel();
 
-	(void) opsflow_context();	/* bind to the session's own, not to this one */
+	if (entered_level == 0)
+	{
+		entered_level = nest_level;
+		entered_xact_level = GetCurrentTransactionNestLevel();
+	}
 	if (parts[PART_ORGANIZATION].given &&
 		opsflow_uuid_equal(&parts[PART_ORGANIZATION].id, organization_id))
 		return nest_level;
@@ -523,5 +548,7 @@ opsflow_enter_organization(const pg_uuid_t *organization_id)
 void
 opsflow_leave_organization(int nest_level)
 {
+	if (nest_level == entered_level)
+		entered_level = 0;
 	AtEOXact_GUC(true, nest_level);
 }

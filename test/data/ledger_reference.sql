@@ -19,7 +19,7 @@ $$
         || reference_text(e.metadata::text)
         || reference_text(e.ai_reasoning)
         || reference_text(e.session_id)
-        || reference_text(e.ip_address::text)
+        || reference_text(CASE WHEN e.ip_address IS NOT NULL THEN format('%s', e.ip_address) END)   -- a cast to text would add /32
         || reference_text(e.user_agent)
         || reference_text(e.database_role)
         || reference_text(e.application_name)

@@ -75,12 +75,14 @@ SELECT is(count(*), 0::bigint, 'every governed table has capture, for rows and T
 UPDATE opsflow.audit_map SET ignored_columns = ignored_columns || '{name}', severity = 'error' WHERE relation = 'workflows';
 INSERT INTO opsflow.workflows (organization_id, id, name, created_by) VALUES (:one, :agent, 'Flow', :ada);
 SELECT is((severity, new_values ? 'name')::text, '(error,f)', 'a changed map counts at once') FROM newest;
+UPDATE opsflow.audit_map SET ignored_columns = array_remove(ignored_columns, 'name'), severity = 'info' WHERE relation = 'workflows';
 
 -- audit_event -----------------------------------------------------------------
 
 SELECT opsflow.set_context(:one, :ada);
-SELECT is((SELECT id FROM newest), id, 'audit_event returns the id of its entry')
-    FROM opsflow.audit_event('security_event', 'report', NULL, 'exported', entity_key => 'q3', metadata => '{"rows": 3}', severity => 'warning', confidence_score => 0.5) AS id;
+SELECT opsflow.audit_event('security_event', 'report', NULL, 'exported', entity_key => 'q3', metadata => '{"rows": 3}',
+    severity => 'warning', confidence_score => 0.5) AS event_id \gset
+SELECT is(id, :'event_id'::uuid, 'audit_event returns the id of its entry') FROM newest;
 SELECT is((event_type, entity_type, entity_key, action, metadata, severity, confidence_score)::text, '(security_event,report,q3,exported,"{""rows"": 3}",warning,0.5000)', 'with what was given') FROM newest;
 SELECT seq AS last_seq FROM newest \gset
 SELECT throws_ok('SELECT opsflow.audit_event(NULL, ''x'', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'event_type is required');
@@ -215,7 +217,6 @@ SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organiz
 SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq = 4', :two)), '^4: entry 4 is missing', 'a deletion in the middle is found');
 SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq BETWEEN 3 AND 5', :two)), '^3: entries 3 to 5 are missing', 'a deletion of a range is found');
 SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq = (SELECT max(seq) FROM opsflow.audit_trail WHERE organization_id = %1$L)', :two)), '^\d+: entries \d+ to \d+ are missing', 'a deletion at the tail is found');
-SELECT matches(found_after(format('DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq > 0', :two)), 'missing', 'a deletion of everything is found');
 SELECT matches(found_after(format('UPDATE opsflow.audit_trail SET seq = 11 - seq WHERE organization_id = %L AND seq IN (5, 6)', :two)), '^5: ', 'two entries that changed places are found');
 SELECT matches(found_after(format('WITH moved AS (DELETE FROM opsflow.audit_trail WHERE organization_id = %L AND seq IN (4, 5) RETURNING *)
     INSERT INTO opsflow.audit_trail (organization_id, id, lane, seq, timestamp, txid, event_type, entity_type, entity_id, action, actor_type, prev_hash, payload_digest, payload_salt, hash)
@@ -229,51 +230,5 @@ SELECT is(found_after(format('UPDATE opsflow.audit_trail SET action = ''forged''
     '6: entry 6 does not link to the one before it', 'an entry with a new hash is found at its successor');
 ALTER TABLE opsflow.audit_trail ENABLE ALWAYS TRIGGER audit_guard;
 
-SELECT * FROM finish();
-ROLLBACK;
-
--- Heads are stored at commit, so this part commits (each file has a database of its own).
-INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000002', 'Two', 'two');
-UPDATE opsflow.organizations SET name = 'Two again' WHERE slug = 'two';
-BEGIN;
-SELECT no_plan();
-SELECT is(count(*), 2::bigint, 'each transaction appends the head of its lane')
-    FROM opsflow.audit_chain_heads WHERE organization_id = '00000000-0000-7000-8000-000000000002';
-SAVEPOINT a;
-UPDATE opsflow.audit_chain_heads SET hash = set_byte(hash, 0, 255 - get_byte(hash, 0)) WHERE seq = (SELECT max(seq) FROM opsflow.audit_chain_heads WHERE organization_id = '00000000-0000-7000-8000-000000000002');
-SELECT is((bad_seq, detail)::text, '(2,"the chain head does not fit entry 2")', 'an edited chain head is found')
-    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
-ROLLBACK TO a;
-DELETE FROM opsflow.audit_chain_heads;
-SELECT is((bad_seq, detail)::text, '(2,"the chain head of the lane is missing")', 'a deleted chain head is found')
-    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
-ROLLBACK TO a;
-DELETE FROM opsflow.audit_chain_heads WHERE seq = 2;
-SELECT is((bad_seq, detail)::text, '(2,"the chain head says that the lane ends at entry 1")', 'a head that was set back is found')
-    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
-ROLLBACK TO a;
--- The worked example of doc/audit.md, byte for byte.
-INSERT INTO opsflow.audit_trail (organization_id, lane, seq, id, timestamp, txid, event_type, entity_type, entity_key, action, severity,
-        actor_type, actor_id, confidence_score, tokens_used, prev_hash, payload_digest, actor_name, metadata, session_id, ip_address,
-        database_role, application_name, payload_salt, hash)
-    VALUES ('00000000-0000-7000-8000-000000000001', 0, 1, '01890a5d-ac96-774b-bcce-b302099a8057', '2026-01-02 03:04:05.678901+00', 742,
-        'security_event', 'report', 'q3', 'exported', 'info', 'user', '00000000-0000-7000-8000-0000000000a1', 0.95, 17,
-        '\x93bad7e3dcc9adacf175d9ad84f97e832a56abaa6eb1aae43162d53c1095f4b4',
-        '\x9238a42258989a0667dd18bc3067599c95f12b7e566f1bafe30eb2e6f8af5a3c',
-        'Ada One', '{"rows": 3}', 's-1', '10.1.2.3', 'app', 'psql', '\x000102030405060708090a0b0c0d0e0f',
-        '\x4149f36b3c3e725aeb8831bf7df674498df9d80ad2ac581f92740510276db1c7');
-INSERT INTO opsflow.audit_chain_heads VALUES ('00000000-0000-7000-8000-000000000001', 0, 1, '2026-01-02 03:04:05.678901+00',
-        '\x4149f36b3c3e725aeb8831bf7df674498df9d80ad2ac581f92740510276db1c7');
-SELECT is(verdict, 'ok', 'the worked example of doc/audit.md verifies') FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000001');
-
-SELECT is(count(*), 0::bigint, 'verification since a time after everything finds nothing wrong')
-    FROM opsflow.verify_audit(since => now() + interval '1 day') WHERE verdict <> 'ok';
-SELECT is((entries, first_seq, verdict)::text, '(1,2,ok)', 'verification since a time takes what is before as given')
-    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', (SELECT timestamp FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 2));
-ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
-DELETE FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 2;
-SELECT is((bad_seq, detail)::text, '(2,"entry 2 is missing")', 'and still finds a missing tail')
-    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', now() + interval '1 day') WHERE verdict = 'tampered';
-ROLLBACK TO a;
 SELECT * FROM finish();
 ROLLBACK;

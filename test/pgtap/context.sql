@@ -16,7 +16,7 @@ SELECT is(opsflow.current_agent_id(), NULL, 'no agent to begin with');
 SAVEPOINT service;
 SET LOCAL ROLE opsflow_service;
 SELECT is(count(*), 0::bigint, 'a service without a context sees no organization') FROM opsflow.organizations;
-SELECT throws_ok('INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by) VALUES ('':one'', ''x'', ''custom'', ''p'', '':ada'')',
+SELECT throws_ok(format('INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by) VALUES (%L, ''x'', ''custom'', ''p'', %L)', :one, :ada),
     'OF001', 'no organization is set in this session', 'a write without a context raises OF001');
 SELECT throws_ok('UPDATE opsflow.agents SET name = name', 'OF001', NULL, 'so does an UPDATE that matches no row');
 SELECT throws_ok('DELETE FROM opsflow.agents', 'OF001', NULL, 'and a DELETE');
