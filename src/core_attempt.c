@@ -21,7 +21,7 @@
  * is cancelled whole.  The work leaves SPI as it found it.
  */
 ErrorData *
-opsflow_attempt(void (*work) (void *arg), void *arg)
+opsflow_attempt(void (*work)(void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;

@@ -14,8 +14,8 @@
  * no change of the row, and an append-only table stays append-only.
  *
  * Locking: ShareUpdateExclusiveLock on the partitioned table keeps two runs
- * apart, AccessExclusiveLock on the default partition keeps readers and writers
- * of it out while its rows move.  The functions are declared with a short
+ * apart and nobody else; AccessExclusiveLock on the default partition, and on
+ * the whole table when rows move, keeps readers and writers out.  The functions are declared with a short
  * lock_timeout, so nobody's lock is waited for, and nobody waits behind us, for
  * longer than that.
  */
@@ -78,12 +78,13 @@ typedef struct Setting
 	Interval   *retention;		/* NULL: rows are kept */
 } Setting;
 
-/* A stretch of time, lower <= t < upper, and the partition that holds it. */
+/* A stretch of time, lower <= t < upper. */
 typedef struct Range
 {
 	TimestampTz lower;
 	TimestampTz upper;
-	Oid			relid;
+	Oid			relid;			/* the partition that holds it */
+	bool		has_rows;		/* that wait in the default partition */
 } Range;
 
 /* One step of the work on one table, for opsflow_attempt(). */
@@ -222,7 +223,8 @@ read_settings(void)
 		opsflow_data_missing();
 	SPI_connect();
 	if (SPI_execute("SELECT relation, interval_length, ahead, retention"
-					" FROM opsflow.partition_settings ORDER BY relation", true, 0) != SPI_OK_SELECT)
+					" FROM opsflow.partition_settings ORDER BY relation",
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read opsflow.partition_settings");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -307,7 +309,7 @@ range_of(const Setting *setting, TimestampTz time, Range *range)
 	if (time < month_start(FIRST_YEAR * 12) || year >= LAST_YEAR)
 		return false;
 
-	range->relid = InvalidOid;
+	memset(range, 0, sizeof(Range));
 	if (setting->length->month > 0)
 	{
 		int64		first = floor_to_multiple(year * 12 + month - 1, setting->length->month);
@@ -394,7 +396,7 @@ existing_ranges(Relation parent)
 
 		if (desc->boundinfo->indexes[i] < 0)
 			continue;
-		range = palloc(sizeof(Range));
+		range = palloc0(sizeof(Range));
 		range->lower = bound_at(desc->boundinfo, i - 1);
 		range->upper = bound_at(desc->boundinfo, i);
 		range->relid = desc->oids[desc->boundinfo->indexes[i]];
@@ -621,22 +623,31 @@ complete_partition(void *arg)
 	SPI_finish();
 }
 
-/* CREATE TABLE ... PARTITION OF, for rows of a range that is free. */
+/*
+ * Make a partition for a range that is free.
+ *
+ * CREATE TABLE ... PARTITION OF would lock the partitioned table against
+ * everybody; ATTACH PARTITION locks the default partition only.
+ */
 static Oid
 create_partition(const Setting *setting, const Range *range)
 {
 	char	   *name = partition_name(setting, range->lower);
 	char	   *qualified = quote_qualified_identifier(OPSFLOW_SCHEMA, name);
+	char	   *parent = quote_qualified_identifier(OPSFLOW_SCHEMA, setting->relation);
 	char	   *lower = utc_text(range->lower);
 	char	   *upper = utc_text(range->upper);
 
 	SPI_connect();
-	run_ddl(psprintf("CREATE TABLE %s PARTITION OF %s FOR VALUES FROM (%s) TO (%s)",
-					 qualified, quote_qualified_identifier(OPSFLOW_SCHEMA, setting->relation),
-					 quote_literal_cstr(lower), quote_literal_cstr(upper)));
+	run_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS"
+					 " INCLUDING STORAGE INCLUDING COMPRESSION)",
+					 qualified, parent));
 	run_ddl(psprintf("COMMENT ON TABLE %s IS %s", qualified,
 					 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
 												 setting->relation, lower, upper))));
+	secure_partition(qualified);
+	run_ddl(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+					 parent, qualified, quote_literal_cstr(lower), quote_literal_cstr(upper)));
 	SPI_finish();
 	return opsflow_relation_id(name);
 }
@@ -644,12 +655,17 @@ create_partition(const Setting *setting, const Range *range)
 /*
  * Make the partition for the free part of a range, and move into it what is in
  * the default partition.  Somebody else may have made it since we looked.
+ *
+ * Where there are rows to move, others may be writing more of them at this
+ * moment.  A statement that waited for the default partition would find that
+ * its row no longer belongs there, and fail.  So then the partitioned table is
+ * locked whole, before which such a statement has not begun.
  */
 static void
 make_partition(void *arg)
 {
 	Step	   *step = arg;
-	Relation	parent = open_table(step->setting, ShareUpdateExclusiveLock);
+	Relation parent = open_table(step->setting, step->range.has_rows ? AccessExclusiveLock : ShareUpdateExclusiveLock);
 	Tuplestorestate *rows = NULL;
 	TupleDesc	rows_desc = NULL;
 	Range		gap;
@@ -690,17 +706,26 @@ make_partition(void *arg)
  * ----------------------------------------------------------------
  */
 
-static bool
-is_listed(List *ranges, const Range *range)
+static Range *
+listed_range(List *ranges, const Range *range)
 {
 	ListCell   *lc;
 
 	foreach(lc, ranges)
 	{
-		if (((const Range *) lfirst(lc))->lower == range->lower)
-			return true;
+		if (((Range *) lfirst(lc))->lower == range->lower)
+			return lfirst(lc);
 	}
-	return false;
+	return NULL;
+}
+
+static List *
+add_range(List *ranges, const Range *range)
+{
+	Range	   *copy = palloc(sizeof(Range));
+
+	*copy = *range;
+	return lappend(ranges, copy);
 }
 
 static int
@@ -712,11 +737,17 @@ compare_ranges(const ListCell *a, const ListCell *b)
 	return first < second ? -1 : first > second;
 }
 
-/* The ranges, before step->range, of the rows in the default partition. */
-static void
-find_old_ranges(Relation parent, Step *step, List **ranges)
+/*
+ * Note which of the ranges have rows in the default partition, and add those
+ * before them that do.  Rows that are even further ahead stay there until
+ * their time comes.
+ */
+static List *
+find_waiting_rows(const Setting *setting, Relation parent, List *ranges)
 {
+	TimestampTz horizon = ((Range *) llast(ranges))->upper;
 	Oid			relid = default_partition(parent);
+	int			most = list_length(ranges) + MAX_OLD_RANGES;
 	Relation	source;
 	AttrNumber	key;
 	TupleTableSlot *slot;
@@ -725,13 +756,13 @@ find_old_ranges(Relation parent, Step *step, List **ranges)
 	Range		range = {0};
 
 	if (!OidIsValid(relid))
-		return;
+		return ranges;
 	source = table_open(relid, AccessShareLock);
 	key = key_attnum(parent, source);
 	slot = table_slot_create(source, NULL);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan(source, snapshot, 0, NULL);
-	while (list_length(*ranges) < MAX_OLD_RANGES &&
+	while (list_length(ranges) < most &&
 		   table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		bool		isnull;
@@ -739,51 +770,43 @@ find_old_ranges(Relation parent, Step *step, List **ranges)
 
 		CHECK_FOR_INTERRUPTS();
 		/* Rows come in order of time, mostly: the range is that of the last. */
-		if (isnull || time >= step->range.upper || (time >= range.lower && time < range.upper) ||
-			!range_of(step->setting, time, &range))
+		if (isnull || time >= horizon || (time >= range.lower && time < range.upper) ||
+			!range_of(setting, time, &range))
 			continue;
-		if (!is_listed(*ranges, &range))
-		{
-			Range	   *found = palloc(sizeof(Range));
-
-			*found = range;
-			*ranges = lappend(*ranges, found);
-		}
+		if (listed_range(ranges, &range) == NULL)
+			ranges = add_range(ranges, &range);
+		listed_range(ranges, &range)->has_rows = true;
 	}
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(source, AccessShareLock);
+	return ranges;
 }
 
 /*
  * List what has no partition and should have one: the current range, those
- * ahead, and older ones of rows in the default partition.  Rows that are even
- * further ahead stay there until their time comes.
+ * ahead, and older ones of rows in the default partition.
  */
 static void
 list_missing(void *arg)
 {
 	Step	   *step = arg;
 	Relation	parent = open_table(step->setting, AccessShareLock);
+	TimestampTz time = GetCurrentTimestamp();
 	List	   *ranges = NIL;
 	ListCell   *lc;
 	Range		range;
 	Range		gap;
 
-	if (!range_of(step->setting, GetCurrentTimestamp(), &range))
-		elog(ERROR, "the clock is out of range");
-	for (int i = 0; i <= step->setting->ahead; i++)
+	for (int i = 0; i <= step->setting->ahead && range_of(step->setting, time, &range); i++)
 	{
-		Range	   *wanted = palloc(sizeof(Range));
-
-		*wanted = range;
-		ranges = lappend(ranges, wanted);
-		if (!range_of(step->setting, range.upper, &range))
-			break;
+		ranges = add_range(ranges, &range);
+		time = range.upper;
 	}
-	step->range = *(Range *) llast(ranges);
-	find_old_ranges(parent, step, &ranges);
+	if (ranges == NIL)
+		elog(ERROR, "the clock is out of range");
+	ranges = find_waiting_rows(step->setting, parent, ranges);
 	list_sort(ranges, compare_ranges);
 	foreach(lc, ranges)
 	{
@@ -816,7 +839,7 @@ is_in_use(const ErrorData *error)
 
 /* Attempt a step; what went wrong is said and does not stop the others. */
 static bool
-attempt_step(void (*work) (void *arg), Step *step)
+attempt_step(void (*work)(void *arg), Step *step)
 {
 	ErrorData  *error = opsflow_attempt(work, step);
 
@@ -886,7 +909,7 @@ batch_argument(FunctionCallInfo fcinfo)
 }
 
 static Datum
-for_each_table(FunctionCallInfo fcinfo, int (*work) (const Setting *setting, int limit))
+for_each_table(FunctionCallInfo fcinfo, int (*work)(const Setting *setting, int limit))
 {
 	int			limit = batch_argument(fcinfo);
 	int			done = 0;
