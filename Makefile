@@ -40,7 +40,7 @@ endif
 
 # The project's own targets are scripts. They find (and install) PostgreSQL themselves, so they have to work before there
 # is a PGXS to include; and PGXS has a rule of its own for check.
-OWN_TARGETS = help demo check check-matrix check-asan check-valgrind lint format bench
+OWN_TARGETS = help demo check check-matrix check-ubsan check-valgrind lint format bench
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -56,7 +56,7 @@ demo check bench lint format:
 check-matrix:
 	@test/bin/matrix.sh
 
-check-asan check-valgrind:
+check-ubsan check-valgrind:
 	@test/bin/check.sh $(@:check-%=%)
 
 # What else was asked for in the same breath (make clean check) is for PGXS.

@@ -3,7 +3,7 @@
 # "N passed, N failed"; exit status 1 when something failed or nothing ran.
 #   SUITE=regress|isolation|pgtap|tap   only that one
 #   ONLY=pattern                        only test files whose name matches (a regular expression)
-# Logs, results and diffs stay in .build/check. With asan or valgrind as its argument: under that (make check-asan,
+# Logs, results and diffs stay in .build/check. With ubsan or valgrind as its argument: under that (make check-ubsan,
 # make check-valgrind).
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -94,7 +94,7 @@ run_tap()
 {
 	local counts
 	as_user mkdir "$work/$1"
-	in_cluster env LD_PRELOAD="${TEST_PRELOAD:-}" perl test/bin/tap.pl --jobs "$2" --timeout "$3" --log "$work/$1" --count "$work/$1/count" \
+	in_cluster perl test/bin/tap.pl --jobs "$2" --timeout "$3" --log "$work/$1" --count "$work/$1/count" \
 		--more "$work/$1/tmp_check/log" "$4" "${tests[@]}" || true
 	counts=$(cat "$work/$1/count" 2>/dev/null || echo "0 1")
 	passed=$((passed + ${counts% *}))
@@ -129,7 +129,6 @@ run_tap_perl()
 	fi
 	(
 		unset PGHOST PGPORT PGUSER PGDATABASE
-		TEST_PRELOAD=${SERVER_PRELOAD:-}
 		export PERL5LIB=$pgxs_src/test/perl PG_REGRESS=$pgxs_src/test/regress/pg_regress
 		export TESTDIR=$work/tap TESTDATADIR=$work/tap/tmp_check TESTLOGDIR=$work/tap/tmp_check/log
 		run_tap tap 2 900 perl
@@ -143,19 +142,26 @@ run_tap_perl()
 check_server_log()
 {
 	local lines
-	lines=$(grep -nE 'TRAP:|PANIC:|was terminated by signal|terminated by exception' "$work/server.log" | head -n 20) || true
+	lines=$(grep -nE 'TRAP:|PANIC:|was terminated by signal|: runtime error: ' "$work/server.log" | head -n 20) || true
 	[ -n "$lines" ] || return 0
 	say "the server crashed:"
 	printf '%s\n' "$lines" | sed 's/^/      /'
 	failed=$((failed + 1))
 }
 
+# What a variant built is replaced by an ordinary build again, once.
+put_back()
+{
+	if declare -F restore_build >/dev/null; then
+		restore_build
+		unset -f restore_build
+	fi
+}
+
 before_cleanup()
 {
 	local name
-	if declare -F restore_build >/dev/null; then
-		restore_build
-	fi
+	put_back
 	rm -rf "$kept"
 	mkdir -p "$kept"
 	for name in server.log regress isolation pgtap; do
@@ -172,11 +178,11 @@ before_cleanup()
 find_postgres server dev crypto cron pgtap
 case ${1:-} in
 	'') ;;
-	asan | valgrind)
-		# shellcheck source-path=SCRIPTDIR source=asan.sh disable=SC1090,SC1091
+	ubsan | valgrind)
+		# shellcheck source-path=SCRIPTDIR source=ubsan.sh disable=SC1090,SC1091
 		. "$root/test/bin/$1.sh"
 		;;
-	*) fail "usage: check.sh [asan|valgrind]" 2 ;;
+	*) fail "usage: check.sh [ubsan|valgrind]" 2 ;;
 esac
 build
 install_extension
@@ -205,6 +211,7 @@ if [ -z "${skip_tap:-}" ] && wanted tap && select_tests 'test/t/*.pl'; then
 	run_tap_perl
 fi
 
+put_back
 [ $((passed + failed)) -gt 0 ] || say "no test ran"
 [ "$failed" -eq 0 ] || say "logs, results and diffs: $kept"
 say "$passed passed, $failed failed"

@@ -33,8 +33,8 @@ copy_tree()
 }
 
 # cluster_start [name=value ...]: initdb and start; sets PGHOST, PGPORT, PGUSER, PGDATABASE.
-# cron.database_name is the database postgres unless it is among the settings. SERVER_PRELOAD= is a library that comes
-# before all others in the server, SERVER_PROGRAM= a program to start in place of postgres.
+# cron.database_name is the database postgres unless it is among the settings. SERVER_PROGRAM= is started in place
+# of postgres.
 cluster_start()
 {
 	local locale=C setting
@@ -69,9 +69,10 @@ cluster_start()
 			printf "%s = '%s'\n" "${setting%%=*}" "${setting#*=}"
 		done
 	} >>"$work/data/postgresql.conf"
-	if ! as_user env LD_PRELOAD="${SERVER_PRELOAD:-}" "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w -t 120 \
+	if ! as_user "$bindir/pg_ctl" -D "$work/data" -l "$work/server.log" -w -t 120 \
 		${SERVER_PROGRAM:+-p "$SERVER_PROGRAM"} start >/dev/null 2>&1; then
 		tail -n 40 "$work/server.log" >&2 || true
+		[ -z "${SERVER_PROGRAM:-}" ] || tail -n 40 "${SERVER_PROGRAM%/*}"/*.log >&2 || true
 		fail "the cluster did not start"
 	fi
 	export PGHOST=$work/sock PGPORT=65432 PGUSER=postgres PGDATABASE=postgres

@@ -19,6 +19,6 @@ For developers:
   make lint            gcc and clang with -Wall -Wextra -Werror, clang-tidy, clang-format, shellcheck, house rules
   make format          what clang-format asks for in src/, aligned declarations left alone
   make check-matrix    make check on PostgreSQL 15, 17 and 18 in bare Debian trees (root only)
-  make check-asan      make check with the extension built for AddressSanitizer and UndefinedBehaviorSanitizer
+  make check-ubsan     make check with the extension built for UndefinedBehaviorSanitizer
   make check-valgrind  regress, isolation and pgTAP in a server under valgrind (slow: choose with ONLY=)
 END

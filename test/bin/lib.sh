@@ -33,15 +33,16 @@ fail()
 	exit "${2:-1}"
 }
 
-# logged NAME COMMAND...: output goes to .build/log/NAME.log, shown only when the command fails.
+# logged NAME COMMAND...: output goes to .build/log/NAME.log. When the command fails, shows what a compiler complained of
+# first, and how it ended.
 logged()
 {
-	local log=$logdir/$1.log
+	local name=$1 log=$logdir/$1.log
 	shift
 	mkdir -p "$logdir"
 	if ! "$@" >"$log" 2>&1 </dev/null; then
-		tail -n 40 "$log" | sed 's/^/    /' >&2
-		fail "failed: $* (all of it: $log)"
+		{ grep -m 10 'error:' "$log" || true; echo ...; tail -n 20 "$log"; } | sed 's/^/    /' >&2
+		fail "$name failed; all of it: $log"
 	fi
 }
 

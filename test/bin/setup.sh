@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh [demo|check|asan|valgrind|bench|lint]: says what is missing for that job and installs it with apt-get (through sudo when
+# setup.sh [demo|check|ubsan|valgrind|bench|lint]: says what is missing for that job and installs it with apt-get (through sudo when
 # not root). Nothing is asked, nothing that is there is touched. Without apt: says what is missing, exit status 2.
 # PG_CONFIG= chooses a PostgreSQL; else the newest that is installed, else the newest that apt has everything for.
 
@@ -9,9 +9,9 @@
 purpose=${1:-check}
 case $purpose in
 	demo | bench) pieces="server dev crypto cron" ;;
-	check | asan | valgrind) pieces="server dev crypto cron pgtap" ;;
+	check | ubsan | valgrind) pieces="server dev crypto cron pgtap" ;;
 	lint) pieces="dev" ;;
-	*) fail "usage: setup.sh [demo|check|asan|valgrind|bench|lint]" 2 ;;
+	*) fail "usage: setup.sh [demo|check|ubsan|valgrind|bench|lint]" 2 ;;
 esac
 
 # package_of PIECE MAJOR
@@ -43,7 +43,7 @@ tools()
 		test -f /usr/include/stdio.h|libc6-dev|the headers of the C library
 	END
 	case $purpose in
-		check | asan | valgrind)
+		check | ubsan | valgrind)
 			cat <<-END
 				perl -MTAP::Parser -MTest::More -e 1|perl|Perl with TAP::Parser and Test::More
 				perl -MIPC::Run -e 1|libipc-run-perl|Perl's IPC::Run
@@ -156,7 +156,7 @@ missing_pieces()
 by_hand()
 {
 	{
-		echo "error: $1; missing for make $purpose:"
+		echo "error: $1; missing:"
 		{
 			missing_tools 3
 			missing_pieces "${2:-pg_config}"
@@ -222,4 +222,4 @@ if [ -n "$need" ]; then
 fi
 
 [ -z "$(missing_tools 2)$(missing_pieces "$PG_CONFIG")" ] || by_hand "the set-up is not complete" "$PG_CONFIG"
-say "set-up: all that make $purpose needs is there, with $("$PG_CONFIG" --version)"
+say "set-up: all that is needed is there, with $("$PG_CONFIG" --version)"

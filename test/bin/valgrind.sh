@@ -11,31 +11,37 @@ SERVER_PROGRAM=$work/valgrind/postgres
 
 # PostgreSQL writes pages, WAL and messages with padding in them, and computes checksums over it.
 cat >"$work/valgrind/suppressions" <<'END'
-{ pages and files
+{
+   pages and files
    Memcheck:Param
    pwrite64(buf)
-   ...
+   fun:*
 }
-{ vectors of pages
+{
+   vectors of pages
    Memcheck:Param
    pwritev(vector[...])
-   ...
+   fun:*
 }
-{ files
+{
+   files
    Memcheck:Param
    write(buf)
-   ...
+   fun:*
 }
-{ messages
+{
+   messages
    Memcheck:Param
    socketcall.sendto(msg)
-   ...
+   fun:*
 }
-{ checksums of WAL, branches
+{
+   checksums of WAL, branches
    Memcheck:Cond
    fun:pg_comp_crc32c*
 }
-{ checksums of WAL, values
+{
+   checksums of WAL, values
    Memcheck:Value8
    fun:pg_comp_crc32c*
 }
