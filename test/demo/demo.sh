@@ -1,0 +1,406 @@
+#!/usr/bin/env bash
+# The demo: what opsflow is for, step by step, on the server of PGHOST, PGPORT, PGUSER (a superuser), PGDATABASE (an empty
+# database, pg_cron's own). make demo makes such a server. Fails as soon as something goes another way than told.
+#   DEMO_PAUSE=seconds   between the steps; by default 2 on a terminal, else 0
+#   NO_COLOR=1           no colours on a terminal
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+step=0
+vars=()
+
+pause=0
+bold='' faint='' warm='' plain=''
+if [ -t 1 ]; then
+	pause=2
+	if [ -z "${NO_COLOR:-}" ] && [ "${TERM:-dumb}" != dumb ]; then
+		bold=$'\e[1m' faint=$'\e[36m' warm=$'\e[33m' plain=$'\e[0m'
+	fi
+fi
+pause=${DEMO_PAUSE:-$pause}
+
+# --- telling ---------------------------------------------------------------------------------------------------------
+
+# heading TEXT: the next step.
+heading()
+{
+	sleep "$pause"
+	step=$((step + 1))
+	printf '\n%s%s. %s%s\n' "$bold" "$step" "$1" "$plain"
+}
+
+# tell LINE...: what is shown, and why it matters.
+tell()
+{
+	printf '   %s\n' "$@"
+}
+
+broken()
+{
+	printf '\nerror: the demo went another way than it should: %s\n' "$1" >&2
+	exit 1
+}
+
+# --- SQL -------------------------------------------------------------------------------------------------------------
+
+# run_psql LOGIN: runs the SQL of standard input; it can name what name() has found, as :'variable'.
+run_psql()
+{
+	PGUSER=$1 psql -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -P pager=off -P footer=off -P null=- \
+		${vars[@]+"${vars[@]}"} 2>&1
+}
+
+# value SQL: one value, asked by the superuser behind the scenes.
+value()
+{
+	printf '%s\n' "$1" | psql -XqAt -v ON_ERROR_STOP=1 ${vars[@]+"${vars[@]}"}
+}
+
+# name VARIABLE SQL
+name()
+{
+	local found
+	found=$(value "$2")
+	[ -n "$found" ] || broken "there is no $1"
+	vars+=(-v "$1=$found")
+}
+
+# check WHAT SQL: that it is true.
+check()
+{
+	[ "$(value "SELECT $2")" = t ] || broken "$1"
+}
+
+# session LOGIN WHO ORGANIZATION USER AGENT COMMAND...: show or refused in a session of that login; with an organization,
+# in a transaction that acts for it. The last three before the command are names that name() knows, or empty.
+session()
+{
+	local login=$1 who=$2 before='' after=''
+	if [ -n "$3" ]; then
+		# shellcheck disable=SC2016 # $5 is expanded, these single quotes are psql's
+		before="BEGIN; SELECT opsflow.set_context(:'$3', :'$4'${5:+, :'$5'}) \\g /dev/null"
+		after='COMMIT;'
+	fi
+	shift 5
+	"$@"
+}
+
+# run SQL: as the session says.
+run()
+{
+	printf '%s\n' "$before" "$1" "$after" | run_psql "$login"
+}
+
+# As somebody would type it.
+echo_sql()
+{
+	printf '   %s%s=>%s\n' "$faint" "$who" "$plain"
+	printf '%s\n' "$1" | sed -e "s/.*/     $faint&$plain/"
+}
+
+# answer TEXT COLOUR: what psql says, without places in its source and blank lines at the end, messages wrapped.
+answer()
+{
+	printf '%s\n' "$1" | awk -v before="     $2" -v after="$plain" '
+		function out(line) {
+			sub(/[[:blank:]]+$/, "", line)
+			print line == "" ? "" : before line after
+		}
+		/^LOCATION: / { next }
+		/^[[:blank:]]*$/ { blank++; next }
+		{
+			for (; blank > 0; blank--)
+				print ""
+			line = $0
+			message = line ~ /^(ERROR|DETAIL|HINT|NOTICE|WARNING): /
+			while (message && length(line) > 92) {
+				cut = 92
+				while (cut > 60 && substr(line, cut, 1) != " ")
+					cut--
+				out(substr(line, 1, cut))
+				line = "        " substr(line, cut + 1)
+			}
+			out(line)
+		}'
+}
+
+# show: SQL from standard input that works.
+show()
+{
+	local sql
+	sql=$(cat)
+	echo_sql "$sql"
+	result <<<"$sql"
+}
+
+# result: the same without showing the question.
+result()
+{
+	local output
+	if ! output=$(run "$(cat)"); then
+		answer "$output" "$warm"
+		broken "an error that nobody expected"
+	fi
+	[ -z "$output" ] || answer "$output" ""
+}
+
+# refused SQLSTATE: SQL from standard input that must fail with that error.
+refused()
+{
+	local sql output
+	sql=$(cat)
+	echo_sql "$sql"
+	if output=$(run "$sql"); then
+		answer "$output" ""
+		broken "what should have been refused was not"
+	fi
+	answer "$output" "$warm"
+	[[ $output == *"ERROR:  $1: "* ]] || broken "the error is not $1"
+	tell "(refused, as it should be)"
+}
+
+# Who does it. All but the DBA and the reports come through the application's login; it says for whom it acts.
+dba() { session "$PGUSER" dba '' '' '' "$@"; }
+app() { session demo_app app '' '' '' "$@"; }
+reports() { session demo_reports reports '' '' '' "$@"; }
+agent() { session demo_app 'agent for Tom' techcorp tom agent "$@"; }
+tom() { session demo_app Tom techcorp tom '' "$@"; }
+priya() { session demo_app Priya techcorp priya '' "$@"; }
+alex() { session demo_app Alex techcorp alex '' "$@"; }
+grace() { session demo_app 'Grace at Northwind' northwind grace '' "$@"; }
+
+# --- the story -------------------------------------------------------------------------------------------------------
+
+printf '\n%sopsflow: AI agents act, people decide, the database keeps the proof%s\n' "$bold" "$plain"
+tell "An agent wants to do something risky. A person has to agree. Later anyone can check who asked," \
+	"who decided and why, and that nobody has changed the record since. All of it is SQL in one" \
+	"database; no service runs beside it. The name before each statement says who speaks."
+
+heading "Install"
+tell "One statement makes tables, functions and roles. pg_cron calls the jobs of start_jobs()."
+dba show <<'SQL'
+SET client_min_messages = warning;
+CREATE EXTENSION opsflow CASCADE;
+CREATE EXTENSION pg_cron;
+SELECT opsflow.start_jobs();
+SQL
+
+heading "Two organizations, and six weeks of traffic"
+psql -Xq -v ON_ERROR_STOP=1 -f load.sql
+name techcorp "SELECT id FROM opsflow.organizations WHERE slug = 'techcorp-inc'"
+name northwind "SELECT id FROM opsflow.organizations WHERE slug = 'northwind-clinic'"
+name alex "SELECT id FROM opsflow.users WHERE email = 'admin@techcorp.com'"
+name priya "SELECT id FROM opsflow.users WHERE email = 'priya@techcorp.com'"
+name tom "SELECT id FROM opsflow.users WHERE email = 'tom@techcorp.com'"
+name grace "SELECT id FROM opsflow.users WHERE email = 'grace@northwind.example'"
+name agent "SELECT id FROM opsflow.agents WHERE name = 'Code Review Assistant'"
+name release_workflow "SELECT id FROM opsflow.workflows WHERE name = 'Release to production'"
+tell "TechCorp Inc has people, agents and workflows; so has Northwind Clinic, in the same tables."
+dba result <<'SQL'
+SELECT o.name AS organization,
+    (SELECT count(*) FROM opsflow.organization_members t WHERE t.organization_id = o.id) AS people,
+    (SELECT count(*) FROM opsflow.agents t WHERE t.organization_id = o.id) AS agents,
+    (SELECT count(*) FROM opsflow.workflow_executions t WHERE t.organization_id = o.id) AS runs,
+    (SELECT count(*) FROM opsflow.approval_requests t WHERE t.organization_id = o.id) AS approvals,
+    (SELECT count(*) FROM opsflow.ai_usage_logs t WHERE t.organization_id = o.id) AS "AI calls",
+    (SELECT count(*) FROM opsflow.audit_trail t WHERE t.organization_id = o.id) AS "ledger entries"
+FROM opsflow.organizations o ORDER BY o.name DESC;
+SQL
+tell "The last column is the audit ledger: every change of a governed table left an entry in it."
+
+heading "The application's login"
+tell "The application is no superuser. It sees nothing until it says for whom it acts."
+dba show <<'SQL'
+CREATE ROLE demo_app LOGIN;
+GRANT opsflow_service TO demo_app;
+SQL
+app show <<'SQL'
+SELECT count(*) AS agents_without_a_context FROM opsflow.agents;
+BEGIN;
+SELECT opsflow.set_context(:'techcorp', :'tom') \g /dev/null
+SELECT name AS agents_that_tom_sees FROM opsflow.agents ORDER BY name;
+COMMIT;
+SQL
+tell "BEGIN, set_context and COMMIT are around everything that people do from here on."
+
+heading "An agent asks"
+tell "The Code Review Assistant works for Tom. It wants three things that are not its own to decide;" \
+	"for the first a run of a workflow is waiting."
+agent show <<'SQL'
+SELECT opsflow.start_execution(:'release_workflow', topic => 'Release 4.2') AS run \gset
+SELECT opsflow.request_approval(
+    title => 'Release 4.2 to production', priority => 'high', risk_level => 3,
+    description => 'All checks are green. Users will notice the new editor.',
+    requested_action => '{"deploy": "4.2", "to": "production"}', execution_id => :'run',
+    ai_recommendation => 'approve', ai_confidence => 0.93) AS release \gset
+SELECT opsflow.request_approval(
+    title => 'Delete 1312 stale branches', risk_level => 4,
+    description => 'Nobody has touched them for a year.',
+    requested_action => '{"delete": "branches", "count": 1312}',
+    ai_recommendation => 'review', ai_confidence => 0.58) AS branches \gset
+SELECT opsflow.request_approval(
+    title => 'Use the staging password once', priority => 'low',
+    description => 'To see why a test fails there.',
+    expires_at => now() + interval '15 seconds') AS password \gset
+SQL
+name run "SELECT id FROM opsflow.workflow_executions WHERE topic = 'Release 4.2'"
+name release "SELECT id FROM opsflow.approval_requests WHERE title = 'Release 4.2 to production'"
+name branches "SELECT id FROM opsflow.approval_requests WHERE title = 'Delete 1312 stale branches'"
+name password "SELECT id FROM opsflow.approval_requests WHERE title = 'Use the staging password once'"
+tell "The last one is open for 15 seconds. Nobody will answer it: we come back to it." \
+	"Priya is a manager. This is her inbox, most urgent first."
+priya show <<'SQL'
+SELECT priority, title, risk_level AS risk, ai_recommendation AS ai,
+       ai_confidence AS confidence, date_trunc('second', time_left) AS time_left
+FROM opsflow.approval_inbox;
+SQL
+
+heading "Nobody decides on a request of his own"
+tell "The agent asked for Tom, so Tom is the requester. He tries to be the approver too."
+tom refused OF005 <<'SQL'
+SELECT opsflow.approve(:'release', 'it is mine, and it is fine');
+SQL
+
+heading "Others decide"
+tell "The decision, the run that waits for it and the audit entries change in one transaction."
+priya show <<'SQL'
+SELECT status AS run_before FROM opsflow.workflow_executions WHERE id = :'run';
+SELECT opsflow.approve(:'release', 'tested on staging, go ahead') AS decision;
+SELECT status AS run_after, approval_notes FROM opsflow.workflow_executions WHERE id = :'run';
+SQL
+alex show <<'SQL'
+SELECT opsflow.reject(:'branches', 'somebody still needs them') AS decision;
+SQL
+check "the release is approved" \
+	"status = 'approved' FROM opsflow.approval_requests WHERE id = :'release'"
+check "its run is released, by Priya" \
+	"status = 'approved' AND approved_by = :'priya' FROM opsflow.workflow_executions WHERE id = :'run'"
+check "the deletion is rejected" \
+	"status = 'rejected' FROM opsflow.approval_requests WHERE id = :'branches'"
+
+heading "What is decided stays decided"
+tell "Alex wants to take the approval back. The application wants to get past the functions. At last" \
+	"a superuser, whom no privilege stops. The same state machine answers all of them."
+alex refused OF004 <<'SQL'
+SELECT opsflow.reject(:'release', 'changed my mind');
+SQL
+alex refused 42501 <<'SQL'
+UPDATE opsflow.approval_requests SET status = 'approved' WHERE id = :'branches';
+SQL
+dba refused OF004 <<'SQL'
+UPDATE opsflow.approval_requests SET status = 'approved' WHERE id = :'branches';
+SQL
+
+heading "Other organizations do not exist"
+tell "Grace works at Northwind Clinic: the same database login, the same tables, and the right id."
+grace show <<'SQL'
+SELECT count(*) AS requests_of_techcorp FROM opsflow.approval_requests
+WHERE organization_id = :'techcorp';
+SQL
+grace refused OF003 <<'SQL'
+SELECT opsflow.approve(:'password', 'let me in');
+SQL
+tell "Somebody injects SQL into her session, to become Priya of TechCorp."
+grace refused OF002 <<'SQL'
+SELECT opsflow.set_context(:'techcorp', :'priya');
+SQL
+check "Grace sees her own organization" "count(*) > 0 FROM opsflow.approval_requests WHERE organization_id = :'northwind'"
+check "nothing has happened to the request" "status = 'pending' FROM opsflow.approval_requests WHERE id = :'password'"
+
+heading "The ledger"
+tell "Who asked for the release, who decided, what changed. No function of the application wrote this:" \
+	"a change of the table does, in the same transaction. Entries are chained by hashes."
+priya show <<'SQL'
+SELECT to_char(timestamp, 'HH24:MI:SS') AS at, actor_type, actor_name, action,
+       new_values ->> 'status' AS status, new_values ->> 'decision_reason' AS reason
+FROM opsflow.audit_trail WHERE entity_id = :'release' ORDER BY timestamp, seq;
+SELECT lane, entries, verdict FROM opsflow.verify_audit() ORDER BY lane;
+SQL
+check "the ledger is whole" "bool_and(verdict = 'ok') FROM opsflow.verify_audit()"
+
+heading "Tampering shows"
+tell "A superuser wants the rejection of the deletion to look like an approval. First the plain way."
+dba refused OF009 <<'SQL'
+UPDATE opsflow.audit_trail
+SET new_values = jsonb_set(new_values, '{status}', '"approved"')
+WHERE entity_id = :'branches' AND new_values ->> 'status' = 'rejected';
+SQL
+tell "A superuser can do more: the trigger off, the forgery, the trigger on again."
+dba show <<'SQL'
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
+UPDATE opsflow.audit_trail
+SET new_values = jsonb_set(new_values, '{status}', '"approved"')
+WHERE entity_id = :'branches' AND new_values ->> 'status' = 'rejected'
+RETURNING lane AS forged_lane, seq AS forged_seq;
+ALTER TABLE opsflow.audit_trail ENABLE ALWAYS TRIGGER audit_guard;
+SQL
+tell "The row looks right and the trigger is in place. The entry's hash says otherwise."
+priya show <<'SQL'
+SELECT lane, entries, verdict, bad_seq, detail FROM opsflow.verify_audit() ORDER BY lane;
+SQL
+check "verification names the forged entry, and no other" \
+	"array_agg(ROW (v.lane, v.bad_seq)::text) = array_agg(ROW (t.lane, t.seq)::text)
+	 FROM (SELECT * FROM opsflow.verify_audit() WHERE verdict <> 'ok') v
+	 FULL JOIN (SELECT * FROM opsflow.audit_trail WHERE entity_id = :'branches' AND action = 'update') t
+	 ON v.lane = t.lane AND v.bad_seq = t.seq"
+tell "It names the forged entry: lane and bad_seq are those of the row above. With the old value back" \
+	"the chain is whole again."
+dba show <<'SQL'
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
+UPDATE opsflow.audit_trail
+SET new_values = jsonb_set(new_values, '{status}', '"rejected"')
+WHERE entity_id = :'branches' AND new_values ->> 'status' = 'approved';
+ALTER TABLE opsflow.audit_trail ENABLE ALWAYS TRIGGER audit_guard;
+SELECT bool_and(verdict = 'ok') AS all_is_well FROM opsflow.verify_audit();
+SQL
+check "with the old value back the ledger is whole" "bool_and(verdict = 'ok') FROM opsflow.verify_audit()"
+
+heading "What nobody answers expires"
+tell "The request for the staging password is still there. Nobody here calls the job that expires" \
+	"requests: pg_cron does, once a minute. We wait for its next tick, up to 90 seconds."
+started=$SECONDS
+told=0
+until [ "$(value "SELECT status FROM opsflow.approval_requests WHERE id = :'password'")" = expired ]; do
+	waited=$((SECONDS - started))
+	[ "$waited" -le 90 ] || broken "pg_cron did not expire the request"
+	if [ -t 1 ]; then
+		printf '\r   waiting for pg_cron: %s seconds ' "$waited"
+	elif [ "$waited" -ge $((told + 15)) ]; then
+		told=$waited
+		tell "waiting for pg_cron: $waited seconds"
+	fi
+	sleep 1
+done
+[ ! -t 1 ] || printf '\r\e[K'
+priya show <<'SQL'
+SELECT title, status, date_trunc('second', decided_at - created_at) AS after, decided_by
+FROM opsflow.approval_requests WHERE id = :'password';
+SQL
+tell "Nobody decided it, time did. Priya comes too late."
+priya refused OF004 <<'SQL'
+SELECT opsflow.approve(:'password', 'sorry, I was at lunch');
+SQL
+
+heading "The dashboard"
+tell "A DBA binds a login for reports to one organization, once. It reads views with plain SELECT," \
+	"and cannot leave."
+dba show <<'SQL'
+CREATE ROLE demo_reports LOGIN;
+GRANT opsflow_member TO demo_reports;
+SELECT format('ALTER ROLE demo_reports SET opsflow.organization_id = %L', :'techcorp') \gexec
+SQL
+reports refused 42501 <<'SQL'
+SET opsflow.organization_id = :'northwind';
+SQL
+reports show <<'SQL'
+SELECT * FROM opsflow.organization_dashboard \gx
+SELECT name AS agent, llm_model AS model, executions_30d AS runs, successes_30d AS succeeded,
+       round(avg_confidence_30d, 2) AS confidence,
+       round(avg_duration_seconds_30d, 1) AS seconds, round(cost_30d, 2) AS usd
+FROM opsflow.agent_performance ORDER BY runs DESC;
+SQL
+
+printf '\n%sThat was opsflow.%s\n' "$bold" "$plain"
+tell "An agent asked, people decided, a request expired by itself, forbidden ways were closed, and a" \
+	"forged record was found. README.md shows how to begin; doc/ has a page for each part."
