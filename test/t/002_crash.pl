@@ -51,8 +51,8 @@ is($node->safe_psql('postgres', "SELECT count(*) FROM opsflow.audit_trail t WHER
 # kill -9 of one backend: the server restarts its backends by itself.
 my ($out, $err) = ('', '');
 my $more = IPC::Run::start([ 'pgbench', '-n', '-c', '4', '-T', '60', '-f', $script, '-h', $node->host, '-p', $node->port, 'postgres' ], '>', \$out, '2>', \$err);
-$node->poll_query_until('postgres', "SELECT count(*) > 2 FROM pg_stat_activity WHERE application_name = 'pgbench'") or die;
-my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench' AND state <> 'idle' LIMIT 1");
+$node->poll_query_until('postgres', "SELECT count(*) > 2 FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()") or die;
+my $pid = $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() LIMIT 1");
 kill 'KILL', $pid;
 $more->finish;
 $node->poll_query_until('postgres', 'SELECT true') or die 'no recovery';
