@@ -46,6 +46,7 @@ PG_FUNCTION_INFO_V1(opsflow_check_user);
 PG_FUNCTION_INFO_V1(opsflow_bootstrap_user);
 PG_FUNCTION_INFO_V1(opsflow_check_member);
 PG_FUNCTION_INFO_V1(opsflow_mirror_member);
+PG_FUNCTION_INFO_V1(opsflow_forget_member);
 
 /* Holdings below holdings: deeper than that is a mistake. */
 #define MAX_TREE_DEPTH 32
@@ -732,30 +733,36 @@ fill_owner(const pg_uuid_t *organization_id, Datum *values)
 	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
 
+/* The membership, for the statements that carry it to the person. */
+static void
+member_values(TupleDesc tupdesc, HeapTuple row, pg_uuid_t *organization_id, Datum *values)
+{
+	bool		isnull;
+
+	(void) opsflow_row_uuid(tupdesc, row, "organization_id", organization_id);
+	values[0] = UUIDPGetDatum(organization_id);
+	values[1] = opsflow_row_value(tupdesc, row, "user_id", &isnull);
+	values[2] = opsflow_row_value(tupdesc, row, "role", &isnull);
+	values[3] = opsflow_row_value(tupdesc, row, "permissions", &isnull);
+}
+
 /*
  * opsflow.mirror_member() returns trigger
  *
- * AFTER INSERT, UPDATE or DELETE: the person's row says what the membership in
- * the home organization says.
+ * AFTER INSERT or UPDATE: the person's row says what the membership in the
+ * home organization says.
  */
 Datum
 opsflow_mirror_member(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.mirror_member", OPSFLOW_AFTER);
-	HeapTuple	row = change.after != NULL ? change.after : change.before;
-	bool		active = has_status(&change, row, "active");
+	bool		active = has_status(&change, change.after, "active");
 	pg_uuid_t	organization_id;
 	Datum		values[5];
-	bool		isnull;
 
-	if (!opsflow_row_uuid(change.tupdesc, row, "organization_id", &organization_id))
-		return PointerGetDatum(NULL);
-	values[0] = UUIDPGetDatum(&organization_id);
-	values[1] = opsflow_row_value(change.tupdesc, row, "user_id", &isnull);
-	values[2] = opsflow_row_value(change.tupdesc, row, "role", &isnull);
-	values[3] = opsflow_row_value(change.tupdesc, row, "permissions", &isnull);
+	member_values(change.tupdesc, change.after, &organization_id, values);
 	values[4] = BoolGetDatum(active);
-	if (change.after == NULL || has_status(&change, row, "left"))
+	if (has_status(&change, change.after, "left"))
 	{
 		leave_home(&organization_id, values);
 		return PointerGetDatum(NULL);
@@ -764,4 +771,22 @@ opsflow_mirror_member(PG_FUNCTION_ARGS)
 	if (active && strcmp(TextDatumGetCString(values[2]), "owner") == 0)
 		fill_owner(&organization_id, values);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * opsflow.forget_member() returns trigger
+ *
+ * BEFORE DELETE: the organization is nobody's home who is no member of it.
+ * Before, because row security shows a person by the membership.
+ */
+Datum
+opsflow_forget_member(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.forget_member", OPSFLOW_BEFORE);
+	pg_uuid_t	organization_id;
+	Datum		values[5];
+
+	member_values(change.tupdesc, change.before, &organization_id, values);
+	leave_home(&organization_id, values);
+	return PointerGetDatum(change.before);
 }

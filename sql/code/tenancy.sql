@@ -50,7 +50,15 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_mirror_member';
 COMMENT ON FUNCTION opsflow.mirror_member() IS
-'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.organization_members: carries role and permissions of the home membership to the person, makes the first organization joined the home and the first owner the owner of the organization.';
+'Trigger, AFTER INSERT or UPDATE for each row of opsflow.organization_members: carries role and permissions of the home membership to the person, makes the first organization joined the home and the first owner the owner of the organization.';
+
+CREATE FUNCTION opsflow.forget_member()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_forget_member';
+COMMENT ON FUNCTION opsflow.forget_member() IS
+'Trigger, BEFORE DELETE for each row of opsflow.organization_members: the organization is no longer the person''s home.';
 
 GRANT EXECUTE ON FUNCTION opsflow.quota_period(timestamptz, text, integer)
     TO opsflow_member, opsflow_worker, opsflow_admin;

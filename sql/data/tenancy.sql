@@ -283,8 +283,10 @@ ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER require_context;
 CREATE TRIGGER check_member BEFORE INSERT OR UPDATE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.check_member();
 ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER check_member;
-CREATE TRIGGER mirror AFTER INSERT OR UPDATE OR DELETE ON opsflow.organization_members
+CREATE TRIGGER mirror AFTER INSERT OR UPDATE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.mirror_member();
+CREATE TRIGGER forget BEFORE DELETE ON opsflow.organization_members
+    FOR EACH ROW EXECUTE FUNCTION opsflow.forget_member();
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
 CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.organization_members
@@ -311,7 +313,8 @@ CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin U
 GRANT SELECT ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_admin;
 
 -- A person is visible where he or she is a member, whatever became of the
--- membership: names of the past must stay readable.
+-- membership: names of the past must stay readable. Functions write a person's
+-- row in the context of the home organization.
 ALTER TABLE opsflow.users ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.users FORCE ROW LEVEL SECURITY;
 CREATE POLICY member_reads ON opsflow.users FOR SELECT TO opsflow_member
@@ -322,9 +325,7 @@ CREATE POLICY owner_in_context ON opsflow.users TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id() OR EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id))
-    WITH CHECK (organization_id IS NULL OR organization_id = opsflow.current_organization_id() OR EXISTS (
-        SELECT FROM opsflow.organization_members m
-        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id));
+    WITH CHECK (organization_id IS NULL OR organization_id = opsflow.current_organization_id());
 GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_name, job_title, department,
         avatar_url, email_verified, email_verified_at, two_factor_enabled, last_login, role, permissions,
         notification_preferences, ai_interaction_style, preferences, status, is_active, created_at, updated_at,
