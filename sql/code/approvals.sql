@@ -1,0 +1,85 @@
+-- approvals: asking, deciding, expiring.
+--
+-- Those that applications call run with the rights of opsflow_owner, whom row
+-- security binds to the organization that acts. expire_approvals() is a job's:
+-- it looks for what is due with the rights of its caller.
+
+CREATE FUNCTION opsflow.approval_guard()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_approval_guard';
+COMMENT ON FUNCTION opsflow.approval_guard() IS
+'Trigger on opsflow.approval_requests, BEFORE INSERT, UPDATE, DELETE for each row and BEFORE TRUNCATE: the state machine. Fills action_digest and, where missing, expires_at; refuses every change of status that is not legal or does not come from the functions, every change of what was asked or decided, and every removal (OF004).';
+
+CREATE FUNCTION opsflow.request_approval(
+    title text, description text, requested_action jsonb DEFAULT '{}', execution_id uuid DEFAULT NULL,
+    risk_level integer DEFAULT 2, priority text DEFAULT 'medium', approvers uuid[] DEFAULT NULL,
+    ai_recommendation text DEFAULT NULL, ai_confidence numeric DEFAULT NULL, ai_reasoning text DEFAULT NULL,
+    risk_factors text[] DEFAULT NULL, impact_analysis jsonb DEFAULT '{}', due_date timestamptz DEFAULT NULL,
+    expires_at timestamptz DEFAULT NULL, idempotency_key text DEFAULT NULL, context jsonb DEFAULT '{}')
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_request_approval';
+COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb) IS
+'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: the active members who may decide, null: every active owner, admin and manager but the user; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution or agent, OF005 the user is no active member or the only approver, OF007 for values that cannot be asked for, OF011 the key belongs to another request.';
+
+CREATE FUNCTION opsflow.decide_approval(
+    approval_id uuid, decision text, reason text DEFAULT NULL, form_data jsonb DEFAULT NULL,
+    action_digest bytea DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_decide_approval';
+COMMENT ON FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) IS
+'Decides an open request as the user who acts. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of what the user has seen, null to decide whatever is asked. Returns the status of the request, approved or rejected. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 the user may not decide it (the requester, an agent, no approver), OF006 action_digest is not that of the request, OF007 unfit values.';
+
+CREATE FUNCTION opsflow.approve(approval_id uuid, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_approve';
+COMMENT ON FUNCTION opsflow.approve(uuid, text) IS
+'Approves an open request as the user who acts; reason: for the record. Returns approved. Errors: as opsflow.decide_approval().';
+
+CREATE FUNCTION opsflow.reject(approval_id uuid, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_reject';
+COMMENT ON FUNCTION opsflow.reject(uuid, text) IS
+'Rejects an open request as the user who acts; reason: for the record. Returns rejected. Errors: as opsflow.decide_approval().';
+
+CREATE FUNCTION opsflow.cancel_approval(approval_id uuid, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_cancel_approval';
+COMMENT ON FUNCTION opsflow.cancel_approval(uuid, text) IS
+'Cancels an open request: whoever asked, or an active owner or admin; an agent only what it asked itself. reason: for the record. Returns cancelled. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 neither requester nor owner nor admin, OF007 approval_id is null.';
+
+CREATE FUNCTION opsflow.expire_approvals(batch integer DEFAULT 1000)
+RETURNS bigint
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
+COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
+'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
+
+ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
+    jsonb, timestamptz, timestamptz, text, jsonb) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.approve(uuid, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.reject(uuid, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.cancel_approval(uuid, text) OWNER TO opsflow_owner;
+
+GRANT EXECUTE ON FUNCTION
+    opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
+        jsonb, timestamptz, timestamptz, text, jsonb),
+    opsflow.cancel_approval(uuid, text)
+    TO opsflow_member, opsflow_worker;
+GRANT EXECUTE ON FUNCTION
+    opsflow.decide_approval(uuid, text, text, jsonb, bytea), opsflow.approve(uuid, text), opsflow.reject(uuid, text)
+    TO opsflow_member;
+GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
+    TO opsflow_admin;
