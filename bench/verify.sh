@@ -1,0 +1,39 @@
+# Verifying a ledger: every value hashed again, links, order and ends of the lanes followed. opsflow.verify_audit() against
+# the same check written with pgcrypto, once as one query and once as a PL/pgSQL loop; the faster of the two is the baseline.
+# shellcheck shell=bash disable=SC2154,SC2317
+
+entries=${BENCH_ENTRIES:-200000}
+
+script verify_load <<-END
+	INSERT INTO bench.agents_opsflow (organization_id, name, description, agent_type, system_prompt, tools, created_by)
+	SELECT :organization, 'Agent ' || n, 'Reads the tickets of queue ' || n, 'workflow',
+	    'You sort support tickets by product and urgency and say why.', '[{"name": "tickets.read"}]', :requester
+	FROM generate_series(1, 100) AS n;
+END
+
+# found STATEMENT: how many entries it verified; fails if it is not satisfied with them.
+entries_per_second()
+{
+	local verified ms
+	verified=$(value "$1")
+	[ "$verified" = "$recorded" ] || fail "$recorded entries, verified: $verified"
+	ms=$(milliseconds "$1")
+	awk -v n="$recorded" -v ms="$ms" 'BEGIN { print n * 1000 / ms }'
+}
+
+arm_opsflow() { entries_per_second "SELECT sum(entries) FILTER (WHERE verdict = 'ok') FROM opsflow.verify_audit()"; }
+arm_query() { entries_per_second "SELECT bench.verify_by_query()"; }
+arm_loop() { entries_per_second "SELECT bench.verify_by_loop()"; }
+
+fresh_database verify
+sql -f "$here/setup/verify.sql"
+pgbench -n -M prepared -c 8 -j "$cores" -t $((entries / 800)) -f "$results/scripts/verify_load.sql" -U bench_app \
+	-D organization="$organization" -D requester="$requester" "$database" >"$results/pgbench.log" 2>&1 ||
+	fail "the ledger could not be loaded"
+sql -c 'VACUUM ANALYZE'
+recorded=$(value 'SELECT count(*) FROM opsflow.audit_trail')
+
+rounds=$((rounds < 3 ? rounds : 3))
+measure verify opsflow query loop
+baseline=$(awk -F '\t' '{ sum[$2] += $3 } END { print (sum["query"] > sum["loop"] ? "query" : "loop") }' "$results/verify.tsv")
+report "verify $recorded ledger entries / PL/pgSQL and pgcrypto, as one $baseline" entries/s verify opsflow "$baseline" '>=10'
