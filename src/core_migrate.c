@@ -411,6 +411,8 @@ run_as_owner(bool adopting)
 
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("row_security", "on", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting);
 	if (!adopting)
 		record_version();

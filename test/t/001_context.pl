@@ -96,7 +96,7 @@ like($err, qr/already acts in another context/, 'a context of the session binds 
 like($out, qr/none$/, 'a local context ends with the transaction');
 ($rc, $out, $err) = as('backend', "SELECT opsflow.set_context(NULL);");
 like($err, qr/organization_id must not be null/, 'set_context needs an organization');
-($rc, $out, $err) = as('backend', "SET opsflow.organization_id = 'nonsense';");
+($rc, $out, $err) = as('backend', "SELECT opsflow.current_organization_id(); SET opsflow.organization_id = 'nonsense';");
 like($err, qr/invalid value for parameter/, 'an organization id must be a UUID');
 
 # Parallel workers see the context.

@@ -44,7 +44,7 @@ $node->safe_psql('original', qq{
 	CREATE POLICY users_own_policy ON opsflow.agents FOR SELECT TO users_own_role USING (status = 'active');
 	REVOKE DELETE ON opsflow.agents FROM opsflow_member;
 });
-ok($node->safe_psql('original', "SELECT count(*) FROM pg_inherits i WHERE inhparent = 'opsflow.ai_usage_logs'::regclass AND (SELECT reltuples <> 0 FROM pg_class WHERE oid = inhrelid)") > 2,
+cmp_ok($node->safe_psql('original', 'SELECT count(DISTINCT tableoid) FROM opsflow.ai_usage_logs'), '>', 2,
 	'the data is in several partitions');
 
 # The dump of a database, without what is new in every run.
