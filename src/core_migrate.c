@@ -420,9 +420,22 @@ run_as_owner(bool adopting)
 	opsflow_become(caller);
 }
 
-/* Make or complete the data objects, as no members of the extension. */
+typedef enum MigrationTask
+{
+	TASK_GRANT_ONLY, /* a dump brings the objects */
+	TASK_INSTALL,
+	TASK_ADOPT
+} MigrationTask;
+
+/*
+ * Make or complete the data objects, as no members of the extension.
+ *
+ * The grants on the schema come first even where a dump brings the rest: a
+ * parallel restore may create a foreign key before it loads a partition, whose
+ * rows are then checked with the rights of opsflow_owner.
+ */
 static void
-make_data_objects(bool adopting)
+make_data_objects(MigrationTask task)
 {
 	bool was_creating = creating_extension;
 
@@ -430,7 +443,8 @@ make_data_objects(bool adopting)
 	{
 		creating_extension = false;
 		grant_schema();
-		run_as_owner(adopting);
+		if (task != TASK_GRANT_ONLY)
+			run_as_owner(task == TASK_ADOPT);
 	}
 	PG_FINALLY();
 	{
@@ -477,6 +491,7 @@ opsflow_migrate(PG_FUNCTION_ARGS)
 	version = data_version();
 	if (version == NULL && data_comes_from_dump())
 	{
+		make_data_objects(TASK_GRANT_ONLY);
 		outcome = "left to the dump";
 		ereport(NOTICE,
 				(errmsg("opsflow installed its functions only, the dump brings the tables"),
@@ -490,7 +505,7 @@ opsflow_migrate(PG_FUNCTION_ARGS)
 				 errhint("Install a release of opsflow that serves both versions.")));
 	else
 	{
-		make_data_objects(version != NULL);
+		make_data_objects(version != NULL ? TASK_ADOPT : TASK_INSTALL);
 		outcome = version != NULL ? "adopted" : "installed";
 	}
 	SPI_finish();

@@ -119,7 +119,7 @@ $node->safe_psql('postgres', 'CREATE DATABASE rls');
 }
 check_restored('rls', '--enable-row-security');
 
-# The schema alone: CREATE EXTENSION without tables, then the objects, then migrate() for the schema's grants.
+# The schema alone: CREATE EXTENSION without tables, then the objects.
 run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-Fc', '-n', 'opsflow', '-f', "$dir/schema", 'original' ]) or die;
 $node->safe_psql('postgres', 'CREATE DATABASE schema_only');
 $node->safe_psql('schema_only', 'SET opsflow.install_data = off; CREATE EXTENSION opsflow CASCADE');
