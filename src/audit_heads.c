@@ -42,8 +42,8 @@ static OpsflowPlan trim_plan = {
 	" ON h.organization_id = l.organization_id AND h.lane = l.lane AND h.seq < newest.seq LIMIT $1)"
 	" DELETE FROM opsflow.audit_chain_heads h USING superseded s"
 	" WHERE h.organization_id = s.organization_id AND h.lane = s.lane AND h.seq = s.seq",
-	1, {INT4OID}
-};
+	1,
+	{INT4OID}};
 
 static bool
 lock_trim(void)

