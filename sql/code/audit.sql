@@ -44,9 +44,18 @@ AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
 COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz) IS
 'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all; since: only entries from that time on, taking what is before as given. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail.';
 
+CREATE FUNCTION opsflow.trim_chain_heads(batch integer DEFAULT 10000)
+RETURNS bigint
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_trim_chain_heads';
+COMMENT ON FUNCTION opsflow.trim_chain_heads(integer) IS
+'Deletes rows of opsflow.audit_chain_heads that a newer one of their lane has superseded, up to batch of them. Returns how many it deleted, 0 while another session does the same. For opsflow_admin. Errors: OF007 if batch is not positive.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
     TO opsflow_member, opsflow_auditor;
+GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer) TO opsflow_admin;

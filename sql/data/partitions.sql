@@ -49,6 +49,3 @@ CREATE POLICY owner_writes ON opsflow.partition_settings TO opsflow_owner USING 
 CREATE POLICY admin_writes ON opsflow.partition_settings TO opsflow_admin USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.partition_settings TO opsflow_member, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.partition_settings TO opsflow_admin;
-
--- In a new database the first partitions; in one that lost the code for a while, the triggers of their own too.
-SELECT opsflow.maintain_partitions();
