@@ -47,8 +47,8 @@ broken()
 # run_psql LOGIN: runs the SQL of standard input; it can name what name() has found, as :'variable'.
 run_psql()
 {
-	PGUSER=$1 psql -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -P pager=off -P footer=off -P null=- \
-		${vars[@]+"${vars[@]}"} 2>&1
+	PGUSER=$1 psql -Xq -v ON_ERROR_STOP=1 -v VERBOSITY=verbose -v SHOW_CONTEXT=never -P pager=off -P footer=off \
+		-P null=- -P format=wrapped -P columns=94 ${vars[@]+"${vars[@]}"} 2>&1
 }
 
 # value SQL: one value, asked by the superuser behind the scenes.
@@ -119,7 +119,7 @@ answer()
 				while (cut > 60 && substr(line, cut, 1) != " ")
 					cut--
 				out(substr(line, 1, cut))
-				line = "        " substr(line, cut + 1)
+				line = "       " substr(line, cut + 1)
 			}
 			out(line)
 		}'
@@ -264,13 +264,13 @@ SQL
 
 heading "Others decide"
 tell "The decision, the run that waits for it and the audit entries change in one transaction."
+alex show <<'SQL'
+SELECT opsflow.reject(:'branches', 'somebody still needs them') AS decision;
+SQL
 priya show <<'SQL'
 SELECT status AS run_before FROM opsflow.workflow_executions WHERE id = :'run';
 SELECT opsflow.approve(:'release', 'tested on staging, go ahead') AS decision;
 SELECT status AS run_after, approval_notes FROM opsflow.workflow_executions WHERE id = :'run';
-SQL
-alex show <<'SQL'
-SELECT opsflow.reject(:'branches', 'somebody still needs them') AS decision;
 SQL
 check "the release is approved" \
 	"status = 'approved' FROM opsflow.approval_requests WHERE id = :'release'"
@@ -312,9 +312,11 @@ heading "The ledger"
 tell "Who asked for the release, who decided, what changed. No function of the application wrote this:" \
 	"a change of the table does, in the same transaction. Entries are chained by hashes."
 priya show <<'SQL'
-SELECT to_char(timestamp, 'HH24:MI:SS') AS at, actor_type, actor_name, action,
-       new_values ->> 'status' AS status, new_values ->> 'decision_reason' AS reason
-FROM opsflow.audit_trail WHERE entity_id = :'release' ORDER BY timestamp, seq;
+SELECT to_char(t.timestamp, 'HH24:MI:SS') AS at, t.actor_type AS actor,
+       coalesce(t.actor_name, a.name) AS name, t.new_values ->> 'status' AS status,
+       t.new_values ->> 'decision_reason' AS reason
+FROM opsflow.audit_trail t LEFT JOIN opsflow.agents a ON a.id = t.actor_id
+WHERE t.entity_id = :'release' ORDER BY t.timestamp, t.seq;
 SELECT lane, entries, verdict FROM opsflow.verify_audit() ORDER BY lane;
 SQL
 check "the ledger is whole" "bool_and(verdict = 'ok') FROM opsflow.verify_audit()"
@@ -391,6 +393,7 @@ GRANT opsflow_member TO demo_reports;
 SELECT format('ALTER ROLE demo_reports SET opsflow.organization_id = %L', :'techcorp') \gexec
 SQL
 reports refused 42501 <<'SQL'
+SELECT name AS organization FROM opsflow.organizations;
 SET opsflow.organization_id = :'northwind';
 SQL
 reports show <<'SQL'
