@@ -41,7 +41,7 @@ logged()
 	shift
 	mkdir -p "$logdir"
 	if ! "$@" >"$log" 2>&1 </dev/null; then
-		{ grep -m 10 'error:' "$log" || true; echo ...; tail -n 20 "$log"; } | sed 's/^/    /' >&2
+		{ grep -m 10 'error:' "$log" || true; echo ...; grep -v '^[^ ]*\(gcc\|clang\) ' "$log" | tail -n 20; } | sed 's/^/    /' >&2
 		fail "$name failed; all of it: $log"
 	fi
 }
