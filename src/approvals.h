@@ -8,14 +8,43 @@
 #include "postgres.h"
 
 #include "common/sha2.h"
+#include "fmgr.h"
 #include "utils/jsonb.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
-/* What listeners are told about a request or a decision: that there was one. */
-#define OPSFLOW_APPROVALS_CHANNEL "opsflow_approvals"
+#include "core.h"
 
 #define OPSFLOW_DIGEST_LEN PG_SHA256_DIGEST_LENGTH
 
-/* What a decision is bound to. */
+/* The transition that a statement of ours is about to make. */
+typedef struct ApprovalPermit
+{
+	const char *status;			/* to which status; NULL: none */
+	pg_uuid_t	organization_id;
+	const pg_uuid_t *id;		/* NULL: any request of the organization */
+} ApprovalPermit;
+
+/* The state machine (approvals.c) */
+extern bool opsflow_approval_is_final(const char *status);
+extern int	opsflow_approval_execute(OpsflowPlan *plan, const Datum *values,
+									const char *nulls, ApprovalPermit wanted);
+OPSFLOW_NORETURN extern void opsflow_approval_already_final(const pg_uuid_t *id, const char *status);
+
+/* What a decision is bound to (approvals.c) */
 extern void opsflow_action_digest(Jsonb *action, uint8 *digest);
+
+/* What its functions share (approvals.c) */
+OPSFLOW_NORETURN extern void opsflow_approval_invalid(const char *argument, const char *hint);
+extern void opsflow_approval_require(FunctionCallInfo fcinfo, int arg, const char *name);
+extern void opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *name);
+extern void opsflow_approvals_notify(void);
+
+/* Can a request that expires then still be decided? */
+static inline bool
+opsflow_approval_is_ahead(TimestampTz time)
+{
+	return time > GetCurrentTimestamp();
+}
 
 #endif							/* OPSFLOW_APPROVALS_H */

@@ -129,7 +129,7 @@ SELECT refused('SELECT opsflow.request_approval(' || arguments || ')', 'OF007', 
         '''t'', ''d'', expires_at => ''infinity''', '''t'', ''d'', expires_at => ''-infinity''',
         '''t'', ''d'', due_date => now() - interval ''1 day''', '''t'', ''d'', due_date => ''infinity''',
         '''t'', ''d'', idempotency_key => ''''', '''t'', ''d'', idempotency_key => repeat(''k'', 256)',
-        '''t'', ''d'', approvers => ''{}''', '''t'', ''d'', approvers => ''{NULL}''',
+        '''t'', ''d'', approvers => ''{}''', '''t'', ''d'', approvers => array_fill(opsflow.uuidv7(), ARRAY[1001])', '''t'', ''d'', approvers => ''{NULL}''',
         '''t'', ''d'', approvers => ''{00000000-0000-7000-8000-0000000000a2,NULL}''']) arguments;
 SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', approvers => ARRAY[%L, %L]::uuid[])', :max, approver), 'OF007', 'no approver: ' || why)
     FROM (VALUES (:sue, 'a suspended member'), (:tom, 'a member of another organization'), (:nobody, 'an unknown user')) v (approver, why);

@@ -1,0 +1,406 @@
+/*
+ * approvals_request.c
+ *		Asking for a decision.
+ *
+ * A request is one statement, which checks who is involved and inserts the row;
+ * only when it inserts nothing is there a second one to say why.  Two sessions
+ * that use one idempotency key at once meet at its unique index: the second
+ * waits for the first and then finds the request.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "approvals.h"
+#include "context.h"
+#include "core.h"
+
+PG_FUNCTION_INFO_V1(opsflow_request_approval);
+
+#define MAX_APPROVERS 1000
+
+/* Argument positions of opsflow.request_approval(). */
+enum RequestArgument
+{
+	REQUEST_TITLE,
+	REQUEST_DESCRIPTION,
+	REQUEST_ACTION,
+	REQUEST_EXECUTION_ID,
+	REQUEST_RISK_LEVEL,
+	REQUEST_PRIORITY,
+	REQUEST_APPROVERS,
+	REQUEST_AI_RECOMMENDATION,
+	REQUEST_AI_CONFIDENCE,
+	REQUEST_AI_REASONING,
+	REQUEST_RISK_FACTORS,
+	REQUEST_IMPACT_ANALYSIS,
+	REQUEST_DUE_DATE,
+	REQUEST_EXPIRES_AT,
+	REQUEST_IDEMPOTENCY_KEY,
+	REQUEST_CONTEXT,
+	REQUEST_ARGUMENTS
+};
+
+/* What the statements know beside the arguments, which come first. */
+enum RequestParameter
+{
+	PARAM_ORGANIZATION_ID = REQUEST_ARGUMENTS,
+	PARAM_ID,
+	PARAM_REQUESTED_BY,
+	PARAM_REQUESTED_BY_AGENT,
+	PARAM_APPROVER_ID,
+	REQUEST_PARAMETERS
+};
+
+#define REQUEST_TYPES \
+	TEXTOID, TEXTOID, JSONBOID, UUIDOID, INT4OID, TEXTOID, UUIDARRAYOID, TEXTOID, NUMERICOID, TEXTOID, \
+		TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID,                     \
+		UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID
+
+/*
+ * Everything in one statement: that the organization is there, that requester
+ * and approvers are active members, the request, and whether anybody listens.
+ * When it inserts nothing, refuse_request() finds out why.
+ */
+static OpsflowPlan insert_request = {
+	"INSERT INTO opsflow.approval_requests (organization_id, id, execution_id, title, description,"
+	" requested_action, requested_by, requested_by_agent, idempotency_key, context, ai_recommendation,"
+	" ai_confidence, ai_reasoning, risk_level, risk_factors, impact_analysis, approver_id, approver_ids,"
+	" priority, due_date, expires_at)"
+	" SELECT o.id, $18, $4, $1, $2, $3, $19, $20, $15, $16, $8, $9, $10, $5, $11, $12, $21, $7, $6, $13,"
+	" coalesce($14, $13, now() + o.approval_expiry)"
+	" FROM opsflow.organizations o"
+	" WHERE o.id = $17"
+	" AND ($19 IS NULL OR EXISTS (SELECT FROM opsflow.organization_members m"
+	" WHERE m.organization_id = $17 AND m.user_id = $19 AND m.status = 'active'))"
+	" AND ($7 IS NULL OR cardinality($7) = (SELECT count(*) FROM opsflow.organization_members m"
+	" WHERE m.organization_id = $17 AND m.user_id = ANY ($7) AND m.status = 'active'))"
+	" ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+	" RETURNING (SELECT o.settings @> '{\"notify_approvals\": true}'"
+	" FROM opsflow.organizations o WHERE o.id = approval_requests.organization_id)",
+	REQUEST_PARAMETERS,
+	{REQUEST_TYPES}};
+
+static OpsflowPlan find_by_key = {
+	"SELECT id, title, execution_id, action_digest FROM opsflow.approval_requests"
+	" WHERE organization_id = $1 AND idempotency_key = $2",
+	2,
+	{UUIDOID, TEXTOID}};
+
+static OpsflowPlan why_refused = {
+	"SELECT EXISTS (SELECT FROM opsflow.organizations WHERE id = $1),"
+	" $2 IS NULL OR EXISTS (SELECT FROM opsflow.organization_members m"
+	" WHERE m.organization_id = $1 AND m.user_id = $2 AND m.status = 'active'),"
+	" (SELECT a FROM unnest($3) a WHERE NOT EXISTS (SELECT FROM opsflow.organization_members m"
+	" WHERE m.organization_id = $1 AND m.user_id = a AND m.status = 'active') LIMIT 1)",
+	3,
+	{UUIDOID, UUIDOID, UUIDARRAYOID}};
+
+/* ----------------------------------------------------------------
+ * Arguments
+ * ----------------------------------------------------------------
+ */
+
+static void
+require_length(FunctionCallInfo fcinfo, int arg, const char *name, int max_length)
+{
+	text	   *value = PG_GETARG_TEXT_PP(arg);
+	int			length = pg_mbstrlen_with_len(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value));
+
+	if (length < 1 || length > max_length)
+		opsflow_approval_invalid(name, psprintf("It must have 1 to %d characters.", max_length));
+}
+
+static void
+require_word(FunctionCallInfo fcinfo, int arg, const char *name,
+			 const char *const *words, const char *hint)
+{
+	char	   *word = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+
+	for (; *words != NULL; words++)
+	{
+		if (strcmp(*words, word) == 0)
+			return;
+	}
+	opsflow_approval_invalid(name, hint);
+}
+
+static void
+check_request_words(FunctionCallInfo fcinfo)
+{
+	static const char *const priorities[] = {"low", "medium", "high", "urgent", NULL};
+	static const char *const recommendations[] = {"approve", "reject", "review", NULL};
+
+	opsflow_approval_require(fcinfo, REQUEST_PRIORITY, "priority");
+	require_word(fcinfo, REQUEST_PRIORITY, "priority", priorities,
+				 "It must be low, medium, high or urgent.");
+	if (!PG_ARGISNULL(REQUEST_AI_RECOMMENDATION))
+		require_word(fcinfo, REQUEST_AI_RECOMMENDATION, "ai_recommendation", recommendations,
+					 "It must be approve, reject or review.");
+}
+
+static void
+check_request_numbers(FunctionCallInfo fcinfo)
+{
+	opsflow_approval_require(fcinfo, REQUEST_RISK_LEVEL, "risk_level");
+	if (PG_GETARG_INT32(REQUEST_RISK_LEVEL) < 0 || PG_GETARG_INT32(REQUEST_RISK_LEVEL) > 5)
+		opsflow_approval_invalid("risk_level", "It must be from 0 to 5.");
+	if (!PG_ARGISNULL(REQUEST_AI_CONFIDENCE))
+	{
+		double		confidence = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+															   PG_GETARG_DATUM(REQUEST_AI_CONFIDENCE)));
+
+		if (!(confidence >= 0 && confidence <= 1))
+			opsflow_approval_invalid("ai_confidence", "It must be from 0 to 1.");
+	}
+}
+
+static void
+check_request_times(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(REQUEST_DUE_DATE) && TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(REQUEST_DUE_DATE)))
+		opsflow_approval_invalid("due_date", "It must be finite.");
+	if (!PG_ARGISNULL(REQUEST_EXPIRES_AT) && TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(REQUEST_EXPIRES_AT)))
+		opsflow_approval_invalid("expires_at", "It must be finite: a request does not wait forever.");
+}
+
+static void
+check_request(FunctionCallInfo fcinfo)
+{
+	opsflow_approval_require(fcinfo, REQUEST_TITLE, "title");
+	require_length(fcinfo, REQUEST_TITLE, "title", 255);
+	opsflow_approval_require(fcinfo, REQUEST_DESCRIPTION, "description");
+	opsflow_approval_require_object(fcinfo, REQUEST_ACTION, "requested_action");
+	opsflow_approval_require_object(fcinfo, REQUEST_IMPACT_ANALYSIS, "impact_analysis");
+	opsflow_approval_require_object(fcinfo, REQUEST_CONTEXT, "context");
+	if (!PG_ARGISNULL(REQUEST_IDEMPOTENCY_KEY))
+		require_length(fcinfo, REQUEST_IDEMPOTENCY_KEY, "idempotency_key", 255);
+	check_request_words(fcinfo);
+	check_request_numbers(fcinfo);
+	check_request_times(fcinfo);
+}
+
+/* Can the request be decided at all, going by when it is to end? */
+static bool
+ends_in_future(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(REQUEST_EXPIRES_AT))
+		return opsflow_approval_is_ahead(PG_GETARG_TIMESTAMPTZ(REQUEST_EXPIRES_AT));
+	return PG_ARGISNULL(REQUEST_DUE_DATE) || opsflow_approval_is_ahead(PG_GETARG_TIMESTAMPTZ(REQUEST_DUE_DATE));
+}
+
+/* Who is to decide, each once, with somebody among them who is allowed to. */
+static ArrayType *
+distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
+{
+	Datum	   *ids;
+	bool	   *nulls;
+	int			n;
+	bool		others = false;
+
+	deconstruct_array(given, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &ids, &nulls, &n);
+	if (n > MAX_APPROVERS)
+		opsflow_approval_invalid("approvers", psprintf("Name at most %d.", MAX_APPROVERS));
+	*count = 0;
+	for (int i = 0; i < n; i++)
+	{
+		bool		seen = false;
+
+		if (nulls[i])
+			opsflow_approval_invalid("approvers", "It must not contain null.");
+		for (int j = 0; j < *count && !seen; j++)
+			seen = opsflow_uuid_equal(DatumGetUUIDP(ids[i]), DatumGetUUIDP(ids[j]));
+		if (seen)
+			continue;
+		ids[(*count)++] = ids[i];
+		others = others || !context->has_user ||
+			!opsflow_uuid_equal(DatumGetUUIDP(ids[i]), &context->user_id);
+	}
+	if (*count == 0)
+		opsflow_approval_invalid("approvers", "Name at least one, or leave approvers out: then every owner, admin and manager may decide.");
+	if (!others)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("the requester cannot be the only approver"),
+				 errhint("Name somebody else among the approvers.")));
+	return construct_array(ids, *count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+/* ----------------------------------------------------------------
+ * The request
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Insert the request.  Returns false when the statement inserted nothing.
+ *
+ * What it refers to beside members is checked by foreign keys alone; unknown
+ * and another organization's are the same error.
+ */
+static bool
+try_insert_request(const Datum *values, const char *nulls)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool		inserted = false;
+	bool		isnull;
+
+	PG_TRY();
+	{
+		inserted = opsflow_execute(&insert_request, values, nulls, SPI_OK_INSERT_RETURNING) > 0;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_FOREIGN_KEY_VIOLATION ||
+			error->table_name == NULL || strcmp(error->table_name, "approval_requests") != 0)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("what the approval request refers to was not found"),
+				 errdetail("It violates \"%s\".", error->constraint_name),
+				 errhint("Use the id of an execution or agent of the organization in the context.")));
+	}
+	PG_END_TRY();
+
+	if (inserted && DatumGetBool(opsflow_result(0, 1, &isnull)))
+		opsflow_approvals_notify();
+	return inserted;
+}
+
+/*
+ * The request that was made before with this key, or false if there is none.
+ * OF011 if it was another one.
+ */
+static bool
+find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
+{
+	Datum		arguments[2] = {values[PARAM_ORGANIZATION_ID], values[REQUEST_IDEMPOTENCY_KEY]};
+	uint8		digest[OPSFLOW_DIGEST_LEN];
+	bytea	   *known_digest;
+	bool		same;
+	bool		isnull;
+	Datum		known;
+
+	if (nulls[REQUEST_IDEMPOTENCY_KEY] == 'n' ||
+		opsflow_execute(&find_by_key, arguments, NULL, SPI_OK_SELECT) == 0)
+		return false;
+
+	*id = *DatumGetUUIDP(opsflow_result(0, 1, &isnull));
+	known = opsflow_result(0, 2, &isnull);
+	same = strcmp(TextDatumGetCString(known), TextDatumGetCString(values[REQUEST_TITLE])) == 0;
+	known = opsflow_result(0, 3, &isnull);
+	same = same && isnull == (nulls[REQUEST_EXECUTION_ID] == 'n') &&
+		(isnull || opsflow_uuid_equal(DatumGetUUIDP(known), DatumGetUUIDP(values[REQUEST_EXECUTION_ID])));
+	opsflow_action_digest(DatumGetJsonbP(values[REQUEST_ACTION]), digest);
+	known_digest = DatumGetByteaPP(opsflow_result(0, 4, &isnull));
+	same = same && memcmp(VARDATA_ANY(known_digest), digest, OPSFLOW_DIGEST_LEN) == 0;
+	if (!same)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_KEY_REUSED),
+				 errmsg("the idempotency key was used before for another request"),
+				 errdetail("Title, requested action or execution differ from those of request %s.",
+						   opsflow_uuid_text(id)),
+				 errhint("Use a new key for a new request.")));
+	return true;
+}
+
+/* Say why the request was not made. */
+static void
+refuse_request(const Datum *values, const char *nulls)
+{
+	Datum		arguments[3] = {values[PARAM_ORGANIZATION_ID], values[PARAM_REQUESTED_BY], values[REQUEST_APPROVERS]};
+	char		argument_nulls[3] = {' ', nulls[PARAM_REQUESTED_BY], nulls[REQUEST_APPROVERS]};
+	bool		isnull;
+	Datum		approver;
+
+	(void) opsflow_execute(&why_refused, arguments, argument_nulls, SPI_OK_SELECT);
+	if (!DatumGetBool(opsflow_result(0, 1, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("organization %s was not found",
+						opsflow_uuid_text(DatumGetUUIDP(values[PARAM_ORGANIZATION_ID]))),
+				 errhint("Set the context to an organization that exists.")));
+	if (!DatumGetBool(opsflow_result(0, 2, &isnull)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("user %s is not an active member of this organization",
+						opsflow_uuid_text(DatumGetUUIDP(values[PARAM_REQUESTED_BY]))),
+				 errhint("Only active members ask for approvals.")));
+	approver = opsflow_result(0, 3, &isnull);
+	if (!isnull)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("approver %s is not an active member of this organization",
+						opsflow_uuid_text(DatumGetUUIDP(approver))),
+				 errhint("Name active members, or leave approvers out: then every owner, admin and manager may decide.")));
+	elog(ERROR, "the approval request was not inserted");
+}
+
+/*
+ * opsflow.request_approval(...) returns uuid
+ *
+ * Asks for a decision in the name of whoever acts.  Errors: OF001 without a
+ * context, OF003, OF005, OF007, OF011.
+ */
+Datum
+opsflow_request_approval(PG_FUNCTION_ARGS)
+{
+	OpsflowContext context = *opsflow_require_organization();
+	Datum		values[REQUEST_PARAMETERS];
+	char		nulls[REQUEST_PARAMETERS];
+	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+	Datum		approver_id = (Datum) 0;
+
+	if (!context.has_user && !context.has_agent)
+		(void) opsflow_require_user();
+	check_request(fcinfo);
+
+	for (int i = 0; i < REQUEST_ARGUMENTS; i++)
+	{
+		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
+		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+	}
+	if (!PG_ARGISNULL(REQUEST_APPROVERS))
+	{
+		int			count;
+		ArrayType  *approvers = distinct_approvers(PG_GETARG_ARRAYTYPE_P(REQUEST_APPROVERS), &context, &count);
+
+		values[REQUEST_APPROVERS] = PointerGetDatum(approvers);
+		if (count == 1)
+			approver_id = PointerGetDatum(ARR_DATA_PTR(approvers));
+	}
+	opsflow_new_uuid(id);
+	values[PARAM_ORGANIZATION_ID] = UUIDPGetDatum(&context.organization_id);
+	values[PARAM_ID] = UUIDPGetDatum(id);
+	values[PARAM_REQUESTED_BY] = context.has_user ? UUIDPGetDatum(&context.user_id) : (Datum) 0;
+	values[PARAM_REQUESTED_BY_AGENT] = context.has_agent ? UUIDPGetDatum(&context.agent_id) : (Datum) 0;
+	values[PARAM_APPROVER_ID] = approver_id;
+	for (int i = REQUEST_ARGUMENTS; i < REQUEST_PARAMETERS; i++)
+		nulls[i] = values[i] == (Datum) 0 ? 'n' : ' ';
+
+	SPI_connect();
+	if (!ends_in_future(fcinfo))
+	{
+		/* Asked again after it has ended, it is still the same request. */
+		if (!find_request_by_key(values, nulls, id))
+			opsflow_approval_invalid(PG_ARGISNULL(REQUEST_EXPIRES_AT) ? "due_date" : "expires_at",
+									 "It must be in the future.");
+	}
+	else if (!try_insert_request(values, nulls) && !find_request_by_key(values, nulls, id))
+		refuse_request(values, nulls);
+	SPI_finish();
+	PG_RETURN_UUID_P(id);
+}
