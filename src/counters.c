@@ -17,14 +17,12 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "context.h"
@@ -366,60 +364,44 @@ find_targets(int batch, int *count)
 	return targets;
 }
 
-static int64
-fold_in_organization(const FoldTarget *targets, int count)
+/* The subjects of one organization, and how many deltas of them were folded. */
+typedef struct FoldWork
 {
-	int			nest_level = opsflow_enter_organization(&targets[0].organization_id);
-	OpsflowUser caller = opsflow_become_owner();
-	int64		folded = 0;
+	const FoldTarget *targets;
+	int			count;
+	int64		folded;
+} FoldWork;
 
-	for (int i = 0; i < count; i++)
+static void
+fold_in_organization(void *arg)
+{
+	FoldWork   *work = arg;
+	int			nest_level = opsflow_enter_organization(&work->targets[0].organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+
+	for (int i = 0; i < work->count; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		folded += fold_subject(&targets[i]);
+		work->folded += fold_subject(&work->targets[i]);
 	}
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
-	return folded;
 }
 
 /* An organization whose counters cannot be folded does not stop the others. */
 static int64
 try_fold(const FoldTarget *targets, int count)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile int64 folded = 0;
+	FoldWork	work = {targets, count, 0};
+	ErrorData  *error = opsflow_attempt(fold_in_organization, &work);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		folded = fold_in_organization(targets, count);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-			ReThrowError(error);
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("could not fold the counters of organization %s: %s",
-						opsflow_uuid_text(&targets[0].organization_id), error->message)));
-		folded = 0;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return folded;
+	if (error == NULL)
+		return work.folded;
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("could not fold the counters of organization %s: %s",
+					opsflow_uuid_text(&targets[0].organization_id), error->message)));
+	return 0;
 }
 
 /*

@@ -71,6 +71,8 @@ CREATE INDEX ai_usage_logs_execution_id_idx ON opsflow.ai_usage_logs (organizati
 CREATE TABLE opsflow.ai_usage_logs_default PARTITION OF opsflow.ai_usage_logs DEFAULT;
 COMMENT ON TABLE opsflow.ai_usage_logs_default IS 'Calls of months that have no partition yet.';
 
+INSERT INTO opsflow.partition_settings (relation) VALUES ('ai_usage_logs');
+
 CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.ai_usage_logs
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
 ALTER TABLE opsflow.ai_usage_logs ENABLE ALWAYS TRIGGER require_context;
@@ -87,3 +89,6 @@ GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member;
 
 ALTER TABLE opsflow.ai_usage_logs_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.ai_usage_logs_default FORCE ROW LEVEL SECURITY;
+
+-- Its first partitions.
+SELECT opsflow.maintain_partitions();

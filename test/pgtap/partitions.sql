@@ -120,7 +120,7 @@ SELECT is(opsflow.maintain_partitions(), 0, 'completely');
 -- One bad table does not stop the others.
 SET LOCAL client_min_messages = error;
 SELECT format('CREATE TABLE opsflow.readings_%s ()', to_char(date_trunc('quarter', now() AT TIME ZONE 'UTC') + interval '18 months', 'YYYY_MM')) \gexec
-UPDATE opsflow.partition_settings SET ahead = 6;
+UPDATE opsflow.partition_settings SET ahead = 6 WHERE relation IN ('audit_trail', 'readings');
 SELECT is(opsflow.maintain_partitions(), 2, 'a table that fails does not keep the others from theirs');
 SELECT has_table('opsflow', ('audit_trail_' || pg_temp.month(6))::name, 'the other table has its partitions');
 ALTER TABLE opsflow.readings RENAME TO gone;
