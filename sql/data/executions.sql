@@ -131,6 +131,16 @@ CREATE UNIQUE INDEX workflow_executions_idempotency_key_idx
 ALTER TABLE opsflow.ai_usage_logs ADD CONSTRAINT ai_usage_logs_execution_id_fkey
     FOREIGN KEY (organization_id, execution_id) REFERENCES opsflow.workflow_executions (organization_id, id);
 
+-- So are the requests for approval that an execution waits for.
+ALTER TABLE opsflow.approval_requests ADD CONSTRAINT approval_requests_execution_id_fkey
+    FOREIGN KEY (organization_id, execution_id) REFERENCES opsflow.workflow_executions (organization_id, id);
+CREATE TRIGGER approval_requested AFTER INSERT ON opsflow.approval_requests
+    FOR EACH ROW EXECUTE FUNCTION opsflow.approval_requested();
+ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_requested;
+CREATE TRIGGER approval_decided AFTER UPDATE OF status ON opsflow.approval_requests
+    FOR EACH ROW EXECUTE FUNCTION opsflow.approval_decided();
+ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_decided;
+
 CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.workflow_executions
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
 ALTER TABLE opsflow.workflow_executions ENABLE ALWAYS TRIGGER require_context;
