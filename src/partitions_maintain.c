@@ -37,6 +37,7 @@
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
@@ -58,6 +59,7 @@
 PG_FUNCTION_INFO_V1(opsflow_check_partition_settings);
 PG_FUNCTION_INFO_V1(opsflow_maintain_partitions);
 PG_FUNCTION_INFO_V1(opsflow_apply_retention);
+PG_FUNCTION_INFO_V1(opsflow_partition_status);
 
 /* Rows of other years stay where they are: no partition can be named for them. */
 #define FIRST_YEAR 1
@@ -582,43 +584,51 @@ qualified_name(Oid relid)
 }
 
 /*
- * Give a partition what it does not inherit: row security, and the triggers
- * for TRUNCATE (statement triggers are not cloned).
+ * What a partition does not inherit and lacks: row security, and the triggers
+ * for TRUNCATE (statement triggers are not cloned).  Returns true if it lacks
+ * something; "triggers" gets the table's triggers that are missing, as a list
+ * of Trigger pointers.
  */
+static bool
+is_incomplete(const Setting *setting, Oid relid, bool *insecure, List **triggers)
+{
+	Relation	parent = open_table(setting, AccessShareLock);
+	Relation	partition = try_relation_open(relid, AccessShareLock);
+	TriggerDesc *parents = CopyTriggerDesc(parent->trigdesc);
+
+	*insecure = false;
+	*triggers = NIL;
+	relation_close(parent, AccessShareLock);
+	if (partition == NULL)
+		return false;			/* dropped meanwhile */
+	*insecure = !partition->rd_rel->relrowsecurity || !partition->rd_rel->relforcerowsecurity;
+	for (int i = 0; parents != NULL && i < parents->numtriggers; i++)
+	{
+		Trigger    *trigger = &parents->triggers[i];
+
+		if (TRIGGER_FOR_TRUNCATE(trigger->tgtype) && !has_truncate_trigger(partition, trigger))
+			*triggers = lappend(*triggers, trigger);
+	}
+	relation_close(partition, AccessShareLock);
+	return *insecure || *triggers != NIL;
+}
+
 static void
 complete_partition(void *arg)
 {
 	Step	   *step = arg;
-	Relation	parent = open_table(step->setting, AccessShareLock);
-	Relation	partition = try_relation_open(step->partition, AccessShareLock);
-	TriggerDesc *triggers;
-	List	   *missing = NIL;
-	ListCell   *lc;
 	bool		insecure;
+	List	   *triggers;
+	ListCell   *lc;
 	char	   *name;
 
-	if (partition == NULL)
-	{
-		relation_close(parent, AccessShareLock);
+	if (!is_incomplete(step->setting, step->partition, &insecure, &triggers))
 		return;
-	}
-	insecure = !partition->rd_rel->relrowsecurity || !partition->rd_rel->relforcerowsecurity;
-	triggers = CopyTriggerDesc(parent->trigdesc);
-	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
-	{
-		Trigger    *trigger = &triggers->triggers[i];
-
-		if (TRIGGER_FOR_TRUNCATE(trigger->tgtype) && !has_truncate_trigger(partition, trigger))
-			missing = lappend(missing, trigger);
-	}
-	relation_close(partition, AccessShareLock);
-	relation_close(parent, AccessShareLock);
-
 	SPI_connect();
 	name = qualified_name(step->partition);
 	if (insecure)
 		secure_partition(name);
-	foreach(lc, missing)
+	foreach(lc, triggers)
 		make_truncate_trigger(name, lfirst(lc));
 	SPI_finish();
 }
@@ -935,6 +945,67 @@ Datum
 opsflow_maintain_partitions(PG_FUNCTION_ARGS)
 {
 	return for_each_table(fcinfo, maintain_table);
+}
+
+/* ----------------------------------------------------------------
+ * Status
+ * ----------------------------------------------------------------
+ */
+
+/* Columns of partition_status(). */
+enum StatusColumn
+{
+	STATUS_RELATION,
+	STATUS_MISSING,
+	STATUS_WAITING,
+	STATUS_INCOMPLETE,
+	STATUS_COLUMNS
+};
+
+/*
+ * opsflow.partition_status() returns table (relation text, missing integer,
+ * waiting integer, incomplete integer)
+ *
+ * What maintain_partitions() would find to do.  A table that cannot be
+ * maintained has NULLs.
+ */
+Datum
+opsflow_partition_status(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	OpsflowUser caller;
+	ListCell   *lc;
+
+	InitMaterializedSRF(fcinfo, 0);
+	caller = opsflow_become_owner();
+	foreach(lc, read_settings())
+	{
+		Step		listing = {.setting = lfirst(lc)};
+		Step		missing = {.setting = lfirst(lc)};
+		Datum		values[STATUS_COLUMNS] = {CStringGetTextDatum(listing.setting->relation)};
+		bool		nulls[STATUS_COLUMNS] = {false, true, true, true};
+		int			waiting = 0;
+		int			incomplete = 0;
+		ListCell   *part;
+
+		if (attempt_step(list_partitions, &listing) && attempt_step(list_missing, &missing))
+		{
+			bool		insecure;
+			List	   *triggers;
+
+			foreach(part, missing.ranges)
+				waiting += ((Range *) lfirst(part))->has_rows;
+			foreach(part, listing.ranges)
+				incomplete += is_incomplete(listing.setting, lfirst_oid(part), &insecure, &triggers);
+			values[STATUS_MISSING] = Int32GetDatum(list_length(missing.ranges));
+			values[STATUS_WAITING] = Int32GetDatum(waiting);
+			values[STATUS_INCOMPLETE] = Int32GetDatum(incomplete);
+			memset(nulls, false, sizeof(nulls));
+		}
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	opsflow_become(caller);
+	return (Datum) 0;
 }
 
 /* ----------------------------------------------------------------

@@ -29,5 +29,15 @@ AS 'MODULE_PATHNAME', 'opsflow_apply_retention';
 COMMENT ON FUNCTION opsflow.apply_retention(integer) IS
 'Drops the partitions whose rows are all older than their table''s retention in opsflow.partition_settings and records each in the system ledger; never those of an append-only table. batch: how many to drop at most; null means all. A table in use is left for the next run with a NOTICE, another failure is a WARNING. Returns the number of partitions dropped.';
 
-GRANT EXECUTE ON FUNCTION opsflow.maintain_partitions(integer), opsflow.apply_retention(integer)
+CREATE FUNCTION opsflow.partition_status()
+RETURNS TABLE (relation text, missing integer, waiting integer, incomplete integer)
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '100ms'
+AS 'MODULE_PATHNAME', 'opsflow_partition_status';
+COMMENT ON FUNCTION opsflow.partition_status() IS
+'What opsflow.maintain_partitions() would find to do for each table of opsflow.partition_settings: missing partitions (the current one, those ahead, older ones for waiting rows), how many of them have rows waiting in the default partition, and partitions that are incomplete (lack row security or a trigger for TRUNCATE). Nulls and a WARNING or NOTICE for a table that cannot be looked at. For opsflow_admin.';
+
+GRANT EXECUTE ON FUNCTION
+    opsflow.maintain_partitions(integer), opsflow.apply_retention(integer), opsflow.partition_status()
     TO opsflow_admin;

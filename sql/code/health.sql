@@ -1,0 +1,85 @@
+-- health: is everything in place that opsflow's promises stand on?
+
+CREATE FUNCTION opsflow.library_version()
+RETURNS text
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_library_version';
+COMMENT ON FUNCTION opsflow.library_version() IS
+'Returns the version of opsflow''s shared library, whatever the versions of the extension and the tables.';
+
+CREATE FUNCTION opsflow.health_check()
+RETURNS TABLE (check_name text, status text, detail text)
+LANGUAGE sql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+WITH relations AS (
+    SELECT c.oid, c.relname, c.relrowsecurity AND c.relforcerowsecurity AS is_secured
+    FROM pg_class c WHERE c.relnamespace = 'opsflow'::regnamespace AND c.relkind IN ('r', 'p')
+), triggers AS (
+    SELECT r.oid, r.relname, t.tgname, p.proname, t.tgenabled, t.tgtype & 32 > 0 AS is_truncate
+    FROM relations r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE p.pronamespace = 'opsflow'::regnamespace
+), needed AS (
+    -- Governed tables record changes, the ledger and each of its partitions refuse them.
+    SELECT m.relation AS relname, 'capture' AS proname, k.is_truncate
+    FROM opsflow.audit_map m, (VALUES (false), (true)) k (is_truncate)
+    UNION ALL
+    SELECT r.relname, 'audit_guard', k.is_truncate
+    FROM (VALUES (false), (true)) k (is_truncate), relations r
+    WHERE r.oid = 'opsflow.audit_trail'::regclass
+       OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = r.oid AND i.inhparent = 'opsflow.audit_trail'::regclass)
+), problems AS (
+    SELECT 'version' AS check_name, 'error' AS status,
+        format('the library is of version %s, the extension of %s, the tables of %s',
+            opsflow.library_version(), e.extversion, coalesce(d.version, 'none')) AS detail
+    FROM pg_extension e
+    LEFT JOIN (SELECT v.version FROM opsflow.schema_version v ORDER BY v.applied_at DESC, v.version DESC LIMIT 1) d ON true
+    WHERE e.extname = 'opsflow'
+      AND (d.version IS DISTINCT FROM e.extversion OR e.extversion IS DISTINCT FROM opsflow.library_version())
+    UNION ALL
+    SELECT 'roles', 'error', format('role %s %s', n.name, CASE WHEN r.oid IS NULL THEN 'does not exist'
+        ELSE 'has attributes it must not have' END)
+    FROM unnest(ARRAY['opsflow_owner', 'opsflow_member', 'opsflow_service', 'opsflow_worker', 'opsflow_auditor',
+        'opsflow_admin']) n (name)
+    LEFT JOIN pg_roles r ON r.rolname = n.name
+    WHERE r.oid IS NULL OR r.rolsuper OR r.rolbypassrls OR r.rolcanlogin OR r.rolcreaterole OR r.rolcreatedb
+       OR r.rolreplication
+    UNION ALL
+    SELECT 'row_security', 'error', format('table %s has no row security, or does not force it', r.relname)
+    FROM relations r WHERE NOT r.is_secured
+    UNION ALL
+    SELECT 'triggers', 'error', format('trigger %s of table %s is disabled', t.tgname, t.relname)
+    FROM triggers t WHERE t.tgenabled = 'D'
+    UNION ALL
+    SELECT 'triggers', 'error', format('trigger %s of table %s does not fire always', t.tgname, t.relname)
+    FROM triggers t WHERE t.proname IN ('capture', 'audit_guard', 'require_context') AND t.tgenabled IN ('O', 'R')
+    UNION ALL
+    SELECT 'triggers', 'error', format('table %s has no trigger %s for %s', n.relname, n.proname,
+        CASE WHEN n.is_truncate THEN 'TRUNCATE' ELSE 'each row' END)
+    FROM needed n
+    WHERE NOT EXISTS (SELECT FROM triggers t
+        WHERE t.relname = n.relname AND t.proname = n.proname AND t.is_truncate = n.is_truncate)
+    UNION ALL
+    SELECT 'partitions', CASE WHEN s.waiting > 0 OR s.missing IS NULL THEN 'error' ELSE 'warning' END,
+        CASE WHEN s.missing IS NULL THEN format('table %s cannot be maintained', s.relation)
+        ELSE format('table %s lacks %s partitions, rows wait in the default partition for %s of them, and %s are incomplete',
+            s.relation, s.missing, s.waiting, s.incomplete) END
+    FROM opsflow.partition_status() s WHERE s.missing IS NULL OR s.missing > 0 OR s.incomplete > 0
+    UNION ALL
+    SELECT 'jobs', CASE WHEN j.last_outcome = 'failed' THEN 'error' ELSE 'warning' END,
+        CASE WHEN j.last_outcome = 'failed' THEN format('job %s failed: %s', j.name, j.last_detail)
+        WHEN j.last_started_at IS NULL THEN format('job %s has never run', j.name)
+        ELSE format('job %s has not succeeded since %s', j.name, coalesce(j.last_succeeded_at::text, 'long')) END
+    FROM opsflow.jobs j WHERE j.enabled AND (j.is_overdue OR j.last_outcome = 'failed')
+)
+-- error sorts before warning: the worst counts.
+SELECT c.name, coalesce(min(p.status), 'ok'), string_agg(p.detail, '; ' ORDER BY p.status, p.detail)
+FROM unnest(ARRAY['version', 'roles', 'row_security', 'triggers', 'partitions', 'jobs']) WITH ORDINALITY c (name, place)
+LEFT JOIN problems p ON p.check_name = c.name
+GROUP BY c.name, c.place
+ORDER BY c.place
+$function$;
+COMMENT ON FUNCTION opsflow.health_check() IS
+'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture and guards exist and fire always), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
+
+GRANT EXECUTE ON FUNCTION opsflow.library_version(), opsflow.health_check() TO opsflow_admin;

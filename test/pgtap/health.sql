@@ -1,0 +1,68 @@
+-- health: each check says what is wrong, and nothing when nothing is.
+BEGIN;
+SELECT no_plan();
+
+CREATE FUNCTION pg_temp.check_of(wanted text) RETURNS text LANGUAGE sql AS
+$$SELECT status || coalesce(': ' || detail, '') FROM opsflow.health_check() WHERE check_name = wanted$$;
+
+SELECT is(array_agg(check_name || ' ' || status), '{version ok,roles ok,row_security ok,triggers ok,partitions ok,jobs warning}',
+    'a new database is healthy, but for jobs that have never run') FROM opsflow.health_check();
+CALL opsflow.run_job('fold_counters');
+SELECT matches(pg_temp.check_of('jobs'), '^warning: .*job expire_approvals has never run', 'a job that never ran is a warning');
+INSERT INTO opsflow.job_runs (job, started_at, finished_at, outcome, processed)
+SELECT name, now(), now(), 'succeeded', 0 FROM opsflow.job_settings;
+SELECT is(pg_temp.check_of('jobs'), 'ok', 'jobs that ran are well');
+INSERT INTO opsflow.job_runs (job, started_at, finished_at, outcome, processed, detail)
+VALUES ('fold_counters', now() + interval '1 second', now() + interval '1 second', 'failed', 0, 'XX000: out of order');
+SELECT is(pg_temp.check_of('jobs'), 'error: job fold_counters failed: XX000: out of order', 'a job that failed is an error');
+DELETE FROM opsflow.job_runs WHERE job = 'fold_counters';
+INSERT INTO opsflow.job_runs (job, started_at, finished_at, outcome, processed) VALUES ('fold_counters', '2026-01-01', '2026-01-01', 'succeeded', 0);
+SELECT matches(pg_temp.check_of('jobs'), '^warning: job fold_counters has not succeeded since 2026-01-01', 'a job that is late is a warning');
+UPDATE opsflow.job_settings SET enabled = false WHERE name = 'fold_counters';
+SELECT is(pg_temp.check_of('jobs'), 'ok', 'unless it is disabled');
+
+SAVEPOINT well;
+INSERT INTO opsflow.schema_version (version, applied_at) VALUES ('0.0.9', now() + interval '1 day');
+SELECT matches(pg_temp.check_of('version'), '^error: the library is of version .*, the tables of 0.0.9', 'versions that differ are an error');
+ROLLBACK TO well;
+ALTER ROLE opsflow_worker LOGIN;
+SELECT is(pg_temp.check_of('roles'), 'error: role opsflow_worker has attributes it must not have', 'a group role that can log in is an error');
+ROLLBACK TO well;
+ALTER TABLE opsflow.agents NO FORCE ROW LEVEL SECURITY;
+SELECT is(pg_temp.check_of('row_security'), 'error: table agents has no row security, or does not force it', 'a table without forced row security is an error');
+ROLLBACK TO well;
+ALTER TABLE opsflow.agents DISABLE TRIGGER capture;
+SELECT is(pg_temp.check_of('triggers'), 'error: trigger capture of table agents is disabled', 'a disabled trigger is an error');
+ALTER TABLE opsflow.agents ENABLE TRIGGER capture;
+SELECT is(pg_temp.check_of('triggers'), 'error: trigger capture of table agents does not fire always', 'and one that a replica would not fire');
+DROP TRIGGER capture ON opsflow.agents;
+SELECT is(pg_temp.check_of('triggers'), 'error: table agents has no trigger capture for each row', 'and one that is gone');
+ROLLBACK TO well;
+SELECT format('DROP TRIGGER audit_guard_truncate ON opsflow.%I', max(relname)) FROM pg_class WHERE relname ~ '^audit_trail_\d{4}_\d\d$' \gexec
+SELECT matches(pg_temp.check_of('triggers'), '^error: table audit_trail_\d{4}_\d\d has no trigger audit_guard for TRUNCATE$', 'a partition of the ledger without its guard is an error');
+SELECT is(pg_temp.check_of('partitions'),
+    'warning: table audit_trail lacks 0 partitions, rows wait in the default partition for 0 of them, and 1 are incomplete', 'and incomplete');
+SELECT is(opsflow.maintain_partitions(), 0, 'what is incomplete is completed');
+SELECT is(pg_temp.check_of('partitions') || pg_temp.check_of('triggers'), 'okok', 'and then well');
+ROLLBACK TO well;
+UPDATE opsflow.partition_settings SET ahead = 5 WHERE relation = 'audit_trail';
+SELECT is(pg_temp.check_of('partitions'),
+    'warning: table audit_trail lacks 2 partitions, rows wait in the default partition for 0 of them, and 0 are incomplete', 'partitions that are missing ahead are a warning');
+INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000001', 'One', 'one');
+INSERT INTO opsflow.ai_usage_logs (organization_id, timestamp, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens)
+VALUES ('00000000-0000-7000-8000-000000000001', '2020-02-02', 'gemini', 'pro', 'completion', 1, 1, 2);
+SELECT matches(pg_temp.check_of('partitions'),
+    '^error: table ai_usage_logs lacks 1 partitions, rows wait in the default partition for 1 of them', 'rows that wait in a default partition are an error');
+SELECT is(opsflow.maintain_partitions(), 3, 'they are helped');
+SELECT is(pg_temp.check_of('partitions'), 'ok', 'and then all is well');
+SELECT is(tableoid::regclass::text, 'opsflow.ai_usage_logs_2020_02', 'in the partition of their month') FROM opsflow.ai_usage_logs;
+SELECT is(sum(calls), 1::numeric, 'a move is not counted as a call') FROM opsflow.counters WHERE subject = 'organization';
+
+SET LOCAL ROLE opsflow_admin;
+SELECT is(count(*), 6::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
+SET LOCAL ROLE opsflow_service;
+SELECT throws_ok('SELECT * FROM opsflow.health_check()', '42501', NULL, 'an application may not');
+SELECT throws_ok('SELECT * FROM opsflow.partition_status()', '42501', NULL, 'neither this');
+
+SELECT * FROM finish();
+ROLLBACK;
