@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The demo: what opsflow is for, step by step, on the server of PGHOST, PGPORT, PGUSER (a superuser), PGDATABASE (an empty
-# database, pg_cron's own). make demo makes such a server. Fails as soon as something goes another way than told.
+# The demo: what opsflow is for, step by step, on the server of PGHOST, PGPORT, PGUSER (a superuser), PGDATABASE (an
+# empty database, pg_cron's own). make demo makes such a server. Fails as soon as something goes another way than told.
 #   DEMO_PAUSE=seconds   between the steps; by default 2 on a terminal, else 0
 #   NO_COLOR=1           no colours on a terminal
 
@@ -72,8 +72,9 @@ check()
 	[ "$(value "SELECT $2")" = t ] || broken "$1"
 }
 
-# session LOGIN WHO ORGANIZATION USER AGENT COMMAND...: show or refused in a session of that login; with an organization,
-# in a transaction that acts for it. The last three before the command are names that name() knows, or empty.
+# session LOGIN WHO ORGANIZATION USER AGENT COMMAND...: show or refused in a session of that login; with an
+# organization, in a transaction that acts for it. The last three before the command are names that name() knows, or
+# empty.
 session()
 {
 	local login=$1 who=$2 before='' after=''
@@ -256,7 +257,7 @@ SELECT priority, title, risk_level AS risk, ai_recommendation AS ai,
 FROM opsflow.approval_inbox;
 SQL
 
-heading "Nobody decides on a request of his own"
+heading "Nobody decides on their own request"
 tell "The agent asked for Tom, so Tom is the requester. He tries to be the approver too."
 tom refused OF005 <<'SQL'
 SELECT opsflow.approve(:'release', 'it is mine, and it is fine');
@@ -305,12 +306,14 @@ tell "Somebody injects SQL into her session, to become Priya of TechCorp."
 grace refused OF002 <<'SQL'
 SELECT opsflow.set_context(:'techcorp', :'priya');
 SQL
-check "Grace sees her own organization" "count(*) > 0 FROM opsflow.approval_requests WHERE organization_id = :'northwind'"
-check "nothing has happened to the request" "status = 'pending' FROM opsflow.approval_requests WHERE id = :'password'"
+check "Grace sees her own organization" \
+	"count(*) > 0 FROM opsflow.approval_requests WHERE organization_id = :'northwind'"
+check "nothing has happened to the request" \
+	"status <> 'approved' FROM opsflow.approval_requests WHERE id = :'password'"
 
 heading "The ledger"
-tell "Who asked for the release, who decided, what changed. No function of the application wrote this:" \
-	"a change of the table does, in the same transaction. Entries are chained by hashes."
+tell "Who asked for the release, who decided, and why. Nobody called a logging function: the change" \
+	"itself left the entry, in the same transaction. Each entry holds the hash of the one before it."
 priya show <<'SQL'
 SELECT to_char(t.timestamp, 'HH24:MI:SS') AS at, t.actor_type AS actor,
        coalesce(t.actor_name, a.name) AS name, t.new_values ->> 'status' AS status,
@@ -360,10 +363,10 @@ check "with the old value back the ledger is whole" "bool_and(verdict = 'ok') FR
 
 heading "What nobody answers expires"
 tell "The request for the staging password is still there. Nobody here calls the job that expires" \
-	"requests: pg_cron does, once a minute. We wait for its next tick, up to 90 seconds."
+	"requests: pg_cron does, once a minute. This waits for its tick, up to 90 seconds."
 started=$SECONDS
 told=0
-until [ "$(value "SELECT status FROM opsflow.approval_requests WHERE id = :'password'")" = expired ]; do
+until [ "$(value "SELECT count(*) FROM opsflow.job_runs WHERE job = 'expire_approvals' AND processed > 0")" -gt 0 ]; do
 	waited=$((SECONDS - started))
 	[ "$waited" -le 90 ] || broken "pg_cron did not expire the request"
 	if [ -t 1 ]; then
@@ -378,6 +381,11 @@ done
 priya show <<'SQL'
 SELECT title, status, date_trunc('second', decided_at - created_at) AS after, decided_by
 FROM opsflow.approval_requests WHERE id = :'password';
+SQL
+check "the request is expired" "status = 'expired' FROM opsflow.approval_requests WHERE id = :'password'"
+dba show <<'SQL'
+SELECT job, date_trunc('second', started_at) AS started_at, outcome, processed
+FROM opsflow.job_runs WHERE job = 'expire_approvals' AND processed > 0;
 SQL
 tell "Nobody decided it, time did. Priya comes too late."
 priya refused OF004 <<'SQL'

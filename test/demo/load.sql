@@ -148,8 +148,9 @@ JOIN (VALUES
 -- Six weeks of traffic: runs of the workflows, up to three AI calls for each, and approvals for every second one.
 CREATE TEMPORARY TABLE run ON COMMIT DROP AS
 SELECT w.organization_id, uuidv7() AS id, w.id AS workflow_id, w.primary_agent_id AS agent_id, a.llm_provider,
-    a.llm_model, w.name, jsonb_array_length(w.steps) AS steps, n, random() AS luck, random() AS confidence, random() AS pace,
-    s.seconds, now() - n * interval '42 days' / s.runs - random() * interval '2 hours' - interval '20 minutes' AS started_at
+    a.llm_model, w.name, jsonb_array_length(w.steps) AS steps, s.seconds, n,
+    random() AS luck, random() AS confidence, random() AS pace,
+    now() - n * interval '42 days' / s.runs - random() * interval '2 hours' - interval '20 minutes' AS started_at
 FROM workflows w
 JOIN agents a ON a.organization_id = w.organization_id AND a.id = w.primary_agent_id
 JOIN (VALUES
@@ -160,7 +161,8 @@ CROSS JOIN LATERAL generate_series(0, s.runs - 1) AS n;
 
 INSERT INTO workflow_executions (
     organization_id, id, workflow_id, agent_id, trigger_event, execution_plan, current_step, total_steps,
-    progress_percentage, confidence_score, started_at, running_at, completed_at, status, error_details, requires_approval)
+    progress_percentage, confidence_score, started_at, running_at, completed_at, status, error_details,
+    requires_approval)
 SELECT organization_id, id, workflow_id, agent_id, jsonb_build_object('number', n), '[]', steps, steps, 100,
     round((0.70 + 0.30 * confidence)::numeric, 4), started_at, started_at + interval '3 seconds',
     started_at + (3 + seconds * (0.3 + pace)) * interval '1 second',
@@ -193,7 +195,8 @@ FROM run r
 JOIN organizations o ON o.id = r.organization_id
 JOIN LATERAL (
     SELECT CASE WHEN r.pace < 0.80 THEN 'approved' WHEN r.pace < 0.93 THEN 'rejected' ELSE 'expired' END AS status,
-        r.started_at + CASE WHEN r.pace < 0.93 THEN r.luck * interval '19 minutes' ELSE interval '8 hours' END AS decided_at
+        r.started_at + CASE WHEN r.pace < 0.93 THEN r.luck * interval '19 minutes'
+            ELSE interval '8 hours' END AS decided_at
 ) AS d ON d.decided_at < now()
 JOIN users asker ON asker.email
     = CASE WHEN o.slug = 'northwind-clinic' THEN 'omar@northwind.example'
