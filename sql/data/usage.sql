@@ -89,6 +89,3 @@ GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member;
 
 ALTER TABLE opsflow.ai_usage_logs_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.ai_usage_logs_default FORCE ROW LEVEL SECURITY;
-
--- Its first partitions.
-SELECT opsflow.maintain_partitions();
