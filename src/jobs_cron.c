@@ -69,7 +69,7 @@ typedef struct Request
  * ----------------------------------------------------------------
  */
 
-static void missing(const char *message, const char *hint) pg_attribute_noreturn();
+OPSFLOW_NORETURN static void missing(const char *message, const char *hint);
 
 static void
 missing(const char *message, const char *hint)

@@ -55,7 +55,9 @@ $subscriber->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $su
 	'the schema is restored at the subscriber');
 $node->safe_psql('postgres', 'CREATE PUBLICATION everything FOR ALL TABLES WITH (publish_via_partition_root = true)');
 my $connection = $node->connstr . ' dbname=postgres';
-$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION everything CONNECTION '$connection' PUBLICATION everything");
+# From 16 on a subscription applies as the owner of each table, whom row security binds: the subscription's owner must.
+my $as_owner = $subscriber->safe_psql('postgres', 'SHOW server_version_num') >= 160000 ? 'WITH (run_as_owner = true)' : '';
+$subscriber->safe_psql('postgres', "CREATE SUBSCRIPTION everything CONNECTION '$connection' PUBLICATION everything $as_owner");
 $subscriber->wait_for_subscription_sync($node, 'everything') if $subscriber->can('wait_for_subscription_sync');
 $subscriber->poll_query_until('postgres', "SELECT count(*) = 0 FROM pg_subscription_rel WHERE srsubstate NOT IN ('r', 's')") or die;
 $node->safe_psql('postgres', "$insert; UPDATE opsflow.agents SET name = 'Renamed' WHERE name = 'Agent 3'; DELETE FROM opsflow.agents WHERE name = 'Agent 4'");
