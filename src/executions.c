@@ -413,14 +413,18 @@ update_execution(const Request *request, OpsflowPlan *plan)
 
 #define REQUEST_ARGS 5, {UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}
 
-/* What was approved before has to wait again when somebody else is asked. */
+/*
+ * What was approved before has to wait again when somebody else is asked.
+ * What waits already is locked all the same, so that a decision on another
+ * request, at the same time, sees this one.
+ */
 static void
 wait_for_approval(const Request *request)
 {
 	static OpsflowPlan plan = {
 		"UPDATE opsflow.workflow_executions"
 		" SET status = 'requires_approval', approved_by = NULL, approved_at = NULL"
-		" WHERE organization_id = $1 AND id = $2 AND status IN ('pending', 'approved')",
+		" WHERE organization_id = $1 AND id = $2 AND status IN ('pending', 'approved', 'requires_approval')",
 		REQUEST_ARGS
 	};
 
