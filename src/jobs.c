@@ -233,12 +233,13 @@ opsflow_purge_job_history(PG_FUNCTION_ARGS)
 	SPI_finish();
 	opsflow_become(caller);
 
-	/* A run that a restart cut short has no time; its number tells its age. */
+	/* A run that a restart cut short may have no time; its number tells its age. */
 	ours = psprintf("cron.job_run_details WHERE database = %s AND starts_with(command, %s)",
 					quote_literal_cstr(get_database_name(MyDatabaseId)), quote_literal_cstr(CRON_COMMAND));
 	purged += opsflow_cron_execute_if_there(
 		psprintf("DELETE FROM cron.job_run_details WHERE runid IN (SELECT runid FROM %s"
-				 " AND runid <= (SELECT max(runid) FROM %s AND start_time < now() - interval '7 days')"
+				 " AND (start_time < now() - interval '7 days' OR start_time IS NULL"
+				 " AND runid < (SELECT max(runid) FROM %s AND start_time < now() - interval '7 days'))"
 				 " ORDER BY runid LIMIT %d)",
 				 ours, ours, PG_GETARG_INT32(0)));
 	PG_RETURN_INT64(purged);
