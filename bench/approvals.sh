@@ -59,6 +59,6 @@ for clients in 1 8; do
 	sql -c "ALTER TABLE seed.approval_requests ADD COLUMN requested_by uuid REFERENCES seed.users (id),
 		ALTER COLUMN execution_id DROP NOT NULL"
 	measure "approvals_$clients" opsflow statements
-	report "request and decide, $clients client$([ "$clients" -eq 1 ] || echo s) / client statements" pairs/s \
-		"approvals_$clients" opsflow statements '>=2'
+	report "request and decide, $(clients_of "$clients")" "client statements" pairs/s "approvals_$clients" \
+		opsflow statements '>=2'
 done

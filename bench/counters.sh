@@ -57,13 +57,11 @@ for schema in opsflow seed; do
 	history "$schema" "$rows"
 done
 measure counters opsflow_short opsflow_long seed_short seed_long
-report "executions of one agent, 8 clients, $rows rows of history / $short" executions/s counters \
+report "executions of an agent, history of $rows" "history of $short" executions/s counters \
 	opsflow_long opsflow_short '>=0.95'
-report "the same with the seed's trigger" executions/s counters seed_long seed_short -
-report "executions of one agent, $short rows of history, opsflow / seed's trigger" executions/s counters \
-	opsflow_short seed_short -
-report "executions of one agent, $rows rows of history, opsflow / seed's trigger" executions/s counters \
-	opsflow_long seed_long -
+report "seed's trigger, history of $rows" "history of $short" executions/s counters seed_long seed_short -
+report "executions of an agent, history of $short" "the seed's trigger" executions/s counters opsflow_short seed_short -
+report "executions of an agent, history of $rows" "the seed's trigger" executions/s counters opsflow_long seed_long -
 for schema in opsflow seed; do
 	drop_database "bench_history_${schema}_$short"
 	drop_database "bench_history_${schema}_$rows"

@@ -27,10 +27,10 @@ arm_chain() { rate "$clients" insert_chain -U bench_app; }
 for clients in 1 8 32; do
 	fresh_database insert
 	measure "insert_$clients" opsflow seed minimal chain
-	report "insert, audited, $clients clients / PL/pgSQL trigger into the seed's audit_trail" rows/s "insert_$clients" \
-		opsflow seed '>=0.85'
-	report "insert, audited, $clients clients / PL/pgSQL trigger into a table with only a key" rows/s "insert_$clients" \
-		opsflow minimal -
-	report "insert, audited, $clients clients / hand-written single chain, head row locked" rows/s "insert_$clients" \
-		opsflow chain "$([ "$clients" -eq 32 ] && echo '>=5' || echo -)"
+	report "audited insert, $(clients_of "$clients")" "PL/pgSQL trigger, the seed's audit_trail" rows/s \
+		"insert_$clients" opsflow seed '>=0.85'
+	report "audited insert, $(clients_of "$clients")" "PL/pgSQL trigger, table with only a key" rows/s \
+		"insert_$clients" opsflow minimal -
+	report "audited insert, $(clients_of "$clients")" "hand-written single chain" rows/s \
+		"insert_$clients" opsflow chain "$([ "$clients" -eq 32 ] && echo '>=5' || echo -)"
 done

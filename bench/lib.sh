@@ -112,11 +112,11 @@ measure()
 	done
 }
 
-# report WHAT UNIT FILE ARM BASELINE TARGET: a line of the table. Figures are medians over the rounds; the ratio is the
-# median of the rounds' ratios, with the least and the greatest. TARGET is >=N, <=N or - for none.
+# report WHAT AGAINST UNIT FILE ARM BASELINE TARGET: a line of the table. Figures are medians over the rounds; the ratio is
+# the median of the rounds' ratios, with the least and the greatest of them. TARGET is >=N, <=N or - for none.
 report()
 {
-	awk -v what="$1" -v unit="$2" -v arm="$4" -v base="$5" -v target="$6" '
+	awk -v what="$1" -v against="$2" -v unit="$3" -v arm="$5" -v base="$6" -v target="$7" '
 		function sorted(a, n,    i, j, t) {
 			for (i = 2; i <= n; i++)
 				for (j = i; j > 1 && a[j - 1] > a[j]; j--) {
@@ -131,25 +131,39 @@ report()
 			return x >= 100 ? sprintf("%.0f", x) : x >= 10 ? sprintf("%.1f", x) : sprintf("%.2f", x)
 		}
 		BEGIN { FS = OFS = "\t" }
-		$2 == arm { a[$1] = $3; rounds[$1] }
+		$2 == arm { a[$1] = $3 }
 		$2 == base { b[$1] = $3 }
 		END {
-			for (r in rounds) {
-				if (!(r in b))
+			for (r in a) {
+				if (!(r in b) || b[r] + 0 <= 0)
 					continue
 				n++
 				as[n] = a[r] + 0
 				bs[n] = b[r] + 0
-				rs[n] = bs[n] > 0 ? as[n] / bs[n] : 0
+				rs[n] = as[n] / bs[n]
 			}
+			if (!n)
+				exit 1
 			ratio = median(rs, n)
+			limit = substr(target, 3) + 0
 			verdict = ""
 			if (target ~ /^>=/)
-				verdict = ratio >= substr(target, 3) + 0 ? "met" : "MISSED"
+				verdict = ratio >= limit ? "met" : "MISSED"
 			if (target ~ /^<=/)
-				verdict = ratio <= substr(target, 3) + 0 ? "met" : "MISSED"
-			print what, unit, figure(median(as, n)), figure(median(bs, n)), sprintf("%.2f", ratio), \
-				sprintf("%.2f-%.2f", rs[1], rs[n]), target, verdict
-		}' "$results/$3.tsv" >>"$results/table.tsv"
-	tail -n 1 "$results/table.tsv" | awk -F '\t' '{ printf "  %s: %s against %s %s, ratio %s %s\n", $1, $3, $4, $2, $5, $8 }'
+				verdict = ratio <= limit ? "met" : "MISSED"
+			print what, against, unit, figure(median(as, n)), figure(median(bs, n)), sprintf("%.2f", ratio), \
+				sprintf("%.2f..%.2f", rs[1], rs[n]), target, verdict
+		}' "$results/$4.tsv" >>"$results/table.tsv" || fail "$4: no round has both $5 and $6"
+	tail -n 1 "$results/table.tsv" |
+		awk -F '\t' '{ printf "  %s: %s against %s (%s), ratio %s %s\n", $1, $4, $5, $2, $6, $9 }'
+}
+
+# clients_of N: "1 client", "8 clients".
+clients_of()
+{
+	if [ "$1" -eq 1 ]; then
+		echo "1 client"
+	else
+		echo "$1 clients"
+	fi
 }

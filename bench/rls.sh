@@ -21,7 +21,7 @@ rls_script filter "organization_id = :organization AND"
 # latency CLIENTS SCRIPT USER: milliseconds of the query.
 latency()
 {
-	pgbench_run "$1" "$2" -r -U "$3" | awk '/FROM opsflow.approval_requests/ { print $1 * 1000 }'
+	pgbench_run "$1" "$2" -r -U "$3" | awk '/SELECT id, title/ { print $1 * 1000 }'
 }
 
 arm_context() { latency "$clients" rls_context bench_service; }
@@ -31,6 +31,6 @@ fresh_database rls
 sql -v requests="$rows" -f "$here/setup/rls.sql"
 for clients in 1 8; do
 	measure "rls_$clients" context filter
-	report "50 newest pending of $rows requests, row security / superuser with filter, $clients client$([ "$clients" -eq 1 ] || echo s)" us \
-		"rls_$clients" context filter '<=1.1'
+	report "50 of $rows requests by RLS, $(clients_of "$clients")" "superuser with a filter" us "rls_$clients" \
+		context filter '<=1.1'
 done

@@ -51,15 +51,14 @@ conditions()
 table()
 {
 	awk -F '\t' '
-		BEGIN {
-			row("measurement", "unit", "opsflow", "baseline", "ratio", "spread", "target", "")
+		function row(what, against, unit, figure, base, ratio, spread, target, verdict) {
+			printf "%-46s %-38s %-12s %9s %9s %7s %14s %7s %s\n", what, against, unit, figure, base, ratio, spread, \
+				target, verdict
 		}
-		function row(a, b, c, d, e, f, g, h) {
-			printf "%-74s %-12s %10s %10s %7s %13s %7s %s\n", a, b, c, d, e, f, g, h
-		}
-		{ row($1, $2, $3, $4, $5, $6, $7, $8) }
-		$8 == "met" { met++ }
-		$8 == "MISSED" { missed++ }
+		BEGIN { row("measurement", "against", "unit", "measured", "baseline", "ratio", "spread", "target", "") }
+		{ row($1, $2, $3, $4, $5, $6, $7, $8, $9) }
+		$9 == "met" { met++ }
+		$9 == "MISSED" { missed++ }
 		END { printf "%d targets met, %d missed\n", met, missed }' "$results/table.tsv"
 }
 

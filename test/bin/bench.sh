@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # make bench: sets up, builds, installs, starts a throwaway cluster with settings fit for load (durable: fsync is on)
-# and runs bench/run.sh against it. Results go to .build/bench; the argument list of run.sh comes from BENCH=.
+# and runs bench/run.sh against it. Results go to .build/bench. BENCH_ONLY, BENCH_SECONDS and the other settings are
+# described in bench/run.sh.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -33,5 +34,4 @@ before_cleanup()
 	cp "$work/server.log" "$builddir/bench/"
 }
 
-# shellcheck disable=SC2086 # a list of arguments
-in_cluster bash bench/run.sh ${BENCH:-}
+in_cluster bash bench/run.sh

@@ -13,7 +13,9 @@ stop what they started:
   make check           every suite; ends with "N passed, N failed"
                          SUITE=regress|isolation|pgtap|tap   one suite
                          ONLY=pattern                        test files whose name matches
-  make bench           ratios against what a user would write by hand
+  make bench           ratios against what a user would write by hand; about 20 minutes
+                         BENCH_ONLY="insert rls"             only these measurements
+                         BENCH_SECONDS=1 BENCH_ROUNDS=2      a quick look
 
 For developers:
   make lint            gcc and clang with -Wall -Wextra -Werror, clang-tidy, clang-format, shellcheck, house rules
