@@ -126,16 +126,16 @@ answer()
 		}'
 }
 
-# show: SQL from standard input that works.
+# show [PATTERN]: SQL from standard input that works, and whose answer has a line like that.
 show()
 {
 	local sql
 	sql=$(cat)
 	echo_sql "$sql"
-	result <<<"$sql"
+	result "$@" <<<"$sql"
 }
 
-# result: the same without showing the question.
+# result [PATTERN]: the same without the question.
 result()
 {
 	local output
@@ -144,6 +144,7 @@ result()
 		broken "an error that nobody expected"
 	fi
 	[ -z "$output" ] || answer "$output" ""
+	[ $# -eq 0 ] || grep -Eq -- "$1" <<<"$output" || broken "the answer has no line like $1"
 }
 
 # refused SQLSTATE: SQL from standard input that must fail with that error.
@@ -216,7 +217,7 @@ dba show <<'SQL'
 CREATE ROLE demo_app LOGIN;
 GRANT opsflow_service TO demo_app;
 SQL
-app show <<'SQL'
+app show '^ +0$' <<'SQL'
 SELECT count(*) AS agents_without_a_context FROM opsflow.agents;
 BEGIN;
 SELECT opsflow.set_context(:'techcorp', :'tom') \g /dev/null
@@ -251,7 +252,7 @@ name branches "SELECT id FROM opsflow.approval_requests WHERE title = 'Delete 13
 name password "SELECT id FROM opsflow.approval_requests WHERE title = 'Use the staging password once'"
 tell "The last one is open for 15 seconds. Nobody will answer it: we come back to it." \
 	"Priya is a manager. This is her inbox, most urgent first."
-priya show <<'SQL'
+priya show '^ high +[|] Release' <<'SQL'
 SELECT priority, title, risk_level AS risk, ai_recommendation AS ai,
        ai_confidence AS confidence, date_trunc('second', time_left) AS time_left
 FROM opsflow.approval_inbox;
@@ -295,7 +296,7 @@ SQL
 
 heading "Other organizations do not exist"
 tell "Grace works at Northwind Clinic: the same database login, the same tables, and the right id."
-grace show <<'SQL'
+grace show '^ +0$' <<'SQL'
 SELECT count(*) AS requests_of_techcorp FROM opsflow.approval_requests
 WHERE organization_id = :'techcorp';
 SQL
@@ -341,7 +342,7 @@ RETURNING lane AS forged_lane, seq AS forged_seq;
 ALTER TABLE opsflow.audit_trail ENABLE ALWAYS TRIGGER audit_guard;
 SQL
 tell "The row looks right and the trigger is in place. The entry's hash says otherwise."
-priya show <<'SQL'
+priya show ' tampered ' <<'SQL'
 SELECT lane, entries, verdict, bad_seq, detail FROM opsflow.verify_audit() ORDER BY lane;
 SQL
 check "verification names the forged entry, and no other" \
@@ -404,7 +405,7 @@ reports refused 42501 <<'SQL'
 SELECT name AS organization FROM opsflow.organizations;
 SET opsflow.organization_id = :'northwind';
 SQL
-reports show <<'SQL'
+reports show '^name .* TechCorp Inc$' <<'SQL'
 SELECT * FROM opsflow.organization_dashboard \gx
 SELECT name AS agent, llm_model AS model, executions_30d AS runs, successes_30d AS succeeded,
        round(avg_confidence_30d, 2) AS confidence,
