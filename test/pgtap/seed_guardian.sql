@@ -53,7 +53,7 @@ CREATE FUNCTION traffic(executions integer) RETURNS void LANGUAGE sql AS $$
     CROSS JOIN LATERAL (SELECT * FROM opsflow.agents ORDER BY random() + n * 0 LIMIT 1) a;
 $$;
 SELECT setseed(0.42) \g /dev/null
-SELECT traffic(300) \g /dev/null
+SELECT traffic(60) \g /dev/null
 INSERT INTO approval_requests (organization_id, title, description, expires_at, requested_by, ai_confidence)
 SELECT o.id, 'Request ' || n, 'why', now() + interval '1 day', o.owner_id, 0.95 FROM organizations o, generate_series(1, 7) n WHERE o.slug IN ('two', 'three');
 SELECT set_context(o.id, m.user_id), approve(r.id)
