@@ -26,8 +26,7 @@ opsflow_change(FunctionCallInfo fcinfo, const char *function, OpsflowTiming timi
 	OpsflowChange change = {0};
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) ||
-		(timing == OPSFLOW_BEFORE ? !TRIGGER_FIRED_BEFORE(trigdata->tg_event)
-		 : !TRIGGER_FIRED_AFTER(trigdata->tg_event)))
+		(timing == OPSFLOW_BEFORE ? !TRIGGER_FIRED_BEFORE(trigdata->tg_event) : !TRIGGER_FIRED_AFTER(trigdata->tg_event)))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" must be fired %s, for each row", function,

@@ -42,77 +42,94 @@ PG_FUNCTION_INFO_V1(opsflow_fold_counters);
  * ----------------------------------------------------------------
  */
 
-/* The sums of a subject, for the statements that write its columns. */
+static const char *const subjects[] = {
+	[OPSFLOW_AGENT] = "agent",
+	[OPSFLOW_WORKFLOW] = "workflow",
+	[OPSFLOW_ORGANIZATION] = "organization",
+	[OPSFLOW_INTEGRATION] = "integration",
+};
+
+/* Take the row of the subject ($1 organization, $2 subject) unless somebody else holds it. */
+static OpsflowPlan lock_plans[] = {
+	[OPSFLOW_AGENT] = {"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2"
+					   " FOR NO KEY UPDATE SKIP LOCKED",
+					   2,
+					   {UUIDOID, UUIDOID}},
+	[OPSFLOW_WORKFLOW] = {"SELECT 1 FROM opsflow.workflows WHERE organization_id = $1 AND id = $2"
+						  " FOR NO KEY UPDATE SKIP LOCKED",
+						  2,
+						  {UUIDOID, UUIDOID}},
+	[OPSFLOW_ORGANIZATION] = {"SELECT 1 FROM opsflow.organizations WHERE id = $1 AND id = $2"
+							  " FOR NO KEY UPDATE SKIP LOCKED",
+							  2,
+							  {UUIDOID, UUIDOID}},
+	[OPSFLOW_INTEGRATION] = {"SELECT 1 FROM opsflow.integrations WHERE organization_id = $1 AND id = $2"
+							 " FOR NO KEY UPDATE SKIP LOCKED",
+							 2,
+							 {UUIDOID, UUIDOID}},
+};
+
+/* Is there one at all? */
+static OpsflowPlan exists_plans[] = {
+	[OPSFLOW_AGENT] = {"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
+	[OPSFLOW_WORKFLOW] = {"SELECT 1 FROM opsflow.workflows WHERE organization_id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
+	[OPSFLOW_ORGANIZATION] = {"SELECT 1 FROM opsflow.organizations WHERE id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
+	[OPSFLOW_INTEGRATION] = {"SELECT 1 FROM opsflow.integrations WHERE organization_id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
+};
+
 #define SUMS \
 	" FROM (SELECT sum(executions) AS executions, sum(finished) AS finished," \
 	" sum(successes) AS successes, sum(durations) AS durations," \
 	" sum(duration_ms) AS duration_ms, sum(calls) AS calls, max(last_at) AS last_at" \
 	" FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2) s"
 
-typedef struct SubjectKind
-{
-	const char *name;
-	OpsflowPlan lock;
-	OpsflowPlan exists;
-	OpsflowPlan write;
-} SubjectKind;
-
-#define LOCK(table, id) \
-	{"SELECT 1 FROM opsflow." table " WHERE " id " FOR NO KEY UPDATE SKIP LOCKED", 2, {UUIDOID, UUIDOID}}
-#define EXISTS(table, id) \
-	{"SELECT 1 FROM opsflow." table " WHERE " id, 2, {UUIDOID, UUIDOID}}
-#define BY_KEY "organization_id = $1 AND id = $2"
-#define WRITE(sql) {sql, 2, {UUIDOID, UUIDOID}}
-
-static SubjectKind kinds[] = {
+/* Write what follows from the sums into the columns of the subject. */
+static OpsflowPlan write_plans[] = {
 	[OPSFLOW_AGENT] = {
-		"agent", LOCK("agents", BY_KEY), EXISTS("agents", BY_KEY),
-		WRITE("WITH v AS (SELECT executions::bigint AS execution_count,"
-			  " CASE WHEN finished > 0 THEN round(100.0 * successes / finished, 2) ELSE 0 END AS success_rate,"
-			  " CASE WHEN durations > 0 THEN round(duration_ms / durations / 1000, 2) ELSE 0 END AS avg_execution_time,"
-			  " last_at AS last_executed" SUMS ")"
-			  " UPDATE opsflow.agents a SET execution_count = v.execution_count, success_rate = v.success_rate,"
-			  " avg_execution_time = v.avg_execution_time, last_executed = v.last_executed FROM v"
-			  " WHERE a.organization_id = $1 AND a.id = $2"
-			  " AND (a.execution_count, a.success_rate, a.avg_execution_time, a.last_executed)"
-			  " IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)")
-	},
-	[OPSFLOW_WORKFLOW] = {
-		"workflow", LOCK("workflows", BY_KEY), EXISTS("workflows", BY_KEY),
-		WRITE("WITH v AS (SELECT executions::bigint AS execution_count, successes::bigint AS success_count,"
-			  " CASE WHEN durations > 0 THEN (duration_ms / durations)::float8 * interval '1 millisecond'"
-			  " ELSE interval '0' END AS avg_completion_time" SUMS ")"
-			  " UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
-			  " success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
-			  " WHERE w.organization_id = $1 AND w.id = $2"
-			  " AND (w.execution_count, w.success_count, w.avg_completion_time)"
-			  " IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)")
-	},
-	[OPSFLOW_ORGANIZATION] = {
-		"organization", LOCK("organizations", "id = $1 AND id = $2"), EXISTS("organizations", "id = $1 AND id = $2"),
-		WRITE("WITH v AS (SELECT coalesce((SELECT sum(c.calls) FROM opsflow.counters c"
-			  " WHERE c.organization_id = $1 AND c.subject_id = $2"
-			  " AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day)), 0)::bigint AS calls"
-			  " FROM opsflow.organizations o WHERE o.id = $1)"
-			  " UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls FROM v"
-			  " WHERE o.id = $1 AND o.monthly_ai_calls_used IS DISTINCT FROM v.calls")
-	},
-	[OPSFLOW_INTEGRATION] = {
-		"integration", LOCK("integrations", BY_KEY), EXISTS("integrations", BY_KEY),
-		WRITE("WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS ")"
-			  " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
-			  " success_count = v.success_count FROM v"
-			  " WHERE i.organization_id = $1 AND i.id = $2"
-			  " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)")
-	},
+		"WITH v AS (SELECT executions::bigint AS execution_count,"
+		" CASE WHEN finished > 0 THEN round(100 * successes / finished, 2) ELSE 0 END AS success_rate,"
+		" CASE WHEN durations > 0 THEN round(duration_ms / durations / 1000, 2) ELSE 0 END AS avg_execution_time,"
+		" last_at AS last_executed" SUMS ")"
+		" UPDATE opsflow.agents a SET execution_count = v.execution_count, success_rate = v.success_rate,"
+		" avg_execution_time = v.avg_execution_time, last_executed = v.last_executed FROM v"
+		" WHERE a.organization_id = $1 AND a.id = $2"
+		" AND (a.execution_count, a.success_rate, a.avg_execution_time, a.last_executed)"
+		" IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)",
+		2,
+		{UUIDOID, UUIDOID}},
+	[OPSFLOW_WORKFLOW] = {"WITH v AS (SELECT executions::bigint AS execution_count, successes::bigint AS success_count,"
+						  " CASE WHEN durations > 0 THEN (duration_ms / durations)::float8 * interval '1 millisecond'"
+						  " ELSE interval '0' END AS avg_completion_time" SUMS ")"
+						  " UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
+						  " success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
+						  " WHERE w.organization_id = $1 AND w.id = $2"
+						  " AND (w.execution_count, w.success_count, w.avg_completion_time)"
+						  " IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)",
+						  2,
+						  {UUIDOID, UUIDOID}},
+	[OPSFLOW_ORGANIZATION] = {"WITH v AS (SELECT coalesce((SELECT sum(c.calls) FROM opsflow.counters c"
+							  " WHERE c.organization_id = $1 AND c.subject_id = $2"
+							  " AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day)), 0)::bigint AS calls"
+							  " FROM opsflow.organizations o WHERE o.id = $1)"
+							  " UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls FROM v"
+							  " WHERE o.id = $1 AND o.monthly_ai_calls_used IS DISTINCT FROM v.calls",
+							  2,
+							  {UUIDOID, UUIDOID}},
+	[OPSFLOW_INTEGRATION] = {"WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS ")"
+							 " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
+							 " success_count = v.success_count FROM v"
+							 " WHERE i.organization_id = $1 AND i.id = $2"
+							 " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)",
+							 2,
+							 {UUIDOID, UUIDOID}},
 };
 
 static OpsflowSubject
 parse_subject(const char *name)
 {
-	for (int i = 0; i < lengthof(kinds); i++)
+	for (int i = 0; i < lengthof(subjects); i++)
 	{
-		if (strcmp(kinds[i].name, name) == 0)
+		if (strcmp(subjects[i], name) == 0)
 			return i;
 	}
 	elog(ERROR, "unknown subject \"%s\" of opsflow.counters", name);
@@ -151,7 +168,7 @@ fill_row(CounterRow *row, const OpsflowDelta *delta)
 	set_column(row, "organization_id", UUIDPGetDatum(&delta->organization_id));
 	set_column(row, "subject_id", UUIDPGetDatum(&delta->subject_id));
 	set_column(row, "id", opsflow_uuid_datum(&id));
-	set_column(row, "subject", CStringGetTextDatum(kinds[delta->subject].name));
+	set_column(row, "subject", CStringGetTextDatum(subjects[delta->subject]));
 	if (delta->has_period)
 		set_column(row, "period", DateADTGetDatum(delta->period));
 	set_column(row, "executions", Int64GetDatum(delta->executions));
@@ -214,8 +231,8 @@ calls_in_period(const pg_uuid_t *organization_id, DateADT period)
 	static OpsflowPlan plan = {
 		"SELECT coalesce(sum(calls), 0)::bigint FROM opsflow.counters"
 		" WHERE organization_id = $1 AND subject_id = $1 AND period = $2",
-		2, {UUIDOID, DATEOID}
-	};
+		2,
+		{UUIDOID, DATEOID}};
 	Datum		values[2] = {UUIDPGetDatum(organization_id), DateADTGetDatum(period)};
 	int			nest_level = opsflow_enter_organization(organization_id);
 	OpsflowUser caller = opsflow_become_owner();
@@ -302,12 +319,11 @@ replace_rows(const FoldTarget *target, bool keep)
 		" SELECT $1, $2, subject, period, sum(executions), sum(finished), sum(successes), sum(durations),"
 		" sum(duration_ms), sum(calls), max(last_at), true FROM gone WHERE $4 GROUP BY subject, period)"
 		" SELECT count(*) FROM gone WHERE NOT folded",
-		4, {UUIDOID, UUIDOID, INT4OID, BOOLOID}
-	};
+		4,
+		{UUIDOID, UUIDOID, INT4OID, BOOLOID}};
 	Datum		values[4] = {
 		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id),
-		Int32GetDatum(MAX_ROWS_OF_SUBJECT), BoolGetDatum(keep)
-	};
+		Int32GetDatum(MAX_ROWS_OF_SUBJECT), BoolGetDatum(keep)};
 	bool		isnull;
 
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
@@ -318,16 +334,14 @@ replace_rows(const FoldTarget *target, bool keep)
 static int64
 fold_subject(const FoldTarget *target)
 {
-	SubjectKind *kind = &kinds[target->subject];
 	Datum		values[2] = {
-		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id)
-	};
+		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id)};
 	int64		folded;
 
-	if (!returns_row(&kind->lock, values))
-		return returns_row(&kind->exists, values) ? 0 : replace_rows(target, false);
+	if (!returns_row(&lock_plans[target->subject], values))
+		return returns_row(&exists_plans[target->subject], values) ? 0 : replace_rows(target, false);
 	folded = replace_rows(target, true);
-	(void) opsflow_execute(&kind->write, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_execute(&write_plans[target->subject], values, NULL, SPI_OK_UPDATE);
 	return folded;
 }
 
@@ -345,8 +359,8 @@ find_targets(int batch, int *count)
 		" AND (c.organization_id, c.subject_id) > (w.organization_id, w.subject_id)"
 		" ORDER BY c.organization_id, c.subject_id LIMIT 1) n)"
 		" SELECT organization_id, subject_id, subject FROM walk LIMIT $1",
-		1, {INT4OID}
-	};
+		1,
+		{INT4OID}};
 	Datum		value = Int32GetDatum(batch);
 	FoldTarget *targets;
 
@@ -429,8 +443,7 @@ opsflow_fold_counters(PG_FUNCTION_ARGS)
 	for (int start = 0; start < count; start = end)
 	{
 		end = start + 1;
-		while (end < count && opsflow_uuid_equal(&targets[end].organization_id,
-												 &targets[start].organization_id))
+		while (end < count && opsflow_uuid_equal(&targets[end].organization_id, &targets[start].organization_id))
 			end++;
 		folded += try_fold(targets + start, end - start);
 	}

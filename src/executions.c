@@ -60,12 +60,12 @@ static const struct
 	int			next;
 }			states[STATUS_COUNT] = {
 	[PENDING] = {"pending",
-		TO(REQUIRES_APPROVAL) | TO(APPROVED) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
+				 TO(REQUIRES_APPROVAL) | TO(APPROVED) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
 	[REQUIRES_APPROVAL] = {"requires_approval", TO(APPROVED) | TO(FAILED) | TO(CANCELLED)},
 	[APPROVED] = {"approved",
-		TO(REQUIRES_APPROVAL) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
+				  TO(REQUIRES_APPROVAL) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
 	[RUNNING] = {"running",
-		TO(REQUIRES_APPROVAL) | TO(PAUSED) | TO(COMPLETED) | TO(FAILED) | TO(CANCELLED)},
+				 TO(REQUIRES_APPROVAL) | TO(PAUSED) | TO(COMPLETED) | TO(FAILED) | TO(CANCELLED)},
 	[PAUSED] = {"paused", TO(PENDING) | TO(APPROVED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
 	[COMPLETED] = {"completed", 0},
 	[FAILED] = {"failed", 0},
@@ -115,8 +115,7 @@ invalid_transition(ExecutionStatus from, ExecutionStatus to)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("an execution cannot go from \"%s\" to \"%s\"", states[from].name, states[to].name),
-			 HAS_ENDED(from) ? errhint("What has ended does not change. Start a new execution.")
-			 : errhint("It can go to: %s.", next_states(from))));
+			 HAS_ENDED(from) ? errhint("What has ended does not change. Start a new execution.") : errhint("It can go to: %s.", next_states(from))));
 }
 
 static bool
@@ -205,9 +204,7 @@ fill_duration(OpsflowChange *change)
 {
 	int64		duration_ms;
 
-	if (change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, "duration_ms")
-		: (!opsflow_changes(change, "completed_at") && !opsflow_changes(change, "running_at") &&
-		   !opsflow_changes(change, "started_at")))
+	if (change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, "duration_ms") : (!opsflow_changes(change, "completed_at") && !opsflow_changes(change, "running_at") && !opsflow_changes(change, "started_at")))
 		return;
 	if (row_duration(change->tupdesc, change->after, &duration_ms))
 		opsflow_change_set(change, "duration_ms", Int64GetDatum(duration_ms));
@@ -391,11 +388,9 @@ update_execution(const Request *request, OpsflowPlan *plan)
 {
 	Datum		values[5] = {
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->execution_id),
-		request->notes, request->decided_by, request->decided_at
-	};
+		request->notes, request->decided_by, request->decided_at};
 	char		nulls[5] = {
-		' ', ' ', request->no_notes ? 'n' : ' ', request->no_decided_by ? 'n' : ' ', ' '
-	};
+		' ', ' ', request->no_notes ? 'n' : ' ', request->no_decided_by ? 'n' : ' ', ' '};
 	int			rows;
 
 	PG_TRY();
@@ -411,8 +406,6 @@ update_execution(const Request *request, OpsflowPlan *plan)
 	return rows;
 }
 
-#define REQUEST_ARGS 5, {UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}
-
 /*
  * What was approved before has to wait again when somebody else is asked.
  * What waits already is locked all the same, so that a decision on another
@@ -425,8 +418,8 @@ wait_for_approval(const Request *request)
 		"UPDATE opsflow.workflow_executions"
 		" SET status = 'requires_approval', approved_by = NULL, approved_at = NULL"
 		" WHERE organization_id = $1 AND id = $2 AND status IN ('pending', 'approved', 'requires_approval')",
-		REQUEST_ARGS
-	};
+		5,
+		{UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}};
 
 	(void) update_execution(request, &plan);
 }
@@ -443,16 +436,16 @@ release_execution(const Request *request)
 	static OpsflowPlan note = {
 		"UPDATE opsflow.workflow_executions SET approval_notes = coalesce($3, approval_notes)"
 		" WHERE organization_id = $1 AND id = $2 AND status = 'requires_approval'",
-		REQUEST_ARGS
-	};
+		5,
+		{UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}};
 	static OpsflowPlan release = {
 		"UPDATE opsflow.workflow_executions e SET status = 'approved', approved_by = $4, approved_at = $5,"
 		" approval_notes = coalesce($3, approval_notes)"
 		" WHERE e.organization_id = $1 AND e.id = $2 AND e.status = 'requires_approval' AND NOT EXISTS ("
 		" SELECT FROM opsflow.approval_requests r"
 		" WHERE r.organization_id = $1 AND r.execution_id = $2 AND r.status IN ('pending', 'escalated'))",
-		REQUEST_ARGS
-	};
+		5,
+		{UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}};
 
 	if (update_execution(request, &note) > 0)
 		(void) update_execution(request, &release);
@@ -464,8 +457,8 @@ cancel_execution(const Request *request)
 	static OpsflowPlan plan = {
 		"UPDATE opsflow.workflow_executions SET status = 'cancelled', approval_notes = coalesce($3, approval_notes)"
 		" WHERE organization_id = $1 AND id = $2 AND status IN ('pending', 'requires_approval')",
-		REQUEST_ARGS
-	};
+		5,
+		{UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID}};
 
 	(void) update_execution(request, &plan);
 }
@@ -529,8 +522,17 @@ opsflow_approval_decided(PG_FUNCTION_ARGS)
 /* Argument positions of opsflow.start_execution(). */
 enum StartArgument
 {
-	START_WORKFLOW_ID, START_INPUT, START_IDEMPOTENCY_KEY, START_PRIORITY, START_AGENT_ID, START_CONFIDENCE,
-	START_AI_REASONING, START_RISK_ASSESSMENT, START_TRIGGER_EVENT, START_TOPIC, START_ARGUMENTS
+	START_WORKFLOW_ID,
+	START_INPUT,
+	START_IDEMPOTENCY_KEY,
+	START_PRIORITY,
+	START_AGENT_ID,
+	START_CONFIDENCE,
+	START_AI_REASONING,
+	START_RISK_ASSESSMENT,
+	START_TRIGGER_EVENT,
+	START_TOPIC,
+	START_ARGUMENTS
 };
 
 static void
@@ -600,12 +602,11 @@ find_started(FunctionCallInfo fcinfo, const OpsflowContext *context)
 	static OpsflowPlan plan = {
 		"SELECT id, workflow_id = $3 AND input = $4 FROM opsflow.workflow_executions"
 		" WHERE organization_id = $1 AND idempotency_key = $2",
-		4, {UUIDOID, TEXTOID, UUIDOID, JSONBOID}
-	};
+		4,
+		{UUIDOID, TEXTOID, UUIDOID, JSONBOID}};
 	Datum		values[4] = {
 		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_IDEMPOTENCY_KEY),
-		PG_GETARG_DATUM(START_WORKFLOW_ID), PG_GETARG_DATUM(START_INPUT)
-	};
+		PG_GETARG_DATUM(START_WORKFLOW_ID), PG_GETARG_DATUM(START_INPUT)};
 	bool		isnull;
 
 	if (PG_ARGISNULL(START_IDEMPOTENCY_KEY) || opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
@@ -632,11 +633,10 @@ check_workflow(FunctionCallInfo fcinfo, const OpsflowContext *context)
 {
 	static OpsflowPlan plan = {
 		"SELECT status FROM opsflow.workflows WHERE organization_id = $1 AND id = $2",
-		2, {UUIDOID, UUIDOID}
-	};
+		2,
+		{UUIDOID, UUIDOID}};
 	Datum		values[2] = {
-		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_WORKFLOW_ID)
-	};
+		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_WORKFLOW_ID)};
 	bool		isnull;
 	char	   *status;
 
@@ -655,11 +655,10 @@ check_agent(FunctionCallInfo fcinfo, const OpsflowContext *context)
 {
 	static OpsflowPlan plan = {
 		"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2",
-		2, {UUIDOID, UUIDOID}
-	};
+		2,
+		{UUIDOID, UUIDOID}};
 	Datum		values[2] = {
-		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_AGENT_ID)
-	};
+		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_AGENT_ID)};
 
 	if (!PG_ARGISNULL(START_AGENT_ID) && opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
 		not_found("agent");
@@ -679,9 +678,9 @@ insert_execution(FunctionCallInfo fcinfo, const OpsflowContext *context)
 		" FROM opsflow.workflows w WHERE w.organization_id = $1 AND w.id = $2"
 		" ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
 		" RETURNING id",
-		12, {UUIDOID, UUIDOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID,
-		TEXTOID, UUIDOID}
-	};
+		12,
+		{UUIDOID, UUIDOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID,
+		 TEXTOID, UUIDOID}};
 	Datum		values[12];
 	char		nulls[12];
 	bool		isnull;

@@ -298,7 +298,8 @@ next_reset(const OpsflowChange *change, int reset_day)
 {
 	return opsflow_period(GetCurrentTransactionStartTimestamp(),
 						  opsflow_time_zone(opsflow_row_text(change->tupdesc, change->after, "timezone")),
-						  reset_day).next;
+						  reset_day)
+		.next;
 }
 
 /*
@@ -315,7 +316,7 @@ fill_reset_day(OpsflowChange *change)
 	DateADT		date = row_date(change, "reset_date", &no_date);
 	DateADT		today = GetSQLCurrentDate();
 	int			reset_day = DatumGetInt16(opsflow_row_value(change->tupdesc, change->after,
-															"quota_reset_day", &no_day));
+													"quota_reset_day", &no_day));
 	int			year;
 	int			month;
 	int			day;
@@ -344,7 +345,7 @@ follow_reset_day(OpsflowChange *change)
 	bool		isnull;
 	DateADT		date = row_date(change, "reset_date", &isnull);
 	int			reset_day = DatumGetInt16(opsflow_row_value(change->tupdesc, change->after,
-															"quota_reset_day", &isnull));
+													"quota_reset_day", &isnull));
 	bool		date_changes = opsflow_changes(change, "reset_date");
 	bool		day_changes = opsflow_changes(change, "quota_reset_day");
 	int			year;
@@ -448,8 +449,8 @@ opsflow_bootstrap_organization(PG_FUNCTION_ARGS)
 		"INSERT INTO opsflow.organization_members (organization_id, user_id, role) VALUES ($1, $2, 'owner')"
 		" ON CONFLICT (organization_id, user_id) DO UPDATE SET role = 'owner', status = 'active'"
 		" WHERE organization_members.role <> 'owner' OR organization_members.status <> 'active'",
-		2, {UUIDOID, UUIDOID}
-	};
+		2,
+		{UUIDOID, UUIDOID}};
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.bootstrap_organization", OPSFLOW_AFTER);
 	pg_uuid_t	id;
 	pg_uuid_t	owner;
@@ -540,7 +541,7 @@ fill_verified(OpsflowChange *change)
 {
 	bool		isnull;
 	bool		verified = DatumGetBool(opsflow_row_value(change->tupdesc, change->after,
-														  "email_verified", &isnull));
+												   "email_verified", &isnull));
 	bool		no_time = opsflow_row_is_null(change->tupdesc, change->after, "email_verified_at");
 
 	if (isnull)
@@ -582,8 +583,8 @@ update_membership(const OpsflowChange *change, const pg_uuid_t *organization_id,
 	static OpsflowPlan plan = {
 		"UPDATE opsflow.organization_members SET role = $3, permissions = $4"
 		" WHERE organization_id = $1 AND user_id = $2 AND (role <> $3 OR permissions <> $4)",
-		4, {UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID}
-	};
+		4,
+		{UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID}};
 
 	if (opsflow_changes(change, "role") || opsflow_changes(change, "permissions"))
 		(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
@@ -603,15 +604,15 @@ join_home(const OpsflowChange *change, const pg_uuid_t *organization_id, Datum *
 		" VALUES ($1, $2, $3, $4)"
 		" ON CONFLICT (organization_id, user_id) DO UPDATE SET status = 'active'"
 		" WHERE organization_members.status IN ('invited', 'left')",
-		4, {UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID}
-	};
+		4,
+		{UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID}};
 	static OpsflowPlan mirror = {
 		"UPDATE opsflow.users u SET role = m.role, permissions = m.permissions"
 		" FROM opsflow.organization_members m"
 		" WHERE u.id = $2 AND m.organization_id = $1 AND m.user_id = $2"
 		" AND (u.role <> m.role OR u.permissions <> m.permissions)",
-		2, {UUIDOID, UUIDOID}
-	};
+		2,
+		{UUIDOID, UUIDOID}};
 
 	(void) execute_in(organization_id, &join, values, NULL, SPI_OK_INSERT);
 	if (change->before == NULL)
@@ -698,8 +699,8 @@ leave_home(const pg_uuid_t *organization_id, Datum *values)
 {
 	static OpsflowPlan plan = {
 		"UPDATE opsflow.users SET organization_id = NULL WHERE id = $2 AND organization_id = $1",
-		2, {UUIDOID, UUIDOID}
-	};
+		2,
+		{UUIDOID, UUIDOID}};
 
 	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
@@ -715,8 +716,8 @@ mirror_home(const pg_uuid_t *organization_id, Datum *values)
 		"UPDATE opsflow.users SET organization_id = $1, role = $3, permissions = $4"
 		" WHERE id = $2 AND (organization_id IS NULL AND $5"
 		" OR organization_id = $1 AND (role <> $3 OR permissions <> $4))",
-		5, {UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID, BOOLOID}
-	};
+		5,
+		{UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID, BOOLOID}};
 
 	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
@@ -727,8 +728,8 @@ fill_owner(const pg_uuid_t *organization_id, Datum *values)
 {
 	static OpsflowPlan plan = {
 		"UPDATE opsflow.organizations SET owner_id = $2 WHERE id = $1 AND owner_id IS NULL",
-		2, {UUIDOID, UUIDOID}
-	};
+		2,
+		{UUIDOID, UUIDOID}};
 
 	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
