@@ -77,6 +77,36 @@ INSERT INTO opsflow.workflows (organization_id, id, name, created_by) VALUES (:o
 SELECT is((severity, new_values ? 'name')::text, '(error,f)', 'a changed map counts at once') FROM newest;
 UPDATE opsflow.audit_map SET ignored_columns = array_remove(ignored_columns, 'name'), severity = 'info' WHERE relation = 'workflows';
 
+-- The map may even change while a row is being recorded by it.
+SAVEPOINT meddling;
+CREATE TYPE public.colour AS ENUM ('red');
+CREATE FUNCTION public.colour_to_json(public.colour) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE opsflow.audit_map SET severity = 'warning' WHERE relation = 'organizations';
+    UPDATE opsflow.organizations SET description = 'changed meanwhile';
+    UPDATE opsflow.users SET job_title = 'changed meanwhile';
+    RETURN '"rosso"';
+END $$;
+CREATE CAST (public.colour AS json) WITH FUNCTION public.colour_to_json(public.colour);
+CREATE TABLE opsflow.paints (organization_id uuid, id uuid, colour public.colour, mixed date, price real, name text);
+CREATE TRIGGER capture AFTER INSERT ON opsflow.paints FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
+INSERT INTO opsflow.paints VALUES (:one, :agent, 'red', '2026-01-31', 1.5, 'Rose');
+SELECT is((entity_type, severity, new_values - 'organization_id' - 'id')::text,
+    '(paints,info,"{""name"": ""Rose"", ""mixed"": ""2026-01-31"", ""price"": 1.5, ""colour"": ""rosso""}")',
+    'a map that changes while a row is recorded does no harm') FROM newest;
+
+-- What the map says of a column must fit the column.
+INSERT INTO opsflow.audit_map (relation, entity_type, scope_column) VALUES ('paints', 'paint', 'name');
+SELECT throws_ok(format('INSERT INTO opsflow.paints (organization_id, name) VALUES (%L, ''Rose'')', :one), 'OF007',
+    'column "name" of table "paints" cannot be used as scope_column of opsflow.audit_map', 'a scope that is no UUID is refused');
+UPDATE opsflow.audit_map SET scope_column = 'organization_id', confidence_column = 'price' WHERE relation = 'paints';
+SELECT throws_ok(format('INSERT INTO opsflow.paints (organization_id, price) VALUES (%L, 1)', :one), 'OF007',
+    'column "price" of table "paints" cannot be used as confidence_column of opsflow.audit_map', 'and a confidence that is no numeric');
+UPDATE opsflow.audit_map SET confidence_column = NULL, ai_model_column = 'mixed' WHERE relation = 'paints';
+SELECT throws_ok(format('INSERT INTO opsflow.paints (organization_id, mixed) VALUES (%L, now())', :one), 'OF007',
+    'column "mixed" of table "paints" cannot be used as ai_model_column of opsflow.audit_map', 'and a model that is no text');
+ROLLBACK TO meddling;
+
 -- audit_event -----------------------------------------------------------------
 
 SELECT opsflow.set_context(:one, :ada);
