@@ -926,6 +926,22 @@ set_word(AuditEntry *entry, AuditColumn column, FunctionCallInfo fcinfo, int arg
 	set_text(entry, column, word);
 }
 
+/* What capture records is not for applications to make up. */
+static void
+set_event_action(AuditEntry *entry, FunctionCallInfo fcinfo)
+{
+	static const char *const captured[] = {"insert", "update", "delete", "truncate"};
+	char	   *action;
+
+	set_word(entry, AUDIT_ACTION, fcinfo, EVENT_ACTION, 50);
+	action = text_to_cstring(PG_GETARG_TEXT_PP(EVENT_ACTION));
+	for (int i = 0; i < lengthof(captured); i++)
+	{
+		if (strcmp(captured[i], action) == 0)
+			invalid_event("action", "insert, update, delete and truncate are recorded by opsflow.capture() only.");
+	}
+}
+
 static void
 set_object(AuditEntry *entry, AuditColumn column, FunctionCallInfo fcinfo, int arg)
 {
@@ -997,7 +1013,7 @@ opsflow_audit_event(PG_FUNCTION_ARGS)
 	set_circumstances(&entry);
 	set_word(&entry, AUDIT_EVENT_TYPE, fcinfo, EVENT_TYPE, 50);
 	set_word(&entry, AUDIT_ENTITY_TYPE, fcinfo, EVENT_ENTITY_TYPE, 50);
-	set_word(&entry, AUDIT_ACTION, fcinfo, EVENT_ACTION, 50);
+	set_event_action(&entry, fcinfo);
 	if (PG_ARGISNULL(EVENT_ENTITY_ID) && PG_ARGISNULL(EVENT_ENTITY_KEY))
 		invalid_event("entity_id", "Give entity_id or entity_key.");
 	set_optional(&entry, AUDIT_ENTITY_ID, fcinfo, EVENT_ENTITY_ID);

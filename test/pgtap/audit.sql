@@ -118,6 +118,8 @@ SELECT seq AS last_seq FROM newest \gset
 SELECT throws_ok('SELECT opsflow.audit_event(NULL, ''x'', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'event_type is required');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', '''', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'an empty entity_type is refused');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), repeat(''x'', 51))', 'OF007', NULL, 'an over-long action is refused');
+SELECT throws_ok(format('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), %L)', action), 'OF007', NULL, action || ' stands for a captured change, and cannot be made up')
+    FROM unnest(ARRAY['insert', 'update', 'delete', 'truncate']) action;
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', NULL, ''x'')', 'OF007', NULL, 'an entity is required');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', changes => ''[]'')', 'OF007', NULL, 'changes must be an object');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', severity => ''bad'')', 'OF007', NULL, 'severity must be one of the words');
