@@ -724,6 +724,42 @@ append_to_ledger(AuditEntry *entry, const pg_uuid_t *organization_id)
 	opsflow_audit_append(entry);
 }
 
+/*
+ * What another organization learns of a person's change: that it happened, not
+ * who of this organization made it, from where and with what reasoning.
+ */
+static AuditEntry
+without_circumstances(const AuditEntry *entry)
+{
+	static const AuditColumn hidden[] = {
+		AUDIT_ACTOR_ID, AUDIT_ACTOR_NAME, AUDIT_AI_MODEL, AUDIT_AI_REASONING, AUDIT_CONFIDENCE_SCORE,
+		AUDIT_TOKENS_USED, AUDIT_CORRELATION_ID, AUDIT_SESSION_ID, AUDIT_IP_ADDRESS, AUDIT_USER_AGENT,
+		AUDIT_DATABASE_ROLE, AUDIT_APPLICATION_NAME};
+	AuditEntry	copy = *entry;
+
+	for (int i = 0; i < lengthof(hidden); i++)
+		copy.nulls[hidden[i]] = true;
+	set_text(&copy, AUDIT_ACTOR_TYPE, "system");
+	audit_set(&copy, AUDIT_EXECUTION_CONTEXT, empty_object());
+	return copy;
+}
+
+/* Append the entry of a person to the ledger of an organization of theirs. */
+static void
+append_for_user(AuditEntry *entry, const pg_uuid_t *organization_id)
+{
+	const OpsflowContext *context = opsflow_context();
+	AuditEntry	reduced;
+
+	if (!context->has_organization || opsflow_uuid_equal(&context->organization_id, organization_id))
+	{
+		append_to_ledger(entry, organization_id);
+		return;
+	}
+	reduced = without_circumstances(entry);
+	append_to_ledger(&reduced, organization_id);
+}
+
 /* Append the entry to the ledger, or ledgers, that the row belongs to. */
 static void
 append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
@@ -742,7 +778,7 @@ append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, He
 	if (capture->scope != SCOPE_USER || id == NULL)
 		return;
 	foreach(lc, opsflow_user_organizations(id))
-		append_to_ledger(entry, lfirst(lc));
+		append_for_user(entry, lfirst(lc));
 }
 
 static void

@@ -61,6 +61,23 @@ UPDATE opsflow.users SET password_hash = 'hush' WHERE id = :ada;
 SELECT is(count(*), 3::bigint, 'a user''s change is in the system ledger and in each of the user''s organizations')
     FROM opsflow.audit_trail WHERE entity_id = :ada AND action = 'update' AND new_values = '{"password_hash": "[masked]"}'
       AND organization_id IN (:one, :two, '00000000-0000-0000-0000-000000000000');
+-- Another organization of the person learns what changed, not who here did it and why; one that was left, nothing.
+SELECT opsflow.set_context(:one, :ada);
+SET LOCAL opsflow.session_id = 's-2';
+SET LOCAL opsflow.ai_reasoning = 'a secret of One';
+UPDATE opsflow.users SET department = 'Finance' WHERE id = :ada;
+SELECT is((actor_type, actor_id, actor_name, session_id, ai_reasoning, database_role IS NULL, application_name IS NULL, ip_address, new_values)::text,
+    '(system,,,,,t,t,,"{""department"": ""Finance""}")', 'one organization does not see the circumstances of another')
+    FROM opsflow.audit_trail WHERE organization_id = :two ORDER BY lane, seq DESC LIMIT 1;
+SELECT is((actor_id::text, session_id, ai_reasoning)::text, format('(%s,s-2,"a secret of One")', :ada), 'which its own ledger has') FROM newest;
+SELECT opsflow.clear_context();
+RESET opsflow.ai_reasoning;
+SAVEPOINT leaving;
+UPDATE opsflow.organization_members SET status = 'left' WHERE organization_id = :two AND user_id = :ada;
+UPDATE opsflow.users SET department = 'Secret service' WHERE id = :ada;
+SELECT is(count(*), 0::bigint, 'an organization that a person has left records no changes of the person any more')
+    FROM opsflow.audit_trail WHERE organization_id = :two AND new_values ->> 'department' = 'Secret service';
+ROLLBACK TO leaving;
 SELECT is(count(*), 1::bigint, 'an organization begins its own ledger')
     FROM opsflow.audit_trail WHERE organization_id = :two AND seq = 1 AND entity_type = 'organization' AND entity_id = :two;
 TRUNCATE opsflow.integrations CASCADE;
