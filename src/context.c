@@ -233,8 +233,11 @@ check_confidence(char **newval, void **extra, GucSource source)
 
 	if ((*newval)[0] == '\0')
 		return true;
+	errno = 0;
 	value = strtod(*newval, &end);
-	if (*end == '\0' && value >= 0 && value <= 1)
+	/* What numeric does not take would fail every write that is recorded. */
+	if (*end == '\0' && errno == 0 && value >= 0 && value <= 1 &&
+		strspn(*newval, "0123456789.eE+-") == strlen(*newval))
 		return true;
 	GUC_check_errdetail("The value must be a number from 0 to 1 or empty.");
 	return false;

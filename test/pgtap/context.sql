@@ -77,6 +77,8 @@ SELECT throws_ok('SET opsflow.organization_id = ''one''', '22023', NULL, 'an org
 SELECT throws_ok('SET opsflow.correlation_id = ''one''', '22023', NULL, 'a correlation id is a UUID');
 SELECT throws_ok('SET opsflow.client_address = ''here''', '22023', NULL, 'a client address is an address');
 SELECT throws_ok('SET opsflow.ai_confidence = ''1.1''', '22023', NULL, 'a confidence is at most 1');
+SELECT throws_ok(format('SET opsflow.ai_confidence = %L', value), '22023', NULL, 'a confidence is a number that can be recorded, not ' || value)
+    FROM unnest(ARRAY['0x0.1', '1e-999999999', 'NaN', '-0.1']) value;
 SELECT throws_ok('SET opsflow.install_data = ''maybe''', '22023', NULL, 'install_data is auto, on or off');
 SELECT throws_ok('SET opsflow.no_such_setting = 1', '42602', NULL, 'the prefix is reserved');
 
