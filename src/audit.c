@@ -6,10 +6,13 @@
  * audit_map says, as data, how the changes of a table are recorded: event and
  * entity type, whose ledger, which columns are masked or ignored, where the AI
  * columns are.  A backend keeps what it read, per relation, in a memory context
- * of its own until the relation or the map changes.
+ * of its own until the relation or the map changes.  Such a change is learnt at
+ * any access to a catalog, also in the middle of a capture: what was in use goes
+ * with the transaction, not at once.
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -36,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "audit.h"
@@ -65,10 +69,9 @@ typedef struct CaptureColumn
 	FmgrInfo	to_jsonb;		/* for types without a short cut */
 } CaptureColumn;
 
-/* How the changes of one relation are recorded. */
+/* How the changes of one relation are recorded; in a context of its own. */
 typedef struct Capture
 {
-	Oid			relid;			/* hash key */
 	MemoryContext context;
 	char	   *entity_type;
 	char	   *event_type;
@@ -85,8 +88,17 @@ typedef struct Capture
 	CaptureColumn *columns;
 } Capture;
 
+typedef struct CaptureSlot
+{
+	Oid			relid;			/* hash key */
+	Capture    *capture;
+} CaptureSlot;
+
 static HTAB *captures = NULL;
 static Oid	audit_map_relid = InvalidOid;
+
+/* Counts what may have made a capture stale, also one that is being read. */
+static uint64 captures_forgotten = 0;
 
 /* ----------------------------------------------------------------
  * The map
@@ -94,26 +106,30 @@ static Oid	audit_map_relid = InvalidOid;
  */
 
 static void
-forget_capture(Capture *capture)
+forget_capture(CaptureSlot *slot)
 {
-	MemoryContext context = capture->context;
+	MemoryContext context = slot->capture->context;
 
-	(void) hash_search(captures, &capture->relid, HASH_REMOVE, NULL);
-	MemoryContextDelete(context);
+	(void) hash_search(captures, &slot->relid, HASH_REMOVE, NULL);
+	if (TopTransactionContext != NULL)
+		MemoryContextSetParent(context, TopTransactionContext);
+	else
+		MemoryContextDelete(context);
 }
 
 static void
 forget_captures(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS status;
-	Capture    *capture;
+	CaptureSlot *slot;
 	bool		all = !OidIsValid(relid) || relid == audit_map_relid;
 
+	captures_forgotten++;
 	hash_seq_init(&status, captures);
-	while ((capture = hash_seq_search(&status)) != NULL)
+	while ((slot = hash_seq_search(&status)) != NULL)
 	{
-		if (all || capture->relid == relid)
-			forget_capture(capture);
+		if (all || slot->relid == relid)
+			forget_capture(slot);
 	}
 }
 
@@ -123,7 +139,7 @@ create_captures(void)
 	HASHCTL		ctl = {0};
 
 	ctl.keysize = sizeof(Oid);
-	ctl.entrysize = sizeof(Capture);
+	ctl.entrysize = sizeof(CaptureSlot);
 	captures = hash_create("opsflow captured relations", 64, &ctl,
 						   HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(forget_captures, (Datum) 0);
@@ -156,17 +172,31 @@ map_text(const MapRow *row, const char *column, const char *fallback)
 	return fallback == NULL ? NULL : pstrdup(fallback);
 }
 
-/* The attribute that a column of the map names, or 0. */
+/*
+ * The attribute that a column of the map names, or 0.  Its values are taken for
+ * those of the type, so that a column of another one cannot be used.
+ */
 static AttrNumber
-map_attnum(const MapRow *row, const char *column, Relation rel, const char *fallback)
+map_attnum(const MapRow *row, const char *column, Relation rel, const char *fallback, Oid type)
 {
 	char	   *name = map_text(row, column, fallback);
 	int			attnum;
+	Oid			atttype;
 
 	if (name == NULL)
 		return InvalidAttrNumber;
 	attnum = SPI_fnumber(RelationGetDescr(rel), name);
-	return attnum > 0 ? attnum : InvalidAttrNumber;
+	if (attnum <= 0)
+		return InvalidAttrNumber;
+	atttype = getBaseType(SPI_gettypeid(RelationGetDescr(rel), attnum));
+	if (OidIsValid(type) && atttype != type && !(type == TEXTOID && atttype == VARCHAROID))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("column \"%s\" of table \"%s\" cannot be used as %s of opsflow.audit_map",
+						name, RelationGetRelationName(rel), column),
+				 errdetail("It is of type %s, not %s.", format_type_be(atttype), format_type_be(type)),
+				 errhint("Name another column in opsflow.audit_map.")));
+	return attnum;
 }
 
 static void
@@ -203,13 +233,20 @@ mapped_name(Relation rel)
 	return get_rel_name(llast_oid(get_partition_ancestors(RelationGetRelid(rel))));
 }
 
-/* Read below the SQL layer: whoever changes a row need not see the map. */
+/*
+ * Read below the SQL layer: whoever changes a row need not see the map.
+ *
+ * The snapshot is a new one, whatever the transaction's: without one, a row
+ * that somebody is just changing could be missed, and its masks with it.
+ */
 static void
 read_map_row(const char *relname, MapRow *row)
 {
 	Oid			relid = opsflow_relation_id("audit_map");
 	Relation	map;
 	ScanKeyData key;
+	Snapshot	snapshot;
+	SysScanDesc scan;
 
 	if (!OidIsValid(relid))
 		opsflow_data_missing();
@@ -217,7 +254,13 @@ read_map_row(const char *relname, MapRow *row)
 	map = table_open(relid, AccessShareLock);
 	ScanKeyInit(&key, get_attnum(relid, "relation"), BTEqualStrategyNumber, F_TEXTEQ,
 				CStringGetTextDatum(relname));
-	row->tuple = opsflow_store_last(map, opsflow_primary_key_index(map), &key, 1);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = systable_beginscan(map, opsflow_primary_key_index(map), true, snapshot, 1, &key);
+	row->tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(row->tuple))
+		row->tuple = heap_copytuple(row->tuple);
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
 	row->tupdesc = CreateTupleDescCopy(RelationGetDescr(map));
 	table_close(map, AccessShareLock);
 }
@@ -262,12 +305,13 @@ fill_capture(Capture *capture, Relation rel)
 	capture->severity = map_text(&row, "severity", "info");
 	capture->delete_severity = map_text(&row, "delete_severity", "warning");
 	capture->scope = parse_scope(map_text(&row, "scope", "organization"));
-	capture->scope_attnum = map_attnum(&row, "scope_column", rel, "organization_id");
-	capture->entity_attnum = map_attnum(&row, "entity_column", rel, "id");
-	capture->ai_model_attnum = map_attnum(&row, "ai_model_column", rel, NULL);
-	capture->ai_reasoning_attnum = map_attnum(&row, "ai_reasoning_column", rel, NULL);
-	capture->confidence_attnum = map_attnum(&row, "confidence_column", rel, NULL);
-	capture->tokens_attnum = map_attnum(&row, "tokens_column", rel, NULL);
+	if (capture->scope != SCOPE_SYSTEM)
+		capture->scope_attnum = map_attnum(&row, "scope_column", rel, "organization_id", UUIDOID);
+	capture->entity_attnum = map_attnum(&row, "entity_column", rel, "id", InvalidOid);
+	capture->ai_model_attnum = map_attnum(&row, "ai_model_column", rel, NULL, TEXTOID);
+	capture->ai_reasoning_attnum = map_attnum(&row, "ai_reasoning_column", rel, NULL, TEXTOID);
+	capture->confidence_attnum = map_attnum(&row, "confidence_column", rel, NULL, NUMERICOID);
+	capture->tokens_attnum = map_attnum(&row, "tokens_column", rel, NULL, INT4OID);
 	if (capture->scope == SCOPE_ORGANIZATION && capture->scope_attnum == InvalidAttrNumber)
 		capture->scope = SCOPE_SYSTEM;
 
@@ -286,33 +330,44 @@ fill_capture(Capture *capture, Relation rel)
 	mark_columns(&row, "masked_columns", rel, capture->columns);
 }
 
+/* What the map says now.  Belongs to the caller's memory context. */
+static Capture *
+read_capture(Relation rel)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "opsflow capture",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Capture    *capture = palloc0(sizeof(Capture));
+
+	capture->context = context;
+	fill_capture(capture, rel);
+	MemoryContextSwitchTo(caller);
+	return capture;
+}
+
 static const Capture *
 find_capture(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
-	Capture		fresh;
-	Capture    *cached;
-	MemoryContext caller;
+	CaptureSlot *slot;
+	Capture    *capture;
+	uint64		forgotten;
 
 	if (captures == NULL)
 		create_captures();
-	cached = hash_search(captures, &relid, HASH_FIND, NULL);
-	if (cached != NULL)
-		return cached;
+	slot = hash_search(captures, &relid, HASH_FIND, NULL);
+	if (slot != NULL)
+		return slot->capture;
 
-	/* Under the caller's context until nothing can fail any more. */
-	memset(&fresh, 0, sizeof(fresh));
-	fresh.relid = relid;
-	fresh.context = AllocSetContextCreate(CurrentMemoryContext, "opsflow capture",
-										  ALLOCSET_SMALL_SIZES);
-	caller = MemoryContextSwitchTo(fresh.context);
-	fill_capture(&fresh, rel);
-	MemoryContextSwitchTo(caller);
+	forgotten = captures_forgotten;
+	capture = read_capture(rel);
+	if (forgotten != captures_forgotten)
+		return capture;			/* good for now; who comes next reads anew */
 
-	cached = hash_search(captures, &relid, HASH_ENTER, NULL);
-	*cached = fresh;
-	MemoryContextSetParent(fresh.context, CacheMemoryContext);
-	return cached;
+	slot = hash_search(captures, &relid, HASH_ENTER, NULL);
+	slot->capture = capture;
+	MemoryContextSetParent(capture->context, CacheMemoryContext);
+	return capture;
 }
 
 /*
@@ -669,6 +724,42 @@ append_to_ledger(AuditEntry *entry, const pg_uuid_t *organization_id)
 	opsflow_audit_append(entry);
 }
 
+/*
+ * What another organization learns of a person's change: that it happened, not
+ * who of this organization made it, from where and with what reasoning.
+ */
+static AuditEntry
+without_circumstances(const AuditEntry *entry)
+{
+	static const AuditColumn hidden[] = {
+		AUDIT_ACTOR_ID, AUDIT_ACTOR_NAME, AUDIT_AI_MODEL, AUDIT_AI_REASONING, AUDIT_CONFIDENCE_SCORE,
+		AUDIT_TOKENS_USED, AUDIT_CORRELATION_ID, AUDIT_SESSION_ID, AUDIT_IP_ADDRESS, AUDIT_USER_AGENT,
+		AUDIT_DATABASE_ROLE, AUDIT_APPLICATION_NAME};
+	AuditEntry	copy = *entry;
+
+	for (int i = 0; i < lengthof(hidden); i++)
+		copy.nulls[hidden[i]] = true;
+	set_text(&copy, AUDIT_ACTOR_TYPE, "system");
+	audit_set(&copy, AUDIT_EXECUTION_CONTEXT, empty_object());
+	return copy;
+}
+
+/* Append the entry of a person to the ledger of an organization of theirs. */
+static void
+append_for_user(AuditEntry *entry, const pg_uuid_t *organization_id)
+{
+	const OpsflowContext *context = opsflow_context();
+	AuditEntry	reduced;
+
+	if (!context->has_organization || opsflow_uuid_equal(&context->organization_id, organization_id))
+	{
+		append_to_ledger(entry, organization_id);
+		return;
+	}
+	reduced = without_circumstances(entry);
+	append_to_ledger(&reduced, organization_id);
+}
+
 /* Append the entry to the ledger, or ledgers, that the row belongs to. */
 static void
 append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
@@ -687,7 +778,7 @@ append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, He
 	if (capture->scope != SCOPE_USER || id == NULL)
 		return;
 	foreach(lc, opsflow_user_organizations(id))
-		append_to_ledger(entry, lfirst(lc));
+		append_for_user(entry, lfirst(lc));
 }
 
 static void
@@ -871,6 +962,22 @@ set_word(AuditEntry *entry, AuditColumn column, FunctionCallInfo fcinfo, int arg
 	set_text(entry, column, word);
 }
 
+/* What capture records is not for applications to make up. */
+static void
+set_event_action(AuditEntry *entry, FunctionCallInfo fcinfo)
+{
+	static const char *const captured[] = {"insert", "update", "delete", "truncate"};
+	char	   *action;
+
+	set_word(entry, AUDIT_ACTION, fcinfo, EVENT_ACTION, 50);
+	action = text_to_cstring(PG_GETARG_TEXT_PP(EVENT_ACTION));
+	for (int i = 0; i < lengthof(captured); i++)
+	{
+		if (strcmp(captured[i], action) == 0)
+			invalid_event("action", "insert, update, delete and truncate are recorded by opsflow.capture() only.");
+	}
+}
+
 static void
 set_object(AuditEntry *entry, AuditColumn column, FunctionCallInfo fcinfo, int arg)
 {
@@ -942,7 +1049,7 @@ opsflow_audit_event(PG_FUNCTION_ARGS)
 	set_circumstances(&entry);
 	set_word(&entry, AUDIT_EVENT_TYPE, fcinfo, EVENT_TYPE, 50);
 	set_word(&entry, AUDIT_ENTITY_TYPE, fcinfo, EVENT_ENTITY_TYPE, 50);
-	set_word(&entry, AUDIT_ACTION, fcinfo, EVENT_ACTION, 50);
+	set_event_action(&entry, fcinfo);
 	if (PG_ARGISNULL(EVENT_ENTITY_ID) && PG_ARGISNULL(EVENT_ENTITY_KEY))
 		invalid_event("entity_id", "Give entity_id or entity_key.");
 	set_optional(&entry, AUDIT_ENTITY_ID, fcinfo, EVENT_ENTITY_ID);

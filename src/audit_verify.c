@@ -4,10 +4,12 @@
  *
  * One pass over the entries in the order of their lanes: values are hashed
  * again, links, sequence and time are followed, and the end of each lane is
- * compared with its head.  Everything is read with the snapshot of the calling
- * statement, in which entries and heads belong together, so entries that
- * commit meanwhile are no false alarm.  It writes nothing and reads with the
- * rights and the row security of the caller.
+ * compared with its head.  Everything is read with one snapshot, in which
+ * entries and heads belong together, so entries that commit meanwhile are no
+ * false alarm.  It is a new one: in that of a REPEATABLE READ transaction the
+ * entries before its own could be missing, since a lane goes on from the newest
+ * one whatever the snapshot.  It writes nothing and reads with the rights and
+ * the row security of the caller.
  *
  * Memory: one batch of rows at a time; a context for encoding, reset per entry.
  */
@@ -23,6 +25,7 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "audit.h"
@@ -444,6 +447,7 @@ opsflow_verify_audit(PG_FUNCTION_ARGS)
 											ALLOCSET_DEFAULT_SIZES);
 	v.sha = opsflow_sha256_create();
 	initStringInfo(&v.buf);
+	PushActiveSnapshot(GetLatestSnapshot());
 	read_heads(&v, args[0], nulls);
 	portal = SPI_cursor_open(NULL, opsflow_prepare(PG_ARGISNULL(0) ? &entries_plan : &one_organization_plan),
 							 args, nulls, true);
@@ -457,6 +461,7 @@ opsflow_verify_audit(PG_FUNCTION_ARGS)
 		if (!end->seen)
 			check_unseen_lane(&v, end);
 	}
+	PopActiveSnapshot();
 	pg_cryptohash_free(v.sha);
 	SPI_finish();
 	return (Datum) 0;

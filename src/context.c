@@ -13,8 +13,10 @@
  *
  * Since SQL injected into a service's session could call set_context() too, a
  * transaction is bound to the first context it uses: a second, different one
- * is refused by the check hook, whichever way it comes.  Superusers are exempt,
- * and so is C code that works for several organizations (a job, a trigger).
+ * is refused by the check hook, or when it is used.  The latter is for what no
+ * hook sees or can judge alone: a RESET, a ROLLBACK TO, a user or an agent that
+ * is dropped from the context.  Superusers are exempt, and so is C code that
+ * works for several organizations (a job, a trigger).
  */
 #include "postgres.h"
 
@@ -122,14 +124,15 @@ parse_uuid(const char *text, pg_uuid_t *uuid)
 static bool
 leaves_bound_context(ContextPart part, const ParsedId *parsed)
 {
-	if (!bound || switching || !parsed->given || !IsTransactionState() ||
-		InitializingParallelWorker)
+	if (!bound || switching || !IsTransactionState() || InitializingParallelWorker)
 		return false;
 	if (superuser())
 	{
 		bound = false;			/* to whatever a superuser sets now */
 		return false;
 	}
+	if (!parsed->given)
+		return false;			/* nobody acts, or the use of the rest is refused */
 	return !bound_parts[part].given ||
 		!opsflow_uuid_equal(&bound_parts[part].id, &parsed->id);
 }
@@ -141,6 +144,7 @@ check_part(ContextPart part, char **newval, void **extra)
 
 	if (parsed == NULL)
 		return false;
+	memset(parsed, 0, sizeof(ParsedId));
 	parsed->given = (*newval)[0] != '\0';
 	if (parsed->given && !parse_uuid(*newval, &parsed->id))
 	{
@@ -229,8 +233,11 @@ check_confidence(char **newval, void **extra, GucSource source)
 
 	if ((*newval)[0] == '\0')
 		return true;
+	errno = 0;
 	value = strtod(*newval, &end);
-	if (*end == '\0' && value >= 0 && value <= 1)
+	/* What numeric does not take would fail every write that is recorded. */
+	if (*end == '\0' && errno == 0 && value >= 0 && value <= 1 &&
+		strspn(*newval, "0123456789.eE+-") == strlen(*newval))
 		return true;
 	GUC_check_errdetail("The value must be a number from 0 to 1 or empty.");
 	return false;
@@ -338,17 +345,29 @@ opsflow_context_init(void)
  * ----------------------------------------------------------------
  */
 
+/* Bind the transaction to the context that is set, or insist on its own. */
+static void
+bind_context(void)
+{
+	if (bound && memcmp(bound_parts, parts, sizeof(parts)) == 0)
+		return;
+	if (bound && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_CONTEXT_CONFLICT),
+				 errmsg("this transaction already acts in another context"),
+				 errhint("Use one organization, user and agent per transaction.")));
+	memcpy(bound_parts, parts, sizeof(parts));
+	bound = true;
+}
+
 /* Who is acting now.  Reading a context binds the transaction to it. */
 const OpsflowContext *
 opsflow_context(void)
 {
 	static OpsflowContext context;
 
-	if (!bound && !switching && entered_level == 0 && parts[PART_ORGANIZATION].given)
-	{
-		memcpy(bound_parts, parts, sizeof(parts));
-		bound = true;
-	}
+	if (!switching && entered_level == 0 && parts[PART_ORGANIZATION].given)
+		bind_context();
 	context.has_organization = parts[PART_ORGANIZATION].given;
 	context.organization_id = parts[PART_ORGANIZATION].id;
 	context.has_user = parts[PART_USER].given;

@@ -93,8 +93,8 @@ opsflow_user_name(const pg_uuid_t *user_id)
 }
 
 /*
- * The organizations a user is a member of, as a list of pg_uuid_t pointers in
- * the current memory context.
+ * The organizations a user is a member of and has not left, as a list of
+ * pg_uuid_t pointers in the current memory context.
  */
 List *
 opsflow_user_organizations(const pg_uuid_t *user_id)
@@ -117,9 +117,13 @@ opsflow_user_organizations(const pg_uuid_t *user_id)
 	scan = systable_beginscan(members, indexid, OidIsValid(indexid), SnapshotSelf, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+		pg_uuid_t  *id;
+		char	   *status = opsflow_row_text(RelationGetDescr(members), tuple, "status");
 		bool		isnull;
 
+		if (status != NULL && strcmp(status, "left") == 0)
+			continue;
+		id = palloc(sizeof(pg_uuid_t));
 		*id = *DatumGetUUIDP(heap_getattr(tuple, organization_attnum,
 										  RelationGetDescr(members), &isnull));
 		organizations = lappend(organizations, id);

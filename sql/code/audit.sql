@@ -31,7 +31,7 @@ RETURNS uuid
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_audit_event';
 COMMENT ON FUNCTION opsflow.audit_event(text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid) IS
-'Records an event of the application in the ledger of the organization that acts. event_type, entity_type, action: up to 50 characters; the entity is named by entity_id or, where it has no UUID, entity_key; the jsonb arguments are objects; severity is debug, info, warning, error or critical; confidence_score 0 to 1. Actor, address, session and time are recorded by themselves. Returns the id of the entry. Errors: OF001 without a context, OF007 for values that cannot be recorded.';
+'Records an event of the application in the ledger of the organization that acts. event_type, entity_type, action: up to 50 characters; action: a word other than insert, update, delete and truncate, which stand for captured changes; the entity is named by entity_id or, where it has no UUID, entity_key; the jsonb arguments are objects; severity is debug, info, warning, error or critical; confidence_score 0 to 1. Actor, address, session and time are recorded by themselves. Returns the id of the entry. Errors: OF001 without a context, OF007 for values that cannot be recorded.';
 
 CREATE FUNCTION opsflow.verify_audit(
     organization_id uuid DEFAULT NULL, since timestamptz DEFAULT NULL,

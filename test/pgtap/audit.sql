@@ -61,6 +61,23 @@ UPDATE opsflow.users SET password_hash = 'hush' WHERE id = :ada;
 SELECT is(count(*), 3::bigint, 'a user''s change is in the system ledger and in each of the user''s organizations')
     FROM opsflow.audit_trail WHERE entity_id = :ada AND action = 'update' AND new_values = '{"password_hash": "[masked]"}'
       AND organization_id IN (:one, :two, '00000000-0000-0000-0000-000000000000');
+-- Another organization of the person learns what changed, not who here did it and why; one that was left, nothing.
+SELECT opsflow.set_context(:one, :ada);
+SET LOCAL opsflow.session_id = 's-2';
+SET LOCAL opsflow.ai_reasoning = 'a secret of One';
+UPDATE opsflow.users SET department = 'Finance' WHERE id = :ada;
+SELECT is((actor_type, actor_id, actor_name, session_id, ai_reasoning, database_role IS NULL, application_name IS NULL, ip_address, new_values)::text,
+    '(system,,,,,t,t,,"{""department"": ""Finance""}")', 'one organization does not see the circumstances of another')
+    FROM opsflow.audit_trail WHERE organization_id = :two ORDER BY lane, seq DESC LIMIT 1;
+SELECT is((actor_id::text, session_id, ai_reasoning)::text, format('(%s,s-2,"a secret of One")', :ada), 'which its own ledger has') FROM newest;
+SELECT opsflow.clear_context();
+RESET opsflow.ai_reasoning;
+SAVEPOINT leaving;
+UPDATE opsflow.organization_members SET status = 'left' WHERE organization_id = :two AND user_id = :ada;
+UPDATE opsflow.users SET department = 'Secret service' WHERE id = :ada;
+SELECT is(count(*), 0::bigint, 'an organization that a person has left records no changes of the person any more')
+    FROM opsflow.audit_trail WHERE organization_id = :two AND new_values ->> 'department' = 'Secret service';
+ROLLBACK TO leaving;
 SELECT is(count(*), 1::bigint, 'an organization begins its own ledger')
     FROM opsflow.audit_trail WHERE organization_id = :two AND seq = 1 AND entity_type = 'organization' AND entity_id = :two;
 TRUNCATE opsflow.integrations CASCADE;
@@ -77,6 +94,36 @@ INSERT INTO opsflow.workflows (organization_id, id, name, created_by) VALUES (:o
 SELECT is((severity, new_values ? 'name')::text, '(error,f)', 'a changed map counts at once') FROM newest;
 UPDATE opsflow.audit_map SET ignored_columns = array_remove(ignored_columns, 'name'), severity = 'info' WHERE relation = 'workflows';
 
+-- The map may even change while a row is being recorded by it.
+SAVEPOINT meddling;
+CREATE TYPE public.colour AS ENUM ('red');
+CREATE FUNCTION public.colour_to_json(public.colour) RETURNS json LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE opsflow.audit_map SET severity = 'warning' WHERE relation = 'organizations';
+    UPDATE opsflow.organizations SET description = 'changed meanwhile';
+    UPDATE opsflow.users SET job_title = 'changed meanwhile';
+    RETURN '"rosso"';
+END $$;
+CREATE CAST (public.colour AS json) WITH FUNCTION public.colour_to_json(public.colour);
+CREATE TABLE opsflow.paints (organization_id uuid, id uuid, colour public.colour, mixed date, price real, name text);
+CREATE TRIGGER capture AFTER INSERT ON opsflow.paints FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
+INSERT INTO opsflow.paints VALUES (:one, :agent, 'red', '2026-01-31', 1.5, 'Rose');
+SELECT is((entity_type, severity, new_values - 'organization_id' - 'id')::text,
+    '(paints,info,"{""name"": ""Rose"", ""mixed"": ""2026-01-31"", ""price"": 1.5, ""colour"": ""rosso""}")',
+    'a map that changes while a row is recorded does no harm') FROM newest;
+
+-- What the map says of a column must fit the column.
+INSERT INTO opsflow.audit_map (relation, entity_type, scope_column) VALUES ('paints', 'paint', 'name');
+SELECT throws_ok(format('INSERT INTO opsflow.paints (organization_id, name) VALUES (%L, ''Rose'')', :one), 'OF007',
+    'column "name" of table "paints" cannot be used as scope_column of opsflow.audit_map', 'a scope that is no UUID is refused');
+UPDATE opsflow.audit_map SET scope_column = 'organization_id', confidence_column = 'price' WHERE relation = 'paints';
+SELECT throws_ok(format('INSERT INTO opsflow.paints (organization_id, price) VALUES (%L, 1)', :one), 'OF007',
+    'column "price" of table "paints" cannot be used as confidence_column of opsflow.audit_map', 'and a confidence that is no numeric');
+UPDATE opsflow.audit_map SET confidence_column = NULL, ai_model_column = 'mixed' WHERE relation = 'paints';
+SELECT throws_ok(format('INSERT INTO opsflow.paints (organization_id, mixed) VALUES (%L, now())', :one), 'OF007',
+    'column "mixed" of table "paints" cannot be used as ai_model_column of opsflow.audit_map', 'and a model that is no text');
+ROLLBACK TO meddling;
+
 -- audit_event -----------------------------------------------------------------
 
 SELECT opsflow.set_context(:one, :ada);
@@ -88,6 +135,8 @@ SELECT seq AS last_seq FROM newest \gset
 SELECT throws_ok('SELECT opsflow.audit_event(NULL, ''x'', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'event_type is required');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', '''', opsflow.uuidv7(), ''x'')', 'OF007', NULL, 'an empty entity_type is refused');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), repeat(''x'', 51))', 'OF007', NULL, 'an over-long action is refused');
+SELECT throws_ok(format('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), %L)', action), 'OF007', NULL, action || ' stands for a captured change, and cannot be made up')
+    FROM unnest(ARRAY['insert', 'update', 'delete', 'truncate']) action;
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', NULL, ''x'')', 'OF007', NULL, 'an entity is required');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', changes => ''[]'')', 'OF007', NULL, 'changes must be an object');
 SELECT throws_ok('SELECT opsflow.audit_event(''x'', ''x'', opsflow.uuidv7(), ''x'', severity => ''bad'')', 'OF007', NULL, 'severity must be one of the words');

@@ -5,6 +5,7 @@ SELECT no_plan();
 \set one '''00000000-0000-7000-8000-000000000001'''
 \set two '''00000000-0000-7000-8000-000000000002'''
 \set ada '''00000000-0000-7000-8000-0000000000a1'''
+\set agent '''00000000-0000-7000-8000-0000000000b1'''
 INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two');
 INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:ada, :one, 'ada@one.example', 'Ada One', 'owner');
 
@@ -36,6 +37,33 @@ SELECT is(count(*), 0::bigint, 'and then nothing is visible') FROM opsflow.organ
 SELECT throws_ok(format('SELECT opsflow.set_context(%L)', :two), 'OF002', NULL, 'but no other one taken');
 ROLLBACK TO service;
 
+-- What no check of a single setting sees: whoever acts cannot become somebody else by leaving a part away.
+SELECT opsflow.set_context(:one, :ada, :agent);
+SET LOCAL ROLE opsflow_service;
+SAVEPOINT agent;
+RESET opsflow.agent_id;
+SELECT throws_ok('SELECT opsflow.current_user_id()', 'OF002', NULL, 'an agent does not become the user by RESET');
+ROLLBACK TO agent;
+SET LOCAL opsflow.agent_id = '';
+SELECT throws_ok('SELECT * FROM opsflow.agents', 'OF002', NULL, 'nor by an empty setting');
+ROLLBACK TO agent;
+SET LOCAL opsflow.user_id = '';
+SELECT throws_ok('UPDATE opsflow.agents SET name = name', 'OF002', NULL, 'nor does it get rid of the user');
+ROLLBACK TO agent;
+SELECT lives_ok('SELECT opsflow.clear_context()', 'all of it can be cleared');
+SELECT throws_ok(format('SELECT opsflow.set_context(%L)', :one), 'OF002', NULL, 'but not set again without the user');
+SELECT lives_ok(format('SELECT opsflow.set_context(%L, %L, %L)', :one, :ada, :agent), 'only as it was');
+ROLLBACK TO service;
+SET LOCAL opsflow.organization_id = :two;
+SAVEPOINT before;
+SET LOCAL opsflow.organization_id = :one;
+SET LOCAL ROLE opsflow_service;
+SELECT is(opsflow.current_organization_id(), :one::uuid, 'the context that is used');
+ROLLBACK TO before;
+SET LOCAL ROLE opsflow_service;
+SELECT throws_ok('SELECT * FROM opsflow.organizations', 'OF002', NULL, 'does not change by ROLLBACK TO');
+ROLLBACK TO service;
+
 -- a member cannot set one
 SAVEPOINT member;
 SET LOCAL ROLE opsflow_member;
@@ -49,6 +77,8 @@ SELECT throws_ok('SET opsflow.organization_id = ''one''', '22023', NULL, 'an org
 SELECT throws_ok('SET opsflow.correlation_id = ''one''', '22023', NULL, 'a correlation id is a UUID');
 SELECT throws_ok('SET opsflow.client_address = ''here''', '22023', NULL, 'a client address is an address');
 SELECT throws_ok('SET opsflow.ai_confidence = ''1.1''', '22023', NULL, 'a confidence is at most 1');
+SELECT throws_ok(format('SET opsflow.ai_confidence = %L', value), '22023', NULL, 'a confidence is a number that can be recorded, not ' || value)
+    FROM unnest(ARRAY['0x0.1', '1e-999999999', 'NaN', '-0.1']) value;
 SELECT throws_ok('SET opsflow.install_data = ''maybe''', '22023', NULL, 'install_data is auto, on or off');
 SELECT throws_ok('SET opsflow.no_such_setting = 1', '42602', NULL, 'the prefix is reserved');
 
