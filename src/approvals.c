@@ -511,10 +511,8 @@ opsflow_approval_role(const pg_uuid_t *organization_id, const pg_uuid_t *user_id
 
 /* Tell who listens that there is something new, if the organization wants that. */
 void
-opsflow_approvals_notify(const pg_uuid_t *organization_id)
+opsflow_approvals_notify(const ApprovalSettings *settings)
 {
-	ApprovalSettings settings;
-
-	if (opsflow_approval_settings(organization_id, &settings) && settings.notify)
+	if (settings->notify)
 		Async_Notify(APPROVALS_CHANNEL, "");
 }

@@ -54,7 +54,7 @@ extern void opsflow_approval_require(FunctionCallInfo fcinfo, int arg, const cha
 extern void opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *name);
 extern bool opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *settings);
 extern char *opsflow_approval_role(const pg_uuid_t *organization_id, const pg_uuid_t *user_id);
-extern void opsflow_approvals_notify(const pg_uuid_t *organization_id);
+extern void opsflow_approvals_notify(const ApprovalSettings *settings);
 
 /* Can a request that expires then still be decided? */
 static inline bool

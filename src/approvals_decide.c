@@ -187,7 +187,12 @@ end_approval(Ending *ending, void (*check)(const OpsflowChange *change, void *ar
 
 	SPI_connect();
 	if (opsflow_approval_execute(&end_request, values, nulls, permit) == 1)
-		opsflow_approvals_notify(&context->organization_id);
+	{
+		ApprovalSettings settings;
+
+		if (opsflow_approval_settings(&context->organization_id, &settings))
+			opsflow_approvals_notify(&settings);
+	}
 	else if (ending->met)
 		elog(ERROR, "approval request %s was not updated", opsflow_uuid_text(&ending->id));
 	else

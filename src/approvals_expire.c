@@ -94,6 +94,7 @@ expire_group(void *arg)
 	Datum	   *ids = palloc(group->count * sizeof(Datum));
 	int			nest_level = opsflow_enter_organization(&organization_id);
 	OpsflowUser caller = opsflow_become_owner();
+	ApprovalSettings settings;
 	Datum		values[3];
 
 	(void) set_config_option("lock_timeout", EXPIRY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
@@ -104,8 +105,8 @@ expire_group(void *arg)
 	values[1] = PointerGetDatum(construct_array(ids, group->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	values[2] = TimestampTzGetDatum(group->now);
 	group->expired = opsflow_approval_execute(&expire_requests, values, NULL, wanted);
-	if (group->expired > 0)
-		opsflow_approvals_notify(&organization_id);
+	if (group->expired > 0 && opsflow_approval_settings(&organization_id, &settings))
+		opsflow_approvals_notify(&settings);
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
 }

@@ -359,7 +359,7 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 		}
 	}
 	if (insert(values, nulls))
-		opsflow_approvals_notify(&context->organization_id);
+		opsflow_approvals_notify(&settings);
 	else if (!find_request_by_key(values, nulls, id))
 		elog(ERROR, "the approval request was not inserted");
 }

@@ -150,6 +150,17 @@ SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF003', 'an unk
 :as_dba SET LOCAL opsflow.organization_id = :nobody; SET LOCAL opsflow.agent_id = :bot :go
 SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF003', 'nor anybody in an unknown organization');
 
+-- executions: an unknown one and another organization's are the same error
+:as_dba
+INSERT INTO opsflow.workflows (organization_id, id, name, status, created_by)
+    VALUES (:one, :bot, 'W', 'active', :olga), (:two, :bot, 'W', 'active', :tom);
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:one, :bot) RETURNING id AS our_run \gset
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:two, :bot) RETURNING id AS their_run \gset
+:as_one :mia :go
+SELECT lives_ok(format('SELECT opsflow.request_approval(''t'', ''d'', execution_id => %L)', :'our_run'), 'a request for an execution');
+SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', execution_id => %L)', run), 'OF003', 'no execution: ' || why)
+    FROM (VALUES (:nobody, 'unknown'), (:'their_run', 'another organization''s')) v (run, why);
+
 -- idempotency keys
 :as_one :mia :go
 SELECT opsflow.request_approval('Key', 'd', '{"a": 1, "b": 2}', idempotency_key => 'k1') AS keyed \gset
