@@ -8,10 +8,10 @@
  * make.  The permit is a variable of this file: no setting and no role can give
  * one.
  *
- * Locking: whoever ends a request (a decision, a cancellation, the expiry)
- * holds its row lock while looking at the state.  So of two at once one waits
- * and finds the request final; the expiry job skips what is locked.  At
- * REPEATABLE READ the later one fails with PostgreSQL's own 40001.
+ * Locking: a BEFORE UPDATE trigger sees the row under its lock, in its newest
+ * version.  So whether a transition may be made is checked there, and of two who
+ * end a request at once one waits and finds it final; the expiry job skips what
+ * is locked.  At REPEATABLE READ the later one fails with PostgreSQL's own 40001.
  *
  * The functions of applications are SECURITY DEFINER: they run as
  * opsflow_owner, whom row security binds to the organization in the context.
@@ -43,6 +43,9 @@ PG_FUNCTION_INFO_V1(opsflow_approval_guard);
 
 /* What listeners are told about a request or a decision: that there was one. */
 #define APPROVALS_CHANNEL "opsflow_approvals"
+
+/* The key of organizations.settings that asks for it. */
+#define NOTIFY_SETTING "notify_approvals"
 
 /* ----------------------------------------------------------------
  * The state machine
@@ -116,8 +119,8 @@ static const struct
 /* The transition that one of the functions is making right now. */
 static ApprovalPermit permit = {NULL};
 
-bool
-opsflow_approval_is_final(const char *status)
+static bool
+is_final(const char *status)
 {
 	for (int i = 0; i < lengthof(transitions); i++)
 	{
@@ -181,8 +184,8 @@ is_permitted(const pg_uuid_t *organization_id, const pg_uuid_t *id,
 		(permit.id == NULL || opsflow_uuid_equal(permit.id, id));
 }
 
-void
-opsflow_approval_already_final(const pg_uuid_t *id, const char *status)
+static void
+already_final(const pg_uuid_t *id, const char *status)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -222,8 +225,8 @@ static void
 check_transition(const pg_uuid_t *organization_id, const pg_uuid_t *id,
 				 const char *from, const char *to)
 {
-	if (opsflow_approval_is_final(from))
-		opsflow_approval_already_final(id, from);
+	if (is_final(from))
+		already_final(id, from);
 	if (!is_legal(from, to))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -240,8 +243,8 @@ check_field(const char *column, const pg_uuid_t *id, const char *status, bool in
 
 	if (kind == FIELD_FREE || (kind == FIELD_OUTCOME && in_transition))
 		return;
-	if (opsflow_approval_is_final(status))
-		opsflow_approval_already_final(id, status);
+	if (is_final(status))
+		already_final(id, status);
 	if (kind == FIELD_ASKED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -267,6 +270,8 @@ check_update(const OpsflowChange *change)
 
 	(void) opsflow_row_uuid(tupdesc, change->before, "organization_id", &organization_id);
 	(void) opsflow_row_uuid(tupdesc, change->before, "id", &id);
+	if (to != NULL && is_permitted(&organization_id, &id, to) && permit.check != NULL)
+		permit.check(change, permit.arg);
 	if (in_transition)
 		check_transition(&organization_id, &id, from, to);
 
@@ -282,50 +287,38 @@ check_update(const OpsflowChange *change)
 	}
 }
 
-/*
- * How long requests of this organization stay open, or NULL if there is no
- * such organization.  Read below the SQL layer: whoever loads requests need
- * not see organizations.
- */
-static Interval *
-approval_expiry(const pg_uuid_t *organization_id)
-{
-	Oid			relid = opsflow_relation_id("organizations");
-	Relation	organizations;
-	ScanKeyData key;
-	HeapTuple	tuple;
-	Interval   *expiry = NULL;
-	bool		isnull;
-
-	if (!OidIsValid(relid))
-		opsflow_data_missing();
-	organizations = table_open(relid, AccessShareLock);
-	ScanKeyInit(&key, get_attnum(relid, "id"), BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(organization_id));
-	tuple = opsflow_store_last(organizations, opsflow_primary_key_index(organizations), &key, 1);
-	if (tuple != NULL)
-		expiry = DatumGetIntervalP(heap_getattr(tuple, get_attnum(relid, "approval_expiry"),
-												RelationGetDescr(organizations), &isnull));
-	table_close(organizations, AccessShareLock);
-	return expiry;
-}
-
 /* When a request that does not say so expires: at due_date, else by default. */
 static void
 fill_expires_at(OpsflowChange *change)
 {
 	TimestampTz from;
 	pg_uuid_t	organization_id;
-	Interval   *expiry;
+	ApprovalSettings settings;
 
 	if (opsflow_row_timestamp(change->tupdesc, change->after, "due_date", &from))
 		opsflow_change_set(change, "expires_at", TimestampTzGetDatum(from));
 	else if (opsflow_row_timestamp(change->tupdesc, change->after, "created_at", &from) &&
 			 opsflow_row_uuid(change->tupdesc, change->after, "organization_id", &organization_id) &&
-			 (expiry = approval_expiry(&organization_id)) != NULL)
+			 opsflow_approval_settings(&organization_id, &settings))
 		opsflow_change_set(change, "expires_at",
 						   DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(from),
-											   IntervalPGetDatum(expiry)));
+											   IntervalPGetDatum(&settings.expiry)));
+}
+
+/* What was decided elsewhere can be loaded, if the outcome is one. */
+static void
+check_outcome(const OpsflowChange *change)
+{
+	char	   *status = opsflow_row_text(change->tupdesc, change->after, "status");
+	bool		decided = !opsflow_row_is_null(change->tupdesc, change->after, "decided_at");
+
+	if (status == NULL)
+		return;					/* for NOT NULL to refuse */
+	if (is_final(status) && !decided)
+		opsflow_approval_invalid("decided_at", "A request that is not open must say since when.");
+	if (!is_final(status) &&
+		(decided || !opsflow_row_is_null(change->tupdesc, change->after, "decided_by")))
+		opsflow_approval_invalid("decided_at", "An open request is decided neither at a time nor by somebody.");
 }
 
 /* Fill in what a new request does not say about itself; what stays NULL, NOT NULL refuses. */
@@ -335,6 +328,7 @@ complete_request(OpsflowChange *change)
 	bool		isnull;
 	Datum		action = opsflow_row_value(change->tupdesc, change->after, "requested_action", &isnull);
 
+	check_outcome(change);
 	if (!isnull)
 	{
 		bytea	   *digest = palloc(VARHDRSZ + OPSFLOW_DIGEST_LEN);
@@ -436,9 +430,89 @@ opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *na
 		opsflow_approval_invalid(name, "It must be a JSON object, and not null.");
 }
 
-/* Tell who listens that there is something new, without saying what. */
+/* Is the request open?  Its expiry counts, whether the job has come by or not. */
 void
-opsflow_approvals_notify(void)
+opsflow_approval_check_open(const OpsflowChange *change)
 {
-	Async_Notify(APPROVALS_CHANNEL, "");
+	char	   *status = opsflow_row_text(change->tupdesc, change->before, "status");
+	TimestampTz expires_at;
+	pg_uuid_t	id;
+
+	(void) opsflow_row_uuid(change->tupdesc, change->before, "id", &id);
+	if (is_final(status))
+		already_final(&id, status);
+	if (opsflow_row_timestamp(change->tupdesc, change->before, "expires_at", &expires_at) &&
+		!opsflow_approval_is_ahead(expires_at))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("approval request %s has expired", opsflow_uuid_text(&id)),
+				 errhint("Make a new request.")));
+}
+
+/*
+ * Organizations and members are read below the SQL layer: the newest committed
+ * row counts, whatever the snapshot, and whoever asks need not see it.
+ */
+bool
+opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *settings)
+{
+	Oid			relid = opsflow_relation_id("organizations");
+	Relation	rel;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(relid))
+		opsflow_data_missing();
+	rel = table_open(relid, AccessShareLock);
+	ScanKeyInit(&key, get_attnum(relid, "id"), BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(organization_id));
+	tuple = opsflow_store_last(rel, opsflow_primary_key_index(rel), &key, 1);
+	if (tuple != NULL)
+	{
+		TupleDesc	tupdesc = RelationGetDescr(rel);
+		bool		isnull;
+		Jsonb	   *jsonb = DatumGetJsonbP(opsflow_row_value(tupdesc, tuple, "settings", &isnull));
+		JsonbValue	value;
+
+		settings->expiry = *DatumGetIntervalP(opsflow_row_value(tupdesc, tuple, "approval_expiry", &isnull));
+		settings->notify = getKeyJsonValueFromContainer(&jsonb->root, NOTIFY_SETTING, strlen(NOTIFY_SETTING),
+														&value) != NULL &&
+			value.type == jbvBool && value.val.boolean;
+	}
+	table_close(rel, AccessShareLock);
+	return tuple != NULL;
+}
+
+/* The role of an active member, or NULL. */
+char *
+opsflow_approval_role(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
+{
+	Oid			relid = opsflow_relation_id("organization_members");
+	Oid			indexid = opsflow_relation_id("organization_members_user_key");
+	Relation	rel;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	char	   *role = NULL;
+
+	if (!OidIsValid(relid) || !OidIsValid(indexid))
+		opsflow_data_missing();
+	rel = table_open(relid, AccessShareLock);
+	ScanKeyInit(&keys[0], get_attnum(relid, "organization_id"), BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(organization_id));
+	ScanKeyInit(&keys[1], get_attnum(relid, "user_id"), BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(user_id));
+	tuple = opsflow_store_last(rel, indexid, keys, 2);
+	if (tuple != NULL &&
+		strcmp(opsflow_row_text(RelationGetDescr(rel), tuple, "status"), "active") == 0)
+		role = opsflow_row_text(RelationGetDescr(rel), tuple, "role");
+	table_close(rel, AccessShareLock);
+	return role;
+}
+
+/* Tell who listens that there is something new, if the organization wants that. */
+void
+opsflow_approvals_notify(const ApprovalSettings *settings)
+{
+	if (settings->notify)
+		Async_Notify(APPROVALS_CHANNEL, "");
 }

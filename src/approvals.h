@@ -14,22 +14,36 @@
 #include "utils/uuid.h"
 
 #include "core.h"
+#include "core_row.h"
 
 #define OPSFLOW_DIGEST_LEN PG_SHA256_DIGEST_LENGTH
 
-/* The transition that a statement of ours is about to make. */
+/*
+ * The transition that a statement of ours is about to make.
+ *
+ * "check" is called with the request as it is, locked, before anything changes;
+ * it raises the error if this transition may not be made.
+ */
 typedef struct ApprovalPermit
 {
 	const char *status;			/* to which status; NULL: none */
 	pg_uuid_t	organization_id;
 	const pg_uuid_t *id;		/* NULL: any request of the organization */
+	void		(*check)(const OpsflowChange *change, void *arg);	/* or NULL */
+	void	   *arg;
 } ApprovalPermit;
 
+/* What an organization says about its requests. */
+typedef struct ApprovalSettings
+{
+	Interval	expiry;			/* how long they stay open by default */
+	bool		notify;			/* does it want a NOTIFY? */
+} ApprovalSettings;
+
 /* The state machine (approvals.c) */
-extern bool opsflow_approval_is_final(const char *status);
 extern int	opsflow_approval_execute(OpsflowPlan *plan, const Datum *values,
 									const char *nulls, ApprovalPermit wanted);
-OPSFLOW_NORETURN extern void opsflow_approval_already_final(const pg_uuid_t *id, const char *status);
+extern void opsflow_approval_check_open(const OpsflowChange *change);
 
 /* What a decision is bound to (approvals.c) */
 extern void opsflow_action_digest(Jsonb *action, uint8 *digest);
@@ -38,7 +52,9 @@ extern void opsflow_action_digest(Jsonb *action, uint8 *digest);
 OPSFLOW_NORETURN extern void opsflow_approval_invalid(const char *argument, const char *hint);
 extern void opsflow_approval_require(FunctionCallInfo fcinfo, int arg, const char *name);
 extern void opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *name);
-extern void opsflow_approvals_notify(void);
+extern bool opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *settings);
+extern char *opsflow_approval_role(const pg_uuid_t *organization_id, const pg_uuid_t *user_id);
+extern void opsflow_approvals_notify(const ApprovalSettings *settings);
 
 /* Can a request that expires then still be decided? */
 static inline bool

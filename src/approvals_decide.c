@@ -2,8 +2,8 @@
  * approvals_decide.c
  *		Deciding on a request, and cancelling one.
  *
- * Two statements: the first locks the request and reads what the checks need,
- * the second makes the transition.
+ * One statement makes the transition.  Whether it may be made is checked from
+ * within, by the guard: it sees the request under its row lock.
  */
 #include "postgres.h"
 
@@ -18,38 +18,26 @@
 #include "approvals.h"
 #include "context.h"
 #include "core.h"
+#include "core_row.h"
 
 PG_FUNCTION_INFO_V1(opsflow_decide_approval);
 PG_FUNCTION_INFO_V1(opsflow_approve);
 PG_FUNCTION_INFO_V1(opsflow_reject);
 PG_FUNCTION_INFO_V1(opsflow_cancel_approval);
 
-/* Columns of lock_request. */
-enum LockedColumn
+/* How a request is to end, and by whom. */
+typedef struct Ending
 {
-	LOCKED_STATUS = 1,
-	LOCKED_EXPIRES_AT,
-	LOCKED_DIGEST,
-	LOCKED_REQUESTED_BY,
-	LOCKED_REQUESTED_BY_AGENT,
-	LOCKED_APPROVER_ID,
-	LOCKED_APPROVER_IDS,
-	LOCKED_ROLE,
-	LOCKED_NOTIFY
-};
-
-/* The request under its row lock, and the role of who acts if he is active. */
-static OpsflowPlan lock_request = {
-	"SELECT r.status, r.expires_at, r.action_digest, r.requested_by, r.requested_by_agent, r.approver_id,"
-	" r.approver_ids, m.role, o.settings @> '{\"notify_approvals\": true}'"
-	" FROM opsflow.approval_requests r"
-	" JOIN opsflow.organizations o ON o.id = r.organization_id"
-	" LEFT JOIN opsflow.organization_members m"
-	" ON m.organization_id = r.organization_id AND m.user_id = $3 AND m.status = 'active'"
-	" WHERE r.organization_id = $1 AND r.id = $2"
-	" FOR UPDATE OF r",
-	3,
-	{UUIDOID, UUIDOID, UUIDOID}};
+	OpsflowContext context;
+	pg_uuid_t	id;
+	const char *status;
+	const bytea *digest;		/* what the decider has seen, or NULL */
+	Datum		reason;
+	bool		no_reason;
+	Datum		form_data;
+	bool		no_form_data;
+	bool		met;			/* has the guard seen the request? */
+} Ending;
 
 static OpsflowPlan end_request = {
 	"UPDATE opsflow.approval_requests SET status = $3, decided_by = $4, decided_at = $5, decision_reason = $6,"
@@ -58,23 +46,10 @@ static OpsflowPlan end_request = {
 	7,
 	{UUIDOID, UUIDOID, TEXTOID, UUIDOID, TIMESTAMPTZOID, TEXTOID, JSONBOID}};
 
-static bool
-locked_uuid_is(int column, bool given, const pg_uuid_t *id)
-{
-	bool		isnull;
-	Datum		value = opsflow_result(0, column, &isnull);
-
-	return given && !isnull && opsflow_uuid_equal(DatumGetUUIDP(value), id);
-}
-
-static bool
-has_role(const char *role)
-{
-	bool		isnull;
-	Datum		value = opsflow_result(0, LOCKED_ROLE, &isnull);
-
-	return !isnull && strcmp(TextDatumGetCString(value), role) == 0;
-}
+/* ----------------------------------------------------------------
+ * Who may
+ * ----------------------------------------------------------------
+ */
 
 static void
 not_allowed(const char *message, const char *hint)
@@ -85,94 +60,66 @@ not_allowed(const char *message, const char *hint)
 			 errhint("%s", hint)));
 }
 
-/* Is the user one of those who were named, or, if nobody was, of the leaders? */
+/* Is the column the id of who acts? */
 static bool
-is_approver(const pg_uuid_t *user_id)
+row_names(const OpsflowChange *change, const char *column, bool acts, const pg_uuid_t *id)
+{
+	pg_uuid_t	value;
+
+	return acts && opsflow_row_uuid(change->tupdesc, change->before, column, &value) &&
+		opsflow_uuid_equal(&value, id);
+}
+
+/* Is the user one of those who were named, or, if nobody was, one who leads? */
+static bool
+is_approver(const OpsflowChange *change, const pg_uuid_t *user_id, const char *role)
 {
 	bool		isnull;
-	Datum		value = opsflow_result(0, LOCKED_APPROVER_IDS, &isnull);
+	Datum		value = opsflow_row_value(change->tupdesc, change->before, "approver_ids", &isnull);
 	Datum	   *ids;
+	bool	   *nulls;
 	int			n;
 
 	if (isnull)
 	{
-		(void) opsflow_result(0, LOCKED_APPROVER_ID, &isnull);
-		if (!isnull)
-			return locked_uuid_is(LOCKED_APPROVER_ID, true, user_id);
-		return has_role("owner") || has_role("admin") || has_role("manager");
+		if (!opsflow_row_is_null(change->tupdesc, change->before, "approver_id"))
+			return row_names(change, "approver_id", true, user_id);
+		return strcmp(role, "owner") == 0 || strcmp(role, "admin") == 0 || strcmp(role, "manager") == 0;
 	}
-	deconstruct_array(DatumGetArrayTypeP(value), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &ids, NULL, &n);
+	deconstruct_array(DatumGetArrayTypeP(value), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &ids, &nulls, &n);
 	for (int i = 0; i < n; i++)
 	{
-		if (opsflow_uuid_equal(DatumGetUUIDP(ids[i]), user_id))
+		if (!nulls[i] && opsflow_uuid_equal(DatumGetUUIDP(ids[i]), user_id))
 			return true;
 	}
 	return false;
 }
 
-/* Separation of duties: may the user decide the locked request? */
+/* Separation of duties: may the user decide this request? */
 static void
-check_decider(const OpsflowContext *context)
+check_decider(const OpsflowChange *change, const OpsflowContext *context)
 {
-	bool		isnull;
+	char	   *role;
 
-	if (locked_uuid_is(LOCKED_REQUESTED_BY, true, &context->user_id))
+	if (row_names(change, "requested_by", true, &context->user_id))
 		not_allowed("the requester cannot decide an approval request",
 					"Somebody else has to decide; cancel it with opsflow.cancel_approval() if it is not wanted any more.");
-	(void) opsflow_result(0, LOCKED_ROLE, &isnull);
-	if (isnull)
+	role = opsflow_approval_role(&context->organization_id, &context->user_id);
+	if (role == NULL)
 		not_allowed("only an active member of the organization can decide an approval request",
 					"Act as an active member.");
-	if (!is_approver(&context->user_id))
+	if (!is_approver(change, &context->user_id, role))
 		not_allowed("the user is not an approver of this request",
 					"One of its approvers has to decide, or an owner, admin or manager if none were named.");
 }
 
-/* May who acts cancel the locked request?  An agent only what it asked itself. */
-static void
-check_canceller(const OpsflowContext *context)
-{
-	bool		own = locked_uuid_is(LOCKED_REQUESTED_BY, context->has_user, &context->user_id);
-	bool		allowed;
-
-	if (context->has_agent)
-		allowed = locked_uuid_is(LOCKED_REQUESTED_BY_AGENT, true, &context->agent_id) &&
-			(own || !context->has_user);
-	else
-		allowed = own || has_role("owner") || has_role("admin");
-	if (!allowed)
-		not_allowed("only the requester, an owner or an admin can cancel an approval request",
-					"Ask one of them to cancel it.");
-}
-
-/* Is the locked request open?  Its expiry counts, whether the job has come by or not. */
-static void
-check_open(const pg_uuid_t *id)
-{
-	bool		isnull;
-	char	   *status = TextDatumGetCString(opsflow_result(0, LOCKED_STATUS, &isnull));
-
-	if (opsflow_approval_is_final(status))
-		opsflow_approval_already_final(id, status);
-	if (!opsflow_approval_is_ahead(DatumGetTimestampTz(opsflow_result(0, LOCKED_EXPIRES_AT, &isnull))))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("approval request %s has expired", opsflow_uuid_text(id)),
-				 errhint("Make a new request.")));
-}
-
 /* Did the decider see what is asked? */
 static void
-check_digest(FunctionCallInfo fcinfo, int arg)
+check_digest(const OpsflowChange *change, const bytea *seen)
 {
 	bool		isnull;
-	bytea	   *seen;
-	bytea	   *asked;
+	bytea	   *asked = DatumGetByteaPP(opsflow_row_value(change->tupdesc, change->before, "action_digest", &isnull));
 
-	if (PG_ARGISNULL(arg))
-		return;
-	seen = PG_GETARG_BYTEA_PP(arg);
-	asked = DatumGetByteaPP(opsflow_result(0, LOCKED_DIGEST, &isnull));
 	if (VARSIZE_ANY_EXHDR(seen) != VARSIZE_ANY_EXHDR(asked) ||
 		memcmp(VARDATA_ANY(seen), VARDATA_ANY(asked), VARSIZE_ANY_EXHDR(asked)) != 0)
 		ereport(ERROR,
@@ -182,84 +129,103 @@ check_digest(FunctionCallInfo fcinfo, int arg)
 				 errhint("Read the request again and decide what it asks now.")));
 }
 
-/* Take the row lock; OF003 for unknown and another organization's alike. */
 static void
-lock_or_refuse(const OpsflowContext *context, const pg_uuid_t *id)
+check_decision(const OpsflowChange *change, void *arg)
 {
-	Datum		values[3] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(id),
-					   UUIDPGetDatum(&context->user_id)};
-	char		nulls[3] = {' ', ' ', context->has_user ? ' ' : 'n'};
+	Ending	   *ending = arg;
 
-	if (opsflow_execute(&lock_request, values, nulls, SPI_OK_SELECT) == 0)
+	ending->met = true;
+	check_decider(change, &ending->context);
+	opsflow_approval_check_open(change);
+	if (ending->digest != NULL)
+		check_digest(change, ending->digest);
+}
+
+/* Who asked may cancel, and who leads; an agent only what it asked itself. */
+static void
+check_cancellation(const OpsflowChange *change, void *arg)
+{
+	Ending	   *ending = arg;
+	const OpsflowContext *context = &ending->context;
+	bool		own = row_names(change, "requested_by", context->has_user, &context->user_id);
+	bool		allowed = own;
+
+	ending->met = true;
+	if (context->has_agent)
+		allowed = row_names(change, "requested_by_agent", true, &context->agent_id) &&
+			(own || !context->has_user);
+	else if (!own)
+	{
+		char	   *role = opsflow_approval_role(&context->organization_id, &context->user_id);
+
+		allowed = role != NULL && (strcmp(role, "owner") == 0 || strcmp(role, "admin") == 0);
+	}
+	if (!allowed)
+		not_allowed("only the requester, an owner or an admin can cancel an approval request",
+					"Ask one of them to cancel it.");
+	opsflow_approval_check_open(change);
+}
+
+/* ----------------------------------------------------------------
+ * The functions
+ * ----------------------------------------------------------------
+ */
+
+/* Make the transition; OF003 for an unknown request and another organization's alike. */
+static Datum
+end_approval(Ending *ending, void (*check)(const OpsflowChange *change, void *arg))
+{
+	const OpsflowContext *context = &ending->context;
+	ApprovalPermit permit = {ending->status, context->organization_id, &ending->id, check, ending};
+	Datum		values[7] = {
+		UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(&ending->id),
+		CStringGetTextDatum(ending->status), UUIDPGetDatum(&context->user_id),
+		TimestampTzGetDatum(GetCurrentTimestamp()), ending->reason, ending->form_data};
+	char		nulls[7] = {
+		' ', ' ', ' ', context->has_user ? ' ' : 'n',
+		' ', ending->no_reason ? 'n' : ' ', ending->no_form_data ? 'n' : ' '};
+
+	SPI_connect();
+	if (opsflow_approval_execute(&end_request, values, nulls, permit) == 1)
+	{
+		ApprovalSettings settings;
+
+		if (opsflow_approval_settings(&context->organization_id, &settings))
+			opsflow_approvals_notify(&settings);
+	}
+	else if (ending->met)
+		elog(ERROR, "approval request %s was not updated", opsflow_uuid_text(&ending->id));
+	else
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("approval request %s was not found", opsflow_uuid_text(id)),
+				 errmsg("approval request %s was not found", opsflow_uuid_text(&ending->id)),
 				 errhint("Use the id of a request of the organization in the context.")));
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text(ending->status));
 }
 
-/* Make the transition of the locked request. */
-static void
-end_locked_request(const OpsflowContext *context, const pg_uuid_t *id, const char *status,
-				   FunctionCallInfo fcinfo, int reason_arg, int form_arg)
+/* What approve(), reject() and cancel_approval() take: the id and a reason. */
+static Ending
+ending_of(FunctionCallInfo fcinfo, const char *status, int reason_arg)
 {
-	bool		isnull;
-	bool		notify = DatumGetBool(opsflow_result(0, LOCKED_NOTIFY, &isnull));
-	ApprovalPermit wanted = {.status = status, .organization_id = context->organization_id, .id = id};
-	Datum		values[7] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(id),
-					   CStringGetTextDatum(status), UUIDPGetDatum(&context->user_id),
-					   TimestampTzGetDatum(GetCurrentTimestamp())};
-	char		nulls[7] = {' ', ' ', ' ', context->has_user ? ' ' : 'n', ' ', 'n', 'n'};
+	Ending		ending = {.context = *opsflow_require_organization(), .status = status, .no_form_data = true};
 
-	if (!PG_ARGISNULL(reason_arg))
-	{
-		values[5] = PG_GETARG_DATUM(reason_arg);
-		nulls[5] = ' ';
-	}
-	if (form_arg >= 0 && !PG_ARGISNULL(form_arg))
-	{
-		values[6] = PG_GETARG_DATUM(form_arg);
-		nulls[6] = ' ';
-	}
-	if (opsflow_approval_execute(&end_request, values, nulls, wanted) != 1)
-		elog(ERROR, "approval request %s was not updated", opsflow_uuid_text(id));
-	if (notify)
-		opsflow_approvals_notify();
+	opsflow_approval_require(fcinfo, 0, "approval_id");
+	ending.id = *PG_GETARG_UUID_P(0);
+	ending.no_reason = PG_ARGISNULL(reason_arg);
+	if (!ending.no_reason)
+		ending.reason = PG_GETARG_DATUM(reason_arg);
+	return ending;
 }
-
-/* Argument positions of decide_approval(); approve() and reject() have less. */
-enum DecideArgument
-{
-	DECIDE_ID,
-	DECIDE_DECISION,
-	DECIDE_REASON,
-	DECIDE_FORM_DATA,
-	DECIDE_DIGEST
-};
 
 static Datum
-decide(FunctionCallInfo fcinfo, const char *status, int reason_arg, int form_arg, int digest_arg)
+decide(Ending *ending)
 {
-	OpsflowContext context = *opsflow_require_organization();
-	pg_uuid_t	id;
-
-	if (context.has_agent)
+	if (ending->context.has_agent)
 		not_allowed("an agent cannot decide an approval request",
 					"A person decides, in a context without an agent.");
 	(void) opsflow_require_user();
-	opsflow_approval_require(fcinfo, DECIDE_ID, "approval_id");
-	if (form_arg >= 0 && !PG_ARGISNULL(form_arg))
-		opsflow_approval_require_object(fcinfo, form_arg, "form_data");
-	id = *PG_GETARG_UUID_P(DECIDE_ID);
-
-	SPI_connect();
-	lock_or_refuse(&context, &id);
-	check_decider(&context);
-	check_open(&id);
-	if (digest_arg >= 0)
-		check_digest(fcinfo, digest_arg);
-	end_locked_request(&context, &id, status, fcinfo, reason_arg, form_arg);
-	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text(status));
+	return end_approval(ending, check_decision);
 }
 
 /*
@@ -271,16 +237,26 @@ decide(FunctionCallInfo fcinfo, const char *status, int reason_arg, int form_arg
 Datum
 opsflow_decide_approval(PG_FUNCTION_ARGS)
 {
+	Ending		ending = ending_of(fcinfo, NULL, 2);
 	char	   *decision;
 
-	(void) opsflow_require_organization();
-	opsflow_approval_require(fcinfo, DECIDE_DECISION, "decision");
-	decision = text_to_cstring(PG_GETARG_TEXT_PP(DECIDE_DECISION));
+	opsflow_approval_require(fcinfo, 1, "decision");
+	decision = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	if (strcmp(decision, "approve") == 0)
-		return decide(fcinfo, "approved", DECIDE_REASON, DECIDE_FORM_DATA, DECIDE_DIGEST);
-	if (strcmp(decision, "reject") != 0)
+		ending.status = "approved";
+	else if (strcmp(decision, "reject") == 0)
+		ending.status = "rejected";
+	else
 		opsflow_approval_invalid("decision", "It must be approve or reject.");
-	return decide(fcinfo, "rejected", DECIDE_REASON, DECIDE_FORM_DATA, DECIDE_DIGEST);
+	if (!PG_ARGISNULL(3))
+	{
+		opsflow_approval_require_object(fcinfo, 3, "form_data");
+		ending.form_data = PG_GETARG_DATUM(3);
+		ending.no_form_data = false;
+	}
+	if (!PG_ARGISNULL(4))
+		ending.digest = PG_GETARG_BYTEA_PP(4);
+	return decide(&ending);
 }
 
 /*
@@ -289,7 +265,9 @@ opsflow_decide_approval(PG_FUNCTION_ARGS)
 Datum
 opsflow_approve(PG_FUNCTION_ARGS)
 {
-	return decide(fcinfo, "approved", 1, -1, -1);
+	Ending		ending = ending_of(fcinfo, "approved", 1);
+
+	return decide(&ending);
 }
 
 /*
@@ -298,7 +276,9 @@ opsflow_approve(PG_FUNCTION_ARGS)
 Datum
 opsflow_reject(PG_FUNCTION_ARGS)
 {
-	return decide(fcinfo, "rejected", 1, -1, -1);
+	Ending		ending = ending_of(fcinfo, "rejected", 1);
+
+	return decide(&ending);
 }
 
 /*
@@ -309,19 +289,9 @@ opsflow_reject(PG_FUNCTION_ARGS)
 Datum
 opsflow_cancel_approval(PG_FUNCTION_ARGS)
 {
-	OpsflowContext context = *opsflow_require_organization();
-	pg_uuid_t	id;
+	Ending		ending = ending_of(fcinfo, "cancelled", 1);
 
-	if (!context.has_user && !context.has_agent)
+	if (!ending.context.has_agent)
 		(void) opsflow_require_user();
-	opsflow_approval_require(fcinfo, 0, "approval_id");
-	id = *PG_GETARG_UUID_P(0);
-
-	SPI_connect();
-	lock_or_refuse(&context, &id);
-	check_canceller(&context);
-	check_open(&id);
-	end_locked_request(&context, &id, "cancelled", fcinfo, 1, -1);
-	SPI_finish();
-	PG_RETURN_TEXT_P(cstring_to_text("cancelled"));
+	return end_approval(&ending, check_cancellation);
 }

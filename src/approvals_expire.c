@@ -50,8 +50,8 @@ static OpsflowPlan due_requests = {
 	{TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, UUIDOID}};
 
 /*
- * By key, request by request.  Open is said as decided_at IS NULL, which a
- * CHECK holds equal to the status: with the status the partial indexes would
+ * By key, request by request.  Open is said as decided_at IS NULL, which the
+ * guard holds equal to the status: with the status the partial indexes would
  * be candidates, and they walk over everything that is open.
  */
 static OpsflowPlan expire_requests = {
@@ -62,11 +62,6 @@ static OpsflowPlan expire_requests = {
 	" FROM due WHERE r.organization_id = $1 AND r.id = due.id",
 	3,
 	{UUIDOID, UUIDARRAYOID, TIMESTAMPTZOID}};
-
-static OpsflowPlan wants_notify = {
-	"SELECT FROM opsflow.organizations WHERE id = $1 AND settings @> '{\"notify_approvals\": true}'",
-	1,
-	{UUIDOID}};
 
 static int
 compare_organizations(const void *a, const void *b)
@@ -99,6 +94,7 @@ expire_group(void *arg)
 	Datum	   *ids = palloc(group->count * sizeof(Datum));
 	int			nest_level = opsflow_enter_organization(&organization_id);
 	OpsflowUser caller = opsflow_become_owner();
+	ApprovalSettings settings;
 	Datum		values[3];
 
 	(void) set_config_option("lock_timeout", EXPIRY_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
@@ -109,8 +105,8 @@ expire_group(void *arg)
 	values[1] = PointerGetDatum(construct_array(ids, group->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	values[2] = TimestampTzGetDatum(group->now);
 	group->expired = opsflow_approval_execute(&expire_requests, values, NULL, wanted);
-	if (group->expired > 0 && opsflow_execute(&wants_notify, values, NULL, SPI_OK_SELECT) > 0)
-		opsflow_approvals_notify();
+	if (group->expired > 0 && opsflow_approval_settings(&organization_id, &settings))
+		opsflow_approvals_notify(&settings);
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
 }

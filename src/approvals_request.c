@@ -2,13 +2,12 @@
  * approvals_request.c
  *		Asking for a decision.
  *
- * A request is one statement, which checks who is involved and inserts the row;
- * only when it inserts nothing is there a second one to say why.  Two sessions
- * that use one idempotency key at once meet at its unique index: the second
- * waits for the first and then finds the request.
+ * Two sessions that use one idempotency key at once meet at its unique index:
+ * the second waits for the first and then finds the request.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -50,7 +49,7 @@ enum RequestArgument
 	REQUEST_ARGUMENTS
 };
 
-/* What the statements know beside the arguments, which come first. */
+/* Parameters of the statements: the arguments, then what else they know. */
 enum RequestParameter
 {
 	PARAM_ORGANIZATION_ID = REQUEST_ARGUMENTS,
@@ -66,27 +65,21 @@ enum RequestParameter
 		TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID,                     \
 		UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID
 
-/*
- * Everything in one statement: that the organization is there, that requester
- * and approvers are active members, the request, and whether anybody listens.
- * When it inserts nothing, refuse_request() finds out why.
- */
+#define INSERT_REQUEST \
+	"INSERT INTO opsflow.approval_requests (title, description, requested_action, execution_id, risk_level," \
+	" priority, approver_ids, ai_recommendation, ai_confidence, ai_reasoning, risk_factors, impact_analysis," \
+	" due_date, expires_at, idempotency_key, context, organization_id, id, requested_by, requested_by_agent," \
+	" approver_id)" \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+
 static OpsflowPlan insert_request = {
-	"INSERT INTO opsflow.approval_requests (organization_id, id, execution_id, title, description,"
-	" requested_action, requested_by, requested_by_agent, idempotency_key, context, ai_recommendation,"
-	" ai_confidence, ai_reasoning, risk_level, risk_factors, impact_analysis, approver_id, approver_ids,"
-	" priority, due_date, expires_at)"
-	" SELECT o.id, $18, $4, $1, $2, $3, $19, $20, $15, $16, $8, $9, $10, $5, $11, $12, $21, $7, $6, $13,"
-	" coalesce($14, $13, now() + o.approval_expiry)"
-	" FROM opsflow.organizations o"
-	" WHERE o.id = $17"
-	" AND ($19 IS NULL OR EXISTS (SELECT FROM opsflow.organization_members m"
-	" WHERE m.organization_id = $17 AND m.user_id = $19 AND m.status = 'active'))"
-	" AND ($7 IS NULL OR cardinality($7) = (SELECT count(*) FROM opsflow.organization_members m"
-	" WHERE m.organization_id = $17 AND m.user_id = ANY ($7) AND m.status = 'active'))"
-	" ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-	" RETURNING (SELECT o.settings @> '{\"notify_approvals\": true}'"
-	" FROM opsflow.organizations o WHERE o.id = approval_requests.organization_id)",
+	INSERT_REQUEST,
+	REQUEST_PARAMETERS,
+	{REQUEST_TYPES}};
+
+static OpsflowPlan insert_request_once = {
+	INSERT_REQUEST
+	" ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
 	REQUEST_PARAMETERS,
 	{REQUEST_TYPES}};
 
@@ -95,15 +88,6 @@ static OpsflowPlan find_by_key = {
 	" WHERE organization_id = $1 AND idempotency_key = $2",
 	2,
 	{UUIDOID, TEXTOID}};
-
-static OpsflowPlan why_refused = {
-	"SELECT EXISTS (SELECT FROM opsflow.organizations WHERE id = $1),"
-	" $2 IS NULL OR EXISTS (SELECT FROM opsflow.organization_members m"
-	" WHERE m.organization_id = $1 AND m.user_id = $2 AND m.status = 'active'),"
-	" (SELECT a FROM unnest($3) a WHERE NOT EXISTS (SELECT FROM opsflow.organization_members m"
-	" WHERE m.organization_id = $1 AND m.user_id = a AND m.status = 'active') LIMIT 1)",
-	3,
-	{UUIDOID, UUIDOID, UUIDARRAYOID}};
 
 /* ----------------------------------------------------------------
  * Arguments
@@ -189,16 +173,33 @@ check_request(FunctionCallInfo fcinfo)
 	check_request_times(fcinfo);
 }
 
-/* Can the request be decided at all, going by when it is to end? */
-static bool
-ends_in_future(FunctionCallInfo fcinfo)
+/*
+ * When the request expires: as asked, else when it is due, else by default.
+ * It must be possible to decide it.
+ */
+static TimestampTz
+expires_at(FunctionCallInfo fcinfo, const ApprovalSettings *settings)
 {
+	TimestampTz time;
+
 	if (!PG_ARGISNULL(REQUEST_EXPIRES_AT))
-		return opsflow_approval_is_ahead(PG_GETARG_TIMESTAMPTZ(REQUEST_EXPIRES_AT));
-	return PG_ARGISNULL(REQUEST_DUE_DATE) || opsflow_approval_is_ahead(PG_GETARG_TIMESTAMPTZ(REQUEST_DUE_DATE));
+		time = PG_GETARG_TIMESTAMPTZ(REQUEST_EXPIRES_AT);
+	else if (!PG_ARGISNULL(REQUEST_DUE_DATE))
+		time = PG_GETARG_TIMESTAMPTZ(REQUEST_DUE_DATE);
+	else
+		return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+													   TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
+													   IntervalPGetDatum(&settings->expiry)));
+	if (!opsflow_approval_is_ahead(time))
+		opsflow_approval_invalid(PG_ARGISNULL(REQUEST_EXPIRES_AT) ? "due_date" : "expires_at",
+								 "It must be in the future.");
+	return time;
 }
 
-/* Who is to decide, each once, with somebody among them who is allowed to. */
+/*
+ * Who is to decide, each once: active members, and somebody among them who is
+ * not the requester, so that the request does not wait for nobody.
+ */
 static ArrayType *
 distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 {
@@ -213,17 +214,22 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 	*count = 0;
 	for (int i = 0; i < n; i++)
 	{
+		pg_uuid_t  *approver = DatumGetUUIDP(ids[i]);
 		bool		seen = false;
 
 		if (nulls[i])
 			opsflow_approval_invalid("approvers", "It must not contain null.");
 		for (int j = 0; j < *count && !seen; j++)
-			seen = opsflow_uuid_equal(DatumGetUUIDP(ids[i]), DatumGetUUIDP(ids[j]));
+			seen = opsflow_uuid_equal(approver, DatumGetUUIDP(ids[j]));
 		if (seen)
 			continue;
+		if (opsflow_approval_role(&context->organization_id, approver) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+					 errmsg("approver %s is not an active member of this organization", opsflow_uuid_text(approver)),
+					 errhint("Name active members, or leave approvers out: then every owner, admin and manager may decide.")));
 		ids[(*count)++] = ids[i];
-		others = others || !context->has_user ||
-			!opsflow_uuid_equal(DatumGetUUIDP(ids[i]), &context->user_id);
+		others = others || !context->has_user || !opsflow_uuid_equal(approver, &context->user_id);
 	}
 	if (*count == 0)
 		opsflow_approval_invalid("approvers", "Name at least one, or leave approvers out: then every owner, admin and manager may decide.");
@@ -235,27 +241,44 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 	return construct_array(ids, *count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
+/* Does the organization exist, and is the user one of it? */
+static void
+check_requester(const OpsflowContext *context, ApprovalSettings *settings)
+{
+	if (!opsflow_approval_settings(&context->organization_id, settings))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("organization %s was not found", opsflow_uuid_text(&context->organization_id)),
+				 errhint("Set the context to an organization that exists.")));
+	if (context->has_user && opsflow_approval_role(&context->organization_id, &context->user_id) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("user %s is not an active member of this organization", opsflow_uuid_text(&context->user_id)),
+				 errhint("Only active members ask for approvals.")));
+}
+
 /* ----------------------------------------------------------------
  * The request
  * ----------------------------------------------------------------
  */
 
 /*
- * Insert the request.  Returns false when the statement inserted nothing.
+ * Insert the request.  Returns false if there is one with its key by now.
  *
  * What it refers to beside members is checked by foreign keys alone; unknown
  * and another organization's are the same error.
  */
 static bool
-try_insert_request(const Datum *values, const char *nulls)
+insert(const Datum *values, const char *nulls)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	bool		has_key = nulls[REQUEST_IDEMPOTENCY_KEY] != 'n';
 	bool		inserted = false;
-	bool		isnull;
 
 	PG_TRY();
 	{
-		inserted = opsflow_execute(&insert_request, values, nulls, SPI_OK_INSERT_RETURNING) > 0;
+		inserted = opsflow_execute(has_key ? &insert_request_once : &insert_request,
+								   values, nulls, SPI_OK_INSERT) > 0;
 	}
 	PG_CATCH();
 	{
@@ -274,9 +297,6 @@ try_insert_request(const Datum *values, const char *nulls)
 				 errhint("Use the id of an execution or agent of the organization in the context.")));
 	}
 	PG_END_TRY();
-
-	if (inserted && DatumGetBool(opsflow_result(0, 1, &isnull)))
-		opsflow_approvals_notify();
 	return inserted;
 }
 
@@ -317,36 +337,31 @@ find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
 	return true;
 }
 
-/* Say why the request was not made. */
+/* Check who is involved, and make the request. */
 static void
-refuse_request(const Datum *values, const char *nulls)
+make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *values, char *nulls, pg_uuid_t *id)
 {
-	Datum		arguments[3] = {values[PARAM_ORGANIZATION_ID], values[PARAM_REQUESTED_BY], values[REQUEST_APPROVERS]};
-	char		argument_nulls[3] = {' ', nulls[PARAM_REQUESTED_BY], nulls[REQUEST_APPROVERS]};
-	bool		isnull;
-	Datum		approver;
+	ApprovalSettings settings;
 
-	(void) opsflow_execute(&why_refused, arguments, argument_nulls, SPI_OK_SELECT);
-	if (!DatumGetBool(opsflow_result(0, 1, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("organization %s was not found",
-						opsflow_uuid_text(DatumGetUUIDP(values[PARAM_ORGANIZATION_ID]))),
-				 errhint("Set the context to an organization that exists.")));
-	if (!DatumGetBool(opsflow_result(0, 2, &isnull)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
-				 errmsg("user %s is not an active member of this organization",
-						opsflow_uuid_text(DatumGetUUIDP(values[PARAM_REQUESTED_BY]))),
-				 errhint("Only active members ask for approvals.")));
-	approver = opsflow_result(0, 3, &isnull);
-	if (!isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("approver %s is not an active member of this organization",
-						opsflow_uuid_text(DatumGetUUIDP(approver))),
-				 errhint("Name active members, or leave approvers out: then every owner, admin and manager may decide.")));
-	elog(ERROR, "the approval request was not inserted");
+	check_requester(context, &settings);
+	values[REQUEST_EXPIRES_AT] = TimestampTzGetDatum(expires_at(fcinfo, &settings));
+	nulls[REQUEST_EXPIRES_AT] = ' ';
+	if (!PG_ARGISNULL(REQUEST_APPROVERS))
+	{
+		int			count;
+		ArrayType  *approvers = distinct_approvers(PG_GETARG_ARRAYTYPE_P(REQUEST_APPROVERS), context, &count);
+
+		values[REQUEST_APPROVERS] = PointerGetDatum(approvers);
+		if (count == 1)
+		{
+			values[PARAM_APPROVER_ID] = PointerGetDatum(ARR_DATA_PTR(approvers));
+			nulls[PARAM_APPROVER_ID] = ' ';
+		}
+	}
+	if (insert(values, nulls))
+		opsflow_approvals_notify(&settings);
+	else if (!find_request_by_key(values, nulls, id))
+		elog(ERROR, "the approval request was not inserted");
 }
 
 /*
@@ -362,45 +377,31 @@ opsflow_request_approval(PG_FUNCTION_ARGS)
 	Datum		values[REQUEST_PARAMETERS];
 	char		nulls[REQUEST_PARAMETERS];
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
-	Datum		approver_id = (Datum) 0;
 
 	if (!context.has_user && !context.has_agent)
 		(void) opsflow_require_user();
 	check_request(fcinfo);
 
+	opsflow_new_uuid(id);
 	for (int i = 0; i < REQUEST_ARGUMENTS; i++)
 	{
 		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
 		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
 	}
-	if (!PG_ARGISNULL(REQUEST_APPROVERS))
-	{
-		int			count;
-		ArrayType  *approvers = distinct_approvers(PG_GETARG_ARRAYTYPE_P(REQUEST_APPROVERS), &context, &count);
-
-		values[REQUEST_APPROVERS] = PointerGetDatum(approvers);
-		if (count == 1)
-			approver_id = PointerGetDatum(ARR_DATA_PTR(approvers));
-	}
-	opsflow_new_uuid(id);
+	memset(nulls + REQUEST_ARGUMENTS, ' ', REQUEST_PARAMETERS - REQUEST_ARGUMENTS);
 	values[PARAM_ORGANIZATION_ID] = UUIDPGetDatum(&context.organization_id);
 	values[PARAM_ID] = UUIDPGetDatum(id);
-	values[PARAM_REQUESTED_BY] = context.has_user ? UUIDPGetDatum(&context.user_id) : (Datum) 0;
-	values[PARAM_REQUESTED_BY_AGENT] = context.has_agent ? UUIDPGetDatum(&context.agent_id) : (Datum) 0;
-	values[PARAM_APPROVER_ID] = approver_id;
-	for (int i = REQUEST_ARGUMENTS; i < REQUEST_PARAMETERS; i++)
-		nulls[i] = values[i] == (Datum) 0 ? 'n' : ' ';
+	values[PARAM_REQUESTED_BY] = UUIDPGetDatum(&context.user_id);
+	nulls[PARAM_REQUESTED_BY] = context.has_user ? ' ' : 'n';
+	values[PARAM_REQUESTED_BY_AGENT] = UUIDPGetDatum(&context.agent_id);
+	nulls[PARAM_REQUESTED_BY_AGENT] = context.has_agent ? ' ' : 'n';
+	values[PARAM_APPROVER_ID] = (Datum) 0;
+	nulls[PARAM_APPROVER_ID] = 'n';
 
 	SPI_connect();
-	if (!ends_in_future(fcinfo))
-	{
-		/* Asked again after it has ended, it is still the same request. */
-		if (!find_request_by_key(values, nulls, id))
-			opsflow_approval_invalid(PG_ARGISNULL(REQUEST_EXPIRES_AT) ? "due_date" : "expires_at",
-									 "It must be in the future.");
-	}
-	else if (!try_insert_request(values, nulls) && !find_request_by_key(values, nulls, id))
-		refuse_request(values, nulls);
+	/* Asked again it is the same request, whatever has changed since. */
+	if (!find_request_by_key(values, nulls, id))
+		make_request(fcinfo, &context, values, nulls, id);
 	SPI_finish();
 	PG_RETURN_UUID_P(id);
 }

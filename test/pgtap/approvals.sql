@@ -150,9 +150,20 @@ SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF003', 'an unk
 :as_dba SET LOCAL opsflow.organization_id = :nobody; SET LOCAL opsflow.agent_id = :bot :go
 SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF003', 'nor anybody in an unknown organization');
 
+-- executions: an unknown one and another organization's are the same error
+:as_dba
+INSERT INTO opsflow.workflows (organization_id, id, name, status, created_by)
+    VALUES (:one, :bot, 'W', 'active', :olga), (:two, :bot, 'W', 'active', :tom);
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:one, :bot) RETURNING id AS our_run \gset
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:two, :bot) RETURNING id AS their_run \gset
+:as_one :mia :go
+SELECT lives_ok(format('SELECT opsflow.request_approval(''t'', ''d'', execution_id => %L)', :'our_run'), 'a request for an execution');
+SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', execution_id => %L)', run), 'OF003', 'no execution: ' || why)
+    FROM (VALUES (:nobody, 'unknown'), (:'their_run', 'another organization''s')) v (run, why);
+
 -- idempotency keys
 :as_one :mia :go
-SELECT opsflow.request_approval('Key', 'd', '{"a": 1, "b": 2}', idempotency_key => 'k1', expires_at => clock_timestamp() + interval '1 second') AS keyed \gset
+SELECT opsflow.request_approval('Key', 'd', '{"a": 1, "b": 2}', idempotency_key => 'k1') AS keyed \gset
 SELECT is(opsflow.request_approval('Key', 'd', '{"b": 2, "a": 1}', idempotency_key => 'k1'), :'keyed', 'the same key and request give the same id');
 SELECT is(opsflow.request_approval('Key', 'another text', '{"b": 2, "a": 1}', idempotency_key => 'k1', expires_at => now() - interval '1 day'), :'keyed', 'also when it would not be open any more');
 SELECT refused('SELECT opsflow.request_approval(''Key'', ''d'', ''{"a": 1, "b": 3}'', idempotency_key => ''k1'')', 'OF011', 'the same key with another action');
@@ -443,17 +454,23 @@ SELECT refused(stray(ask(), 'status = ''approved'', decided_at = now()'), 'OF004
 -- what happened elsewhere can be loaded, if it is consistent
 SELECT lives_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status, decided_at, decided_by, created_at) VALUES (%L, ''t'', ''d'', %L, now(), %L, now() - interval ''1 year'')', :one, status, :max), 'a DBA loads history: ' || status)
     FROM unnest('{approved,rejected,expired,cancelled}'::text[]) status;
-SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status) VALUES (%L, ''t'', ''d'', %L)', :one, status), '23514', NULL, 'history needs decided_at: ' || status)
+SELECT refused(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status) VALUES (%L, ''t'', ''d'', %L)', :one, status), 'OF007', 'history needs decided_at: ' || status)
     FROM unnest('{approved,rejected,expired,cancelled}'::text[]) status;
-SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status, decided_at) VALUES (%L, ''t'', ''d'', %L, now())', :one, status), '23514', NULL, 'what is open has no decided_at: ' || status)
-    FROM unnest('{pending,escalated}'::text[]) status;
+SELECT refused(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status, %I) VALUES (%L, ''t'', ''d'', %L, %L)', c, :one, status, v), 'OF007', format('what is open has no %s: %s', c, status))
+    FROM unnest('{pending,escalated}'::text[]) status, (VALUES ('decided_at', now()::text), ('decided_by', :max)) d (c, v);
 INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_action, action_digest) VALUES (:one, 'Forged', 'd', '{"n": 1}', sha256('')) RETURNING id AS forged \gset
 SELECT is(r.action_digest, sha256(convert_to('{"n": 1}', 'UTF8')), 'the digest is made by the database, whatever is given') FROM request(:'forged') r;
 SELECT is(r.expires_at, r.created_at + interval '3 days', 'and expires_at is filled in') FROM request(:'forged') r;
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, %I) VALUES (%L, ''t'', ''d'', %L)', c, :one, v), '23514', NULL, format('CHECK: %s = %s', c, v))
-    FROM (VALUES ('status', 'done'), ('priority', 'soon'), ('ai_confidence', '1.1'), ('risk_level', '6'), ('approval_type', 'multiple'), ('requested_action', '[]'),
-        ('impact_analysis', '[]'), ('context', '[]'), ('form_data', '[]'), ('ai_recommendation', 'maybe'), ('expires_at', 'infinity'), ('due_date', 'infinity'),
-        ('created_at', '-infinity'), ('approver_ids', '{}'), ('approver_ids', '{NULL}'), ('escalation_count', '-1'), ('idempotency_key', '')) v (c, v);
+    FROM (VALUES ('priority', 'soon'), ('ai_confidence', '1.1'), ('risk_level', '6'), ('approval_type', 'multiple'), ('requested_action', '[]'),
+        ('impact_analysis', '[]'), ('context', '[]'), ('form_data', '[]'), ('ai_recommendation', 'maybe')) v (c, v);
+
+SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status, decided_at) VALUES (%L, ''t'', ''d'', ''done'', now())', :one), '23514', NULL, 'CHECK: status = done');
+SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description) VALUES (%L, %L, ''d'')', :one, title), '23514', NULL, format('CHECK: a title of %s characters', length(title)))
+    FROM unnest(ARRAY['', repeat('x', 256)]) title;
+INSERT INTO opsflow.approval_requests (organization_id, title, description, created_at, expires_at) VALUES (:one, 'Ever', 'd', '-infinity', 'infinity');
+:as_one :olga :go
+SELECT is(ROW (age, time_left), ROW (NULL::interval, NULL::interval), 'what a DBA loads with infinite times has no age, and does no harm') FROM opsflow.approval_inbox WHERE title = 'Ever';
 
 -- ---------------------------------------------------------------------------
 -- Expiring
