@@ -181,7 +181,7 @@ opsflow_cron_worker(Datum main_arg)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SET, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	error = opsflow_attempt(execute_here, request);
+	error = opsflow_catch(execute_here, request);
 	PopActiveSnapshot();
 	if (error != NULL)
 		answer_error(request, error);
