@@ -70,6 +70,7 @@ extern void opsflow_require_data(void);
 OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 
 /* Work that may fail by itself (core_attempt.c) */
+extern ErrorData *opsflow_catch(void (*work)(void *arg), void *arg);
 extern ErrorData *opsflow_attempt(void (*work)(void *arg), void *arg);
 
 /* Storage below the SQL layer (core_store.c) */

@@ -17,11 +17,12 @@
  * Run "work" in a subtransaction.
  *
  * Returns NULL when it succeeded, else the error, in the caller's memory
- * context, with everything that the work did rolled back.  A cancelled query
- * is cancelled whole.  The work leaves SPI as it found it.
+ * context, with everything that the work did rolled back.  The work leaves SPI
+ * as it found it.  A cancellation is an error like others: the caller has to
+ * raise it again.
  */
 ErrorData *
-opsflow_attempt(void (*work)(void *arg), void *arg)
+opsflow_catch(void (*work)(void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -44,6 +45,14 @@ opsflow_attempt(void (*work)(void *arg), void *arg)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* The same for one of many: who cancels means all of them. */
+ErrorData *
+opsflow_attempt(void (*work)(void *arg), void *arg)
+{
+	ErrorData  *error = opsflow_catch(work, arg);
 
 	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
 		ReThrowError(error);

@@ -118,7 +118,7 @@ batch_size(const Job *job)
 	return size;
 }
 
-/* One batch, for opsflow_attempt(). */
+/* One batch, for opsflow_catch(). */
 static void
 run_batch(void *arg)
 {
@@ -126,6 +126,7 @@ run_batch(void *arg)
 	Datum		size = Int32GetDatum(run->batch_size);
 	bool		isnull;
 
+	CHECK_FOR_INTERRUPTS();
 	(void) opsflow_execute(&run->job->batch, &size, NULL, SPI_OK_SELECT);
 	run->last_batch = DatumGetInt64(opsflow_result(0, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
@@ -156,7 +157,7 @@ record_run(const Run *run, const ErrorData *error)
  *
  * Runs a job to its end.  Each batch is committed, unless the call is itself
  * inside a transaction block or a function: then the caller's transaction has
- * it all, or nothing.  What fails is recorded, then raised.
+ * it all, or nothing.  What fails, or is cancelled, is recorded, then raised.
  */
 Datum
 opsflow_run_job(PG_FUNCTION_ARGS)
@@ -177,7 +178,7 @@ opsflow_run_job(PG_FUNCTION_ARGS)
 	run.started_at = GetCurrentTimestamp();
 	for (int i = 0; i < MAX_BATCHES; i++)
 	{
-		error = opsflow_attempt(run_batch, &run);
+		error = opsflow_catch(run_batch, &run);
 		if (error != NULL)
 			break;
 		run.processed += run.last_batch;
@@ -185,7 +186,6 @@ opsflow_run_job(PG_FUNCTION_ARGS)
 			break;
 		if (!atomic)
 			SPI_commit();
-		CHECK_FOR_INTERRUPTS();
 	}
 	record_run(&run, error);
 	if (error != NULL)

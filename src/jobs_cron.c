@@ -181,7 +181,7 @@ opsflow_cron_worker(Datum main_arg)
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SET, true, 0, false);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	error = opsflow_attempt(execute_here, request);
+	error = opsflow_catch(execute_here, request);
 	PopActiveSnapshot();
 	if (error != NULL)
 		answer_error(request, error);
@@ -243,19 +243,30 @@ read_answer(const Request *request, const char *database)
 	return request->processed;
 }
 
-static int64
-execute_there(Oid database, const char *name, const char *sql, bool required)
+static Size
+request_size(const char *sql)
 {
-	Size		size = offsetof(Request, sql) + strlen(sql) + 1;
-	dsm_segment *segment = dsm_create(size, 0);
-	Request    *request = dsm_segment_address(segment);
-	int64		processed;
+	return offsetof(Request, sql) + strlen(sql) + 1;
+}
 
-	memset(request, 0, size);
+static void
+fill_request(Request *request, Oid database, const char *sql, bool required)
+{
+	memset(request, 0, offsetof(Request, sql));
 	request->database = database;
 	request->role = GetUserId();
 	request->required = required;
-	strcpy(request->sql, sql);
+	memcpy(request->sql, sql, strlen(sql) + 1);
+}
+
+static int64
+execute_there(Oid database, const char *name, const char *sql, bool required)
+{
+	dsm_segment *segment = dsm_create(request_size(sql), 0);
+	Request    *request = dsm_segment_address(segment);
+	int64		processed;
+
+	fill_request(request, database, sql, required);
 	run_worker(segment);
 	processed = read_answer(request, name);
 	dsm_detach(segment);
@@ -330,9 +341,8 @@ execute(const char *sql, bool required)
 	if (database != MyDatabaseId)
 		return execute_there(database, name, sql, required);
 
-	request = palloc0(offsetof(Request, sql) + strlen(sql) + 1);
-	request->required = required;
-	strcpy(request->sql, sql);
+	request = palloc(request_size(sql));
+	fill_request(request, database, sql, required);
 	execute_here(request);
 	return request->processed;
 }

@@ -61,9 +61,12 @@ PG_FUNCTION_INFO_V1(opsflow_maintain_partitions);
 PG_FUNCTION_INFO_V1(opsflow_apply_retention);
 PG_FUNCTION_INFO_V1(opsflow_partition_status);
 
-/* Rows of other years stay where they are: no partition can be named for them. */
-#define FIRST_YEAR 1
-#define LAST_YEAR 9999
+/*
+ * Rows before January of year 1, counted as month_start() does, and of the year
+ * 9999 on stay where they are: no partition can be named for them.
+ */
+#define FIRST_MONTH 12
+#define END_YEAR 9999
 
 /* How many ranges of old rows one run looks for; the next run goes on. */
 #define MAX_OLD_RANGES 1000
@@ -308,7 +311,7 @@ range_of(const Setting *setting, TimestampTz time, Range *range)
 		return false;
 	day = floor_to_multiple(time, USECS_PER_DAY) / USECS_PER_DAY;
 	j2date((int) day + POSTGRES_EPOCH_JDATE, &year, &month, &mday);
-	if (time < month_start(FIRST_YEAR * 12) || year >= LAST_YEAR)
+	if (time < month_start(FIRST_MONTH) || year >= END_YEAR)
 		return false;
 
 	memset(range, 0, sizeof(Range));

@@ -33,7 +33,8 @@ WITH relations AS (
         format('the library is of version %s, the extension of %s, the tables of %s',
             opsflow.library_version(), e.extversion, coalesce(d.version, 'none')) AS detail
     FROM pg_extension e
-    LEFT JOIN (SELECT v.version FROM opsflow.schema_version v ORDER BY v.applied_at DESC, v.version DESC LIMIT 1) d ON true
+    LEFT JOIN (SELECT v.version FROM opsflow.schema_version v
+        ORDER BY v.applied_at DESC, v.version DESC LIMIT 1) d ON true
     WHERE e.extname = 'opsflow'
       AND (d.version IS DISTINCT FROM e.extversion OR e.extversion IS DISTINCT FROM opsflow.library_version())
     UNION ALL
@@ -62,8 +63,8 @@ WITH relations AS (
     UNION ALL
     SELECT 'partitions', CASE WHEN s.waiting > 0 OR s.missing IS NULL THEN 'error' ELSE 'warning' END,
         CASE WHEN s.missing IS NULL THEN format('table %s cannot be maintained', s.relation)
-        ELSE format('table %s lacks %s partitions, rows wait in the default partition for %s of them, and %s are incomplete',
-            s.relation, s.missing, s.waiting, s.incomplete) END
+        ELSE format('table %s lacks %s partitions, rows wait in the default partition for %s of them, and %s are '
+            'incomplete', s.relation, s.missing, s.waiting, s.incomplete) END
     FROM opsflow.partition_status() s WHERE s.missing IS NULL OR s.missing > 0 OR s.incomplete > 0
     UNION ALL
     SELECT 'jobs', CASE WHEN j.last_outcome = 'failed' THEN 'error' ELSE 'warning' END,

@@ -4,7 +4,7 @@ CREATE PROCEDURE opsflow.run_job(name text)
 LANGUAGE C
 AS 'MODULE_PATHNAME', 'opsflow_run_job';
 COMMENT ON PROCEDURE opsflow.run_job(text) IS
-'Runs a job of opsflow.job_settings with the rights of the caller: repeats its batch function until there is less than a batch to do, committing after each, and records the run in opsflow.job_runs. Within a transaction block or a function nothing is committed. An error is recorded, then raised. For opsflow_admin. Errors: OF007 for an unknown name, and those of the job.';
+'Runs a job of opsflow.job_settings with the rights of the caller: repeats its batch function until there is less than a batch to do, committing after each, and records the run in opsflow.job_runs. Within a transaction block or a function nothing is committed. An error, a cancellation too, is recorded, then raised. For opsflow_admin. Errors: OF007 for an unknown name, and those of the job.';
 
 CREATE FUNCTION opsflow.reset_quotas(batch integer DEFAULT 500)
 RETURNS bigint

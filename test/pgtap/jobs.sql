@@ -7,12 +7,15 @@
 SET client_min_messages = warning;
 INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two'), (:three, 'Three', 'three');
 UPDATE opsflow.job_settings SET batch_size = 1 WHERE name = 'trim_chain_heads';
+UPDATE opsflow.organizations SET reset_date = '2024-01-31';
 CALL opsflow.run_job('fold_counters');
 CALL opsflow.run_job('trim_chain_heads');
 SELECT max(seq) AS seq FROM opsflow.audit_chain_heads WHERE organization_id = :one \gset
 UPDATE opsflow.organizations SET name = 'One again' WHERE id = :one;
 UPDATE opsflow.organizations SET name = 'One once more' WHERE id = :one;
 UPDATE opsflow.organizations SET name = 'Two again' WHERE id = :two;
+CREATE FUNCTION public.dawdle() RETURNS boolean LANGUAGE plpgsql AS $$BEGIN PERFORM pg_sleep(10); RETURN true; END$$;
+CREATE POLICY dawdle ON opsflow.organizations AS RESTRICTIVE FOR SELECT TO opsflow_admin USING (public.dawdle());
 CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not this one' USING ERRCODE = 'OF999'; END$$;
 SELECT format('CREATE TRIGGER refuse BEFORE DELETE ON opsflow.audit_chain_heads FOR EACH ROW
     WHEN (OLD.organization_id = %L AND OLD.seq = %s) EXECUTE FUNCTION public.refuse()', :one, :seq + 1) \gexec
@@ -24,11 +27,16 @@ CALL opsflow.run_job('trim_chain_heads');
 ROLLBACK;
 CALL opsflow.run_job('trim_chain_heads');
 \set failed :SQLSTATE
+SET statement_timeout = '100ms';
+CALL opsflow.run_job('reset_quotas');
+\set cancelled :SQLSTATE
+RESET statement_timeout;
 RESET ROLE;
 \set VERBOSITY default
 \set ON_ERROR_STOP on
 CREATE TABLE public.after_failure AS SELECT * FROM opsflow.audit_chain_heads;
 DROP TRIGGER refuse ON opsflow.audit_chain_heads;
+DROP POLICY dawdle ON opsflow.organizations;
 CALL opsflow.run_job('trim_chain_heads');
 RESET client_min_messages;
 
@@ -44,6 +52,9 @@ SELECT is(array_agg((outcome, detail)::text ORDER BY started_at), ARRAY['(failed
     FROM (SELECT * FROM opsflow.job_runs WHERE job = 'trim_chain_heads' ORDER BY started_at OFFSET 1) r;
 SELECT is((sum(processed), min(processed) > 0)::text, '(3,t)', 'with what each has done')
     FROM (SELECT * FROM opsflow.job_runs WHERE job = 'trim_chain_heads' ORDER BY started_at OFFSET 1) r;
+SELECT is(:'cancelled'::text, '57014', 'a run can be cancelled');
+SELECT is((outcome, detail)::text, '(failed,"57014: canceling statement due to statement timeout")', 'which is recorded too')
+    FROM opsflow.job_runs WHERE job = 'reset_quotas';
 SELECT is(array_agg(seq ORDER BY seq), ARRAY[:seq + 1, :seq + 2]::bigint[], 'the batch before the failure has been committed')
     FROM public.after_failure WHERE organization_id = :one;
 SELECT ok(bool_and(started_at < finished_at), 'with beginning and end') FROM opsflow.job_runs;
@@ -57,6 +68,8 @@ SELECT is_empty('TABLE tampered', 'and goes on from the newest');
 SELECT is((last_outcome, last_processed > 0, last_detail, is_overdue)::text, '(succeeded,t,,f)', 'the view shows the last run')
     FROM opsflow.jobs WHERE name = 'trim_chain_heads';
 SELECT is((last_outcome, last_started_at, seconds_since_last_run, is_overdue)::text, '(,,,t)', 'a job that never ran is overdue')
+    FROM opsflow.jobs WHERE name = 'expire_approvals';
+SELECT is((last_outcome, last_succeeded_at, is_overdue)::text, '(failed,,t)', 'and so is one that has never succeeded')
     FROM opsflow.jobs WHERE name = 'reset_quotas';
 CALL opsflow.run_job('reset_quotas');
 SELECT is((last_outcome, is_overdue)::text, '(succeeded,f)', 'inside a transaction a job runs too') FROM opsflow.jobs WHERE name = 'reset_quotas';
