@@ -32,8 +32,9 @@ copy_file "$rows"
 # shellcheck disable=SC2034 # for measure
 first_round=1
 rounds=$((rounds < 2 ? rounds : 2))
-measure copy opsflow_few opsflow_all seed_few seed_all
+measure copy opsflow_few opsflow_all
+rounds=1
+measure copy_seed seed_few seed_all
 report "COPY of $rows audited rows" "its first $few" us/row copy opsflow_all opsflow_few '<=1.2'
-report "COPY of $rows rows, PL/pgSQL trigger" "its first $few" us/row copy seed_all seed_few -
-report "COPY of $rows audited rows" "PL/pgSQL trigger, the seed's audit_trail" us/row copy opsflow_all seed_all -
+report "COPY of $rows rows, PL/pgSQL trigger" "its first $few" us/row copy_seed seed_all seed_few -
 rm -f "$results"/copy_*.txt

@@ -44,7 +44,7 @@ executions()
 		fold=$!
 	fi
 	rate 8 "counters_$1" -D agent="$agent" -D workflow="$workflow"
-	[ -z "$fold" ] || wait "$fold"
+	[ -z "$fold" ] || wait "$fold" || fail "the fold failed"
 }
 
 arm_opsflow_short() { executions opsflow "$short"; }

@@ -44,12 +44,10 @@ value()
 	sql -At -c "$1"
 }
 
-# milliseconds SQL [psql option ...]: what the server and psql took for it. No row is printed.
+# milliseconds SQL: what the server and psql took for it. Its rows go to the file output of the results.
 milliseconds()
 {
-	local statement=$1
-	shift
-	sql "$@" -o /dev/null -c '\timing on' -c "$statement" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
+	sql -At -o "$results/output" -c '\timing on' -c "$1" | sed -n 's/^Time: \([0-9.]*\) ms.*/\1/p' | tail -n 1
 }
 
 # fresh_database NAME [TEMPLATE]: an empty database with opsflow and the baseline's tables in it, and nothing dirty in
