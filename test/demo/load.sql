@@ -1,73 +1,14 @@
--- The demo's data: the organization, the agent and the statements of a first schema draft ("TechCorp Inc", "Code Review
--- Assistant", admin@techcorp.com), colleagues, a second organization, and six weeks of generated traffic in both.
--- Run by a superuser, as one loads history: no context is needed, the ledger records it all the same.
+-- The demo's data: an organization and an agent by the statements of the first schema draft, unchanged ("TechCorp Inc",
+-- "Code Review Assistant", made by admin@techcorp.com); colleagues, other agents, a second organization, and six weeks
+-- of generated traffic in both. Run by a superuser, as one loads history: no context is needed, the ledger records it
+-- all the same.
 
 SET search_path = opsflow, public;
 SELECT setseed(0.42) AS seeded \gset
 
 BEGIN;
 
-INSERT INTO organizations (
-    name,
-    slug,
-    industry,
-    size_category,
-    headquarters_location,
-    ai_configuration,
-    automation_preferences,
-    risk_tolerance,
-    approval_thresholds,
-    business_objectives,
-    key_processes,
-    compliance_requirements,
-    plan_type
-) VALUES (
-    'TechCorp Inc',
-    'techcorp-inc',
-    'Software Development',
-    'medium',
-    'San Francisco, CA',
-    '{
-        "default_llm_provider": "gemini",
-        "default_model": "gemini-2.5-flash",
-        "max_tokens_per_request": 8192,
-        "temperature": 0.7,
-        "enable_function_calling": true,
-        "enable_code_execution": false,
-        "safety_settings": {
-            "harassment": "low",
-            "hate_speech": "low",
-            "dangerous_content": "medium"
-        }
-    }',
-    '{
-        "auto_approve_low_risk": true,
-        "require_approval_above_confidence": 0.85,
-        "max_execution_time": 600,
-        "enable_parallel_execution": true,
-        "notification_channels": ["email", "slack"],
-        "working_hours_only": false
-    }',
-    'medium',
-    '{
-        "financial_impact": {
-            "low": 1000,
-            "medium": 10000,
-            "high": 50000
-        },
-        "data_access": {
-            "public": "auto",
-            "internal": "approval",
-            "confidential": "manual_review"
-        },
-        "integration_changes": "always_approve"
-    }',
-    ARRAY['Improve development velocity', 'Reduce manual processes', 'Enhance code quality',
-        'Automate deployment pipelines'],
-    ARRAY['Code review automation', 'CI/CD pipeline management', 'Issue triaging', 'Documentation generation'],
-    ARRAY['SOC2', 'GDPR', 'HIPAA'],
-    'professional'
-);
+\ir ../seeds/guardian_1_organization.sql
 INSERT INTO organizations (name, slug, industry, size_category, plan_type)
 VALUES ('Northwind Clinic', 'northwind-clinic', 'Health Care', 'small', 'starter');
 UPDATE organizations SET reset_date = date_trunc('month', now()) + interval '1 month';
@@ -85,45 +26,7 @@ JOIN (VALUES
     ('northwind-clinic', 'omar@northwind.example', 'Omar Haddad', 'manager', 'Head Nurse', 'Ward 3')
 ) AS p (slug, email, full_name, role, job_title, department) ON p.slug = o.slug;
 
-INSERT INTO agents (
-    organization_id,
-    name,
-    description,
-    agent_type,
-    llm_provider,
-    llm_model,
-    system_prompt,
-    tools,
-    auto_approve_threshold,
-    max_execution_time,
-    created_by
-) VALUES (
-    (SELECT id FROM organizations WHERE slug = 'techcorp-inc'),
-    'Code Review Assistant',
-    'AI agent that analyzes pull requests, provides feedback, and ensures code quality standards',
-    'workflow',
-    'gemini',
-    'gemini-2.5-pro',
-    'You are an expert software engineer and code reviewer. Your role is to analyze pull requests and provide
-constructive feedback on code quality, security, performance, and maintainability. Always explain your reasoning and
-suggest specific improvements.',
-    '[
-        {
-            "name": "analyze_code_diff",
-            "description": "Analyze git diff for code quality issues",
-            "parameters": {
-                "type": "object",
-                "properties": {
-                    "diff": {"type": "string", "description": "Git diff content"},
-                    "programming_language": {"type": "string", "description": "Primary programming language"}
-                }
-            }
-        }
-    ]',
-    0.80,
-    300,
-    (SELECT id FROM users WHERE email = 'admin@techcorp.com')
-);
+\ir ../seeds/guardian_2_agent.sql
 UPDATE agents SET status = 'active' WHERE name = 'Code Review Assistant';
 
 INSERT INTO agents (organization_id, name, agent_type, llm_provider, llm_model, system_prompt, status, created_by)
