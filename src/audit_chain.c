@@ -244,13 +244,15 @@ read_head(const pg_uuid_t *organization_id, int32 number, AuditHead *head)
 	{
 		bool		isnull;
 		Oid			relid = RelationGetRelid(heads);
+		Datum		value;
 		bytea	   *hash;
 
 		head->seq = DatumGetInt64(heap_getattr(tuple, get_attnum(relid, "seq"), tupdesc, &isnull));
 		head->timestamp = DatumGetTimestampTz(heap_getattr(tuple, get_attnum(relid, "timestamp"),
 														   tupdesc, &isnull));
-		hash = DatumGetByteaPP(heap_getattr(tuple, get_attnum(relid, "hash"), tupdesc, &isnull));
-		if (VARSIZE_ANY_EXHDR(hash) != AUDIT_HASH_LEN)
+		value = heap_getattr(tuple, get_attnum(relid, "hash"), tupdesc, &isnull);
+		hash = isnull ? NULL : DatumGetByteaPP(value);
+		if (hash == NULL || VARSIZE_ANY_EXHDR(hash) != AUDIT_HASH_LEN)
 			elog(ERROR, "hash of lane %d is not %d bytes long", number, AUDIT_HASH_LEN);
 		memcpy(head->hash, VARDATA_ANY(hash), AUDIT_HASH_LEN);
 		heap_freetuple(tuple);

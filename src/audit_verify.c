@@ -15,6 +15,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -93,7 +94,8 @@ typedef struct Report
 	int64		first_seq;
 	int64		last_seq;
 	int64		entries;
-	int64		bad_seq;		/* 0: none */
+	bool		bad;
+	int64		bad_seq;
 	char		detail[256];
 } Report;
 
@@ -134,11 +136,11 @@ emit_report(Verification *v)
 	values[4] = Int64GetDatum(r->last_seq);
 	nulls[3] = nulls[4] = r->entries == 0;
 	values[5] = Int64GetDatum(r->entries);
-	values[6] = CStringGetTextDatum(r->bad_seq == 0 ? "ok" : "tampered");
+	values[6] = CStringGetTextDatum(r->bad ? "tampered" : "ok");
 	values[7] = Int64GetDatum(r->bad_seq);
-	nulls[7] = r->bad_seq == 0;
-	nulls[8] = r->bad_seq == 0;
-	if (r->bad_seq != 0)
+	nulls[7] = !r->bad;
+	nulls[8] = !r->bad;
+	if (r->bad)
 		values[8] = CStringGetTextDatum(r->detail);
 	tuplestore_putvalues(v->rsinfo->setResult, v->rsinfo->setDesc, values, nulls);
 	r->open = false;
@@ -162,8 +164,9 @@ found_bad(Verification *v, int64 seq, const char *format, ...)
 {
 	va_list		args;
 
-	if (v->report.bad_seq != 0)
+	if (v->report.bad)
 		return;
+	v->report.bad = true;
 	v->report.bad_seq = seq;
 	va_start(args, format);
 	vsnprintf(v->report.detail, sizeof(v->report.detail), format, args);
@@ -186,6 +189,26 @@ same_bytes(Datum value, bool isnull, const uint8 *bytes, int len)
 	return VARSIZE_ANY_EXHDR(packed) == len && memcmp(VARDATA_ANY(packed), bytes, len) == 0;
 }
 
+/* What belongs to no organization any more is looked at as the system ledger's. */
+static pg_uuid_t
+ledger_of(Datum organization_id)
+{
+	return organization_id == (Datum) 0 ? opsflow_system_ledger : *DatumGetUUIDP(organization_id);
+}
+
+/* A stored hash, whatever somebody has made of it. */
+static void
+copy_hash(uint8 *copy, Datum value, bool isnull)
+{
+	memset(copy, 0, AUDIT_HASH_LEN);
+	if (!isnull)
+	{
+		struct varlena *hash = PG_DETOAST_DATUM_PACKED(value);
+
+		memcpy(copy, VARDATA_ANY(hash), Min(VARSIZE_ANY_EXHDR(hash), AUDIT_HASH_LEN));
+	}
+}
+
 static void
 check_values(Verification *v, const AuditEntry *entry, int64 seq)
 {
@@ -196,6 +219,9 @@ check_values(Verification *v, const AuditEntry *entry, int64 seq)
 		found_bad(v, seq, "the payload of entry " INT64_FORMAT " has been removed", seq);
 		return;
 	}
+	/* Of another length it could have swallowed the beginning of the payload. */
+	if (toast_raw_datum_size(entry->values[AUDIT_PAYLOAD_SALT]) != VARHDRSZ + AUDIT_SALT_LEN)
+		found_bad(v, seq, "the salt of entry " INT64_FORMAT " is not what was recorded", seq);
 	opsflow_audit_payload_digest(v->sha, &v->buf, entry, hash);
 	if (!same_bytes(entry->values[AUDIT_PAYLOAD_DIGEST], entry->nulls[AUDIT_PAYLOAD_DIGEST],
 					hash, AUDIT_HASH_LEN))
@@ -229,13 +255,7 @@ remember_entry(Verification *v, const AuditEntry *entry, int64 seq, TimestampTz 
 {
 	v->last.seq = seq;
 	v->last.timestamp = timestamp;
-	memset(v->last.hash, 0, AUDIT_HASH_LEN);
-	if (!entry->nulls[AUDIT_HASH])
-	{
-		struct varlena *hash = PG_DETOAST_DATUM_PACKED(entry->values[AUDIT_HASH]);
-
-		memcpy(v->last.hash, VARDATA_ANY(hash), Min(VARSIZE_ANY_EXHDR(hash), AUDIT_HASH_LEN));
-	}
+	copy_hash(v->last.hash, entry->values[AUDIT_HASH], entry->nulls[AUDIT_HASH]);
 }
 
 /* ----------------------------------------------------------------
@@ -250,7 +270,7 @@ read_entry_end(const LaneKey *lane, int64 seq, AuditHead *end)
 	Datum		args[3] = {UUIDPGetDatum(&lane->organization_id), Int32GetDatum(lane->lane),
 					 Int64GetDatum(seq)};
 	bool		isnull;
-	struct varlena *hash;
+	Datum		hash;
 
 	if (SPI_execute_plan(opsflow_prepare(&predecessor_plan), args, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the ledger");
@@ -258,8 +278,8 @@ read_entry_end(const LaneKey *lane, int64 seq, AuditHead *end)
 		return false;
 	memset(end, 0, sizeof(*end));
 	end->seq = seq;
-	hash = PG_DETOAST_DATUM_PACKED(opsflow_result(0, 1, &isnull));
-	memcpy(end->hash, VARDATA_ANY(hash), Min(VARSIZE_ANY_EXHDR(hash), AUDIT_HASH_LEN));
+	hash = opsflow_result(0, 1, &isnull);
+	copy_hash(end->hash, hash, isnull);
 	end->timestamp = DatumGetTimestampTz(opsflow_result(0, 2, &isnull));
 	return true;
 }
@@ -341,16 +361,16 @@ read_heads(Verification *v, Datum organization_id, const char *nulls)
 		LaneKey		key = {0};
 		ExpectedEnd *end;
 		bool		isnull;
-		struct varlena *hash;
+		Datum		hash;
 
-		key.organization_id = *DatumGetUUIDP(opsflow_result(i, 1, &isnull));
+		key.organization_id = ledger_of(opsflow_result(i, 1, &isnull));
 		key.lane = DatumGetInt32(opsflow_result(i, 2, &isnull));
 		end = hash_search(v->ends, &key, HASH_ENTER, NULL);
 		memset(&end->head, 0, sizeof(end->head));
 		end->seen = false;
 		end->head.seq = DatumGetInt64(opsflow_result(i, 3, &isnull));
-		hash = PG_DETOAST_DATUM_PACKED(opsflow_result(i, 4, &isnull));
-		memcpy(end->head.hash, VARDATA_ANY(hash), Min(VARSIZE_ANY_EXHDR(hash), AUDIT_HASH_LEN));
+		hash = opsflow_result(i, 4, &isnull);
+		copy_hash(end->head.hash, hash, isnull);
 	}
 }
 
@@ -373,7 +393,7 @@ verify_row(Verification *v, HeapTuple tuple, TupleDesc tupdesc)
 	heap_deform_tuple(tuple, tupdesc, values, nulls);
 	memcpy(entry.values, values, sizeof(entry.values));
 	memcpy(entry.nulls, nulls, sizeof(entry.nulls));
-	lane.organization_id = *DatumGetUUIDP(values[AUDIT_ORGANIZATION_ID]);
+	lane.organization_id = ledger_of(values[AUDIT_ORGANIZATION_ID]);
 	lane.lane = DatumGetInt32(values[AUDIT_LANE]);
 	seq = DatumGetInt64(values[AUDIT_SEQ]);
 	timestamp = DatumGetTimestampTz(values[AUDIT_TIMESTAMP]);

@@ -24,6 +24,12 @@ WITH relations AS (
     SELECT m.relation AS relname, 'capture' AS proname, k.is_truncate
     FROM opsflow.audit_map m, (VALUES (false), (true)) k (is_truncate)
     UNION ALL
+    -- State machines are theirs alone to keep.
+    SELECT g.relname, g.proname, g.is_truncate
+    FROM (VALUES ('approval_requests', 'approval_guard', false), ('approval_requests', 'approval_guard', true),
+        ('approval_requests', 'approval_requested', false), ('approval_requests', 'approval_decided', false),
+        ('workflow_executions', 'check_execution', false)) g (relname, proname, is_truncate)
+    UNION ALL
     SELECT r.relname, 'audit_guard', k.is_truncate
     FROM (VALUES (false), (true)) k (is_truncate), relations r
     WHERE r.oid = 'opsflow.audit_trail'::regclass
@@ -53,7 +59,8 @@ WITH relations AS (
     FROM triggers t WHERE t.tgenabled = 'D'
     UNION ALL
     SELECT 'triggers', 'error', format('trigger %s of table %s does not fire always', t.tgname, t.relname)
-    FROM triggers t WHERE t.proname IN ('capture', 'audit_guard', 'require_context') AND t.tgenabled IN ('O', 'R')
+    FROM triggers t WHERE t.proname IN ('capture', 'audit_guard', 'require_context', 'approval_guard',
+            'approval_requested', 'approval_decided', 'check_execution') AND t.tgenabled IN ('O', 'R')
     UNION ALL
     SELECT 'triggers', 'error', format('table %s has no trigger %s for %s', n.relname, n.proname,
         CASE WHEN n.is_truncate THEN 'TRUNCATE' ELSE 'each row' END)

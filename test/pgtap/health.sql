@@ -38,6 +38,11 @@ SELECT is(pg_temp.check_of('triggers'), 'error: trigger capture of table agents 
 DROP TRIGGER capture ON opsflow.agents;
 SELECT is(pg_temp.check_of('triggers'), 'error: table agents has no trigger capture for each row', 'and one that is gone');
 ROLLBACK TO well;
+DROP TRIGGER approval_guard ON opsflow.approval_requests;
+ALTER TABLE opsflow.workflow_executions ENABLE TRIGGER check_execution;
+SELECT is(pg_temp.check_of('triggers'), 'error: table approval_requests has no trigger approval_guard for each row; trigger check_execution of table workflow_executions does not fire always',
+    'a state machine without its guard is an error');
+ROLLBACK TO well;
 SELECT format('DROP TRIGGER audit_guard_truncate ON opsflow.%I', max(relname)) FROM pg_class WHERE relname ~ '^audit_trail_\d{4}_\d\d$' \gexec
 SELECT matches(pg_temp.check_of('triggers'), '^error: table audit_trail_\d{4}_\d\d has no trigger audit_guard for TRUNCATE$', 'a partition of the ledger without its guard is an error');
 SELECT is(pg_temp.check_of('partitions'),
