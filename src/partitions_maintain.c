@@ -515,7 +515,7 @@ put_rows(Tuplestorestate *rows, TupleDesc source, Relation target)
 		if (map != NULL)
 			row = execute_attr_map_slot(map->attrMap, from, to);
 		slot_getallattrs(row);
-		opsflow_writer_insert(writer, row->tts_values, row->tts_isnull);
+		opsflow_writer_insert(writer, NULL, row->tts_values, row->tts_isnull);
 	}
 	opsflow_writer_close(writer);
 	ExecDropSingleTupleTableSlot(from);

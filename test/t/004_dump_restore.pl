@@ -23,6 +23,12 @@ our $expected_dump;
 $node->safe_psql('postgres', 'CREATE DATABASE original');
 $node->safe_psql('original', qq{
 	CREATE EXTENSION opsflow CASCADE;
+	ALTER TABLE opsflow.agents ADD COLUMN users_own text NOT NULL DEFAULT 'mine', ADD COLUMN gone integer;
+	ALTER TABLE opsflow.agents DROP COLUMN gone;
+	ALTER TABLE opsflow.audit_trail ADD COLUMN users_own boolean NOT NULL DEFAULT false,
+		ADD COLUMN users_own_words text NOT NULL GENERATED ALWAYS AS (entity_type || ' ' || action) STORED;
+	ALTER TABLE opsflow.audit_chain_heads ADD COLUMN users_own text NOT NULL DEFAULT current_database();
+	ALTER TABLE opsflow.counters ADD COLUMN users_own timestamptz NOT NULL DEFAULT now();
 	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$org', 'One', 'one');
 	INSERT INTO opsflow.users (id, organization_id, email, full_name, role)
 		VALUES ('$ada', '$org', 'ada\@one.example', 'Ada One', 'owner'), ('$bob', '$org', 'bob\@one.example', 'Bob One', 'manager');
@@ -46,6 +52,14 @@ $node->safe_psql('original', qq{
 });
 cmp_ok($node->safe_psql('original', 'SELECT count(DISTINCT tableoid) FROM opsflow.ai_usage_logs'), '>', 2,
 	'the data is in several partitions');
+is($node->safe_psql('original', "SELECT count(*) FROM opsflow.audit_trail WHERE users_own OR users_own_words <> entity_type || ' ' || action"),
+	'0', 'columns that a user added to the ledger take their defaults');
+my (undef, undef, $refused) = $node->psql('original', q{
+	ALTER TABLE opsflow.audit_trail ADD CONSTRAINT users_own_check CHECK (users_own_words <> 'agent update');
+	UPDATE opsflow.agents SET name = 'Other';
+});
+like($refused, qr/violates check constraint "users_own_check"/, 'and the constraints on them hold');
+$node->safe_psql('original', 'ALTER TABLE opsflow.audit_trail DROP CONSTRAINT users_own_check');
 
 # The dump of a database, without what is new in every run.
 sub dump_of
