@@ -87,8 +87,12 @@ opsflow_require_data(void)
 }
 
 /*
- * The prepared plan, made now if there is none or it is no longer valid.
- * The caller is connected to SPI.
+ * The prepared plan, made now if there is none.  The caller is connected to
+ * SPI.
+ *
+ * An invalidated plan is left to PostgreSQL's plan cache, which makes it anew
+ * from the text.  It must not be freed here: a trigger may be running the same
+ * plan further out.
  */
 SPIPlanPtr
 opsflow_prepare(OpsflowPlan *plan)
@@ -98,13 +102,7 @@ opsflow_prepare(OpsflowPlan *plan)
 	opsflow_require_data();
 
 	if (plan->plan != NULL)
-	{
-		if (SPI_plan_is_valid(plan->plan))
-			return plan->plan;
-		prepared = plan->plan;
-		plan->plan = NULL;
-		SPI_freeplan(prepared);
-	}
+		return plan->plan;
 
 	prepared = SPI_prepare(plan->sql, plan->nargs, plan->argtypes);
 	if (prepared == NULL)
