@@ -6,7 +6,8 @@
  * audit_map says, as data, how the changes of a table are recorded: event and
  * entity type, whose ledger, which columns are masked or ignored, where the AI
  * columns are.  A backend keeps what it read, per relation, in a memory context
- * of its own until the relation or the map changes.
+ * of its own until the relation or the map changes, and what it has in use at
+ * that moment until the end of the transaction.
  */
 #include "postgres.h"
 
@@ -93,13 +94,20 @@ static Oid	audit_map_relid = InvalidOid;
  * ----------------------------------------------------------------
  */
 
+/*
+ * An invalidation can come at any moment that a relation is opened, also while
+ * a change is being recorded: what that uses stays to the transaction's end.
+ */
 static void
 forget_capture(Capture *capture)
 {
 	MemoryContext context = capture->context;
 
 	(void) hash_search(captures, &capture->relid, HASH_REMOVE, NULL);
-	MemoryContextDelete(context);
+	if (TopTransactionContext != NULL)
+		MemoryContextSetParent(context, TopTransactionContext);
+	else
+		MemoryContextDelete(context);
 }
 
 static void
@@ -286,7 +294,8 @@ fill_capture(Capture *capture, Relation rel)
 	mark_columns(&row, "masked_columns", rel, capture->columns);
 }
 
-static const Capture *
+/* How the changes of a relation are recorded: a copy, since the cache may forget it. */
+static Capture
 find_capture(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
@@ -298,7 +307,7 @@ find_capture(Relation rel)
 		create_captures();
 	cached = hash_search(captures, &relid, HASH_FIND, NULL);
 	if (cached != NULL)
-		return cached;
+		return *cached;
 
 	/* Under the caller's context until nothing can fail any more. */
 	memset(&fresh, 0, sizeof(fresh));
@@ -312,7 +321,7 @@ find_capture(Relation rel)
 	cached = hash_search(captures, &relid, HASH_ENTER, NULL);
 	*cached = fresh;
 	MemoryContextSetParent(fresh.context, CacheMemoryContext);
-	return cached;
+	return fresh;
 }
 
 /*
@@ -518,13 +527,15 @@ actor_name(const pg_uuid_t *user_id)
 {
 	static LocalTransactionId looked_up_in = InvalidLocalTransactionId;
 	static pg_uuid_t looked_up;
-	static char name[256];
+	static char name[1024];		/* full_name has 255 characters at most */
 
 	if (looked_up_in != OPSFLOW_LXID || !opsflow_uuid_equal(&looked_up, user_id))
 	{
 		char	   *found = opsflow_user_name(user_id);
 
-		strlcpy(name, found == NULL ? "" : found, sizeof(name));
+		name[0] = '\0';
+		if (found != NULL)
+			strlcpy(name, found, pg_mbcliplen(found, strlen(found), sizeof(name) - 1) + 1);
 		looked_up = *user_id;
 		looked_up_in = OPSFLOW_LXID;
 	}
@@ -777,7 +788,7 @@ Datum
 opsflow_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	const Capture *capture;
+	Capture		capture;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigdata->tg_event) ||
 		(!TRIGGER_FIRED_FOR_ROW(trigdata->tg_event) && !TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event)))
@@ -791,9 +802,9 @@ opsflow_capture(PG_FUNCTION_ARGS)
 
 	capture = find_capture(trigdata->tg_relation);
 	if (TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
-		capture_truncate(capture, trigdata);
+		capture_truncate(&capture, trigdata);
 	else
-		capture_row(capture, trigdata);
+		capture_row(&capture, trigdata);
 	return PointerGetDatum(NULL);
 }
 
