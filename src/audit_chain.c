@@ -544,6 +544,9 @@ store_heads(void)
 
 	if (lanes == NULL || hash_get_num_entries(lanes) == 0)
 		return;
+	/* A superuser has removed the ledger in this very transaction. */
+	if (!OidIsValid(opsflow_relation_id("audit_trail")))
+		return;
 
 	heads = open_ledger_table("audit_chain_heads");
 	writer = opsflow_writer_open(heads);

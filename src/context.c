@@ -382,7 +382,7 @@ opsflow_require_organization(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
 				 errmsg("no organization is set in this session"),
-				 errhint("Call opsflow.set_context(organization_id, user_id) first.")));
+				 errhint("Call opsflow.set_context(organization_id, user_id) in the same transaction.")));
 	return context;
 }
 
@@ -396,7 +396,7 @@ opsflow_require_user(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
 				 errmsg("no user is set in this session"),
-				 errhint("Call opsflow.set_context(organization_id, user_id) first.")));
+				 errhint("Call opsflow.set_context(organization_id, user_id) in the same transaction.")));
 	return context;
 }
 

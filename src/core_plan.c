@@ -12,6 +12,7 @@
 
 #include "catalog/namespace.h"
 #include "executor/spi.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -65,6 +66,12 @@ opsflow_require_data(void)
 	relid = opsflow_relation_id("schema_version");
 	if (!OidIsValid(relid))
 		opsflow_data_missing();
+	if (opsflow_relation_owner(relid) != get_role_oid(OPSFLOW_OWNER, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_DATA_VERSION),
+				 errmsg("the tables of opsflow do not belong to role \"%s\"", OPSFLOW_OWNER),
+				 errdetail("A dump was restored without owners."),
+				 errhint("Run \"SELECT opsflow.migrate()\" as a superuser.")));
 
 	SPI_connect();
 	if (SPI_execute("SELECT version FROM opsflow.schema_version"
