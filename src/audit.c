@@ -573,13 +573,15 @@ actor_name(const pg_uuid_t *user_id)
 {
 	static LocalTransactionId looked_up_in = InvalidLocalTransactionId;
 	static pg_uuid_t looked_up;
-	static char name[256];
+	static char name[1024];		/* full_name has 255 characters at most */
 
 	if (looked_up_in != OPSFLOW_LXID || !opsflow_uuid_equal(&looked_up, user_id))
 	{
 		char	   *found = opsflow_user_name(user_id);
 
-		strlcpy(name, found == NULL ? "" : found, sizeof(name));
+		name[0] = '\0';
+		if (found != NULL)
+			strlcpy(name, found, pg_mbcliplen(found, strlen(found), sizeof(name) - 1) + 1);
 		looked_up = *user_id;
 		looked_up_in = OPSFLOW_LXID;
 	}

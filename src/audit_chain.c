@@ -389,21 +389,24 @@ store_entry(const AuditEntry *entry)
 	int			natts;
 	Datum	   *values;
 	bool	   *nulls;
+	bool	   *known;
 
 	leaf = opsflow_partition_open(trail, entry->values[AUDIT_TIMESTAMP], RowExclusiveLock);
 	natts = RelationGetNumberOfAttributes(leaf);
 	values = palloc0(natts * sizeof(Datum));
 	nulls = palloc(natts * sizeof(bool));
 	memset(nulls, true, natts * sizeof(bool));
+	known = palloc0(natts * sizeof(bool));
 	columns = find_leaf_columns(leaf);
 	for (int column = 0; column < AUDIT_COLUMNS; column++)
 	{
 		values[columns->attnums[column] - 1] = entry->values[column];
 		nulls[columns->attnums[column] - 1] = entry->nulls[column];
+		known[columns->attnums[column] - 1] = true;
 	}
 
 	writer = opsflow_writer_open(leaf);
-	opsflow_writer_insert(writer, values, nulls);
+	opsflow_writer_insert(writer, known, values, nulls);
 	opsflow_writer_close(writer);
 	table_close(leaf, NoLock);
 	table_close(trail, NoLock);
@@ -507,6 +510,7 @@ store_head(OpsflowWriter *writer, Relation heads, const Lane *lane)
 	int			natts = RelationGetNumberOfAttributes(heads);
 	Datum	   *values = palloc0(natts * sizeof(Datum));
 	bool	   *nulls = palloc(natts * sizeof(bool));
+	bool	   *known = palloc0(natts * sizeof(bool));
 	const struct
 	{
 		const char *name;
@@ -526,8 +530,9 @@ store_head(OpsflowWriter *writer, Relation heads, const Lane *lane)
 
 		values[attnum - 1] = columns[i].value;
 		nulls[attnum - 1] = false;
+		known[attnum - 1] = true;
 	}
-	opsflow_writer_insert(writer, values, nulls);
+	opsflow_writer_insert(writer, known, values, nulls);
 }
 
 /* Append the heads that this transaction moved. */
@@ -540,6 +545,9 @@ store_heads(void)
 	OpsflowWriter *writer;
 
 	if (lanes == NULL || hash_get_num_entries(lanes) == 0)
+		return;
+	/* A superuser has removed the ledger in this very transaction. */
+	if (!OidIsValid(opsflow_relation_id("audit_trail")))
 		return;
 
 	heads = open_ledger_table("audit_chain_heads");

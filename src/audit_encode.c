@@ -18,6 +18,7 @@
 #include "common/cryptohash.h"
 #include "common/sha2.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -88,12 +89,36 @@ put_int64(StringInfo buf, int64 value)
 	put_bytes(buf, &be, sizeof(be));
 }
 
+/*
+ * Text is hashed in UTF-8 whatever the encoding of the database, so that the
+ * ledger still verifies in a database of another encoding.  SQL_ASCII does not
+ * say what its bytes mean: they are taken as they are.
+ */
 static void
-put_varlena(StringInfo buf, Datum value)
+put_text(StringInfo buf, const char *text, int len)
+{
+	char	   *utf8 = unconstify(char *, text);
+
+	if (GetDatabaseEncoding() != PG_SQL_ASCII)
+		utf8 = pg_server_to_any(text, len, PG_UTF8);
+	if (utf8 == text)
+		put_bytes(buf, text, len);
+	else
+	{
+		put_bytes(buf, utf8, strlen(utf8));
+		pfree(utf8);
+	}
+}
+
+static void
+put_varlena(StringInfo buf, Oid type, Datum value)
 {
 	struct varlena *packed = PG_DETOAST_DATUM_PACKED(value);
 
-	put_bytes(buf, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	if (type == TEXTOID)
+		put_text(buf, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
+	else
+		put_bytes(buf, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
 }
 
 static void
@@ -102,6 +127,15 @@ put_jsonb(StringInfo buf, Datum value)
 	Jsonb	   *jsonb = DatumGetJsonbP(value);
 	int			start = buf->len;
 	uint32		belen;
+
+	if (GetDatabaseEncoding() != PG_UTF8)
+	{
+		char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+		put_text(buf, text, strlen(text));
+		pfree(text);
+		return;
+	}
 
 	/* The text goes straight into the buffer; its length is known after. */
 	appendStringInfoCharMacro(buf, 1);
@@ -142,7 +176,7 @@ put_value(StringInfo buf, Oid type, Datum value)
 			break;
 		case TEXTOID:
 		case BYTEAOID:
-			put_varlena(buf, value);
+			put_varlena(buf, type, value);
 			break;
 		case JSONBOID:
 			put_jsonb(buf, value);

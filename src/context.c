@@ -28,6 +28,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -200,6 +201,19 @@ assign_agent(const char *newval, void *extra)
 	parts[PART_AGENT] = *(ParsedId *) extra;
 }
 
+/*
+ * Connection options are not converted: bytes that are no text would go to the
+ * ledger, and no dump of it could be restored.
+ */
+static bool
+check_text(char **newval, void **extra, GucSource source)
+{
+	if (pg_verifymbstr(*newval, strlen(*newval), true))
+		return true;
+	GUC_check_errdetail("The value must be text in the encoding of the database.");
+	return false;
+}
+
 /* A correlation id that is no UUID could not be recorded. */
 static bool
 check_optional_uuid(char **newval, void **extra, GucSource source)
@@ -298,10 +312,10 @@ opsflow_context_init(void)
 					   &opsflow_ai_confidence, check_confidence);
 	define_descriptive("opsflow.ai_model",
 					   "Model of the AI that acts; audit entries record it.",
-					   &opsflow_ai_model, NULL);
+					   &opsflow_ai_model, check_text);
 	define_descriptive("opsflow.ai_reasoning",
 					   "Why the AI does what it does; audit entries record it.",
-					   &opsflow_ai_reasoning, NULL);
+					   &opsflow_ai_reasoning, check_text);
 	DefineCustomStringVariable(part_settings[PART_AGENT],
 							   "Agent that acts in this session.", NULL,
 							   &part_strings[PART_AGENT], "", PGC_SUSET, 0,
@@ -323,14 +337,14 @@ opsflow_context_init(void)
 							   check_organization, assign_organization, NULL);
 	define_descriptive("opsflow.session_id",
 					   "The application's own session; audit entries record it.",
-					   &opsflow_session_id, NULL);
+					   &opsflow_session_id, check_text);
 	DefineCustomIntVariable("opsflow.tokens_used",
 							"Tokens the AI used for what it does; audit entries record it. -1 means unknown.",
 							NULL, &opsflow_tokens_used, -1, -1, INT_MAX,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	define_descriptive("opsflow.user_agent",
 					   "Client program of the person who acts; audit entries record it.",
-					   &opsflow_user_agent, NULL);
+					   &opsflow_user_agent, check_text);
 	DefineCustomStringVariable(part_settings[PART_USER],
 							   "User that acts in this session.", NULL,
 							   &part_strings[PART_USER], "", PGC_SUSET, 0,
@@ -387,7 +401,7 @@ opsflow_require_organization(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
 				 errmsg("no organization is set in this session"),
-				 errhint("Call opsflow.set_context(organization_id, user_id) first.")));
+				 errhint("Call opsflow.set_context(organization_id, user_id) in the same transaction.")));
 	return context;
 }
 
@@ -401,7 +415,7 @@ opsflow_require_user(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
 				 errmsg("no user is set in this session"),
-				 errhint("Call opsflow.set_context(organization_id, user_id) first.")));
+				 errhint("Call opsflow.set_context(organization_id, user_id) in the same transaction.")));
 	return context;
 }
 

@@ -77,9 +77,11 @@ extern ErrorData *opsflow_attempt(void (*work)(void *arg), void *arg);
 typedef struct OpsflowWriter OpsflowWriter;
 
 extern Oid	opsflow_relation_id(const char *name);
+extern Oid	opsflow_relation_owner(Oid relid);
+extern char *opsflow_qualified_name(Oid relid);
 extern OpsflowWriter *opsflow_writer_open(Relation rel);
-extern void opsflow_writer_insert(OpsflowWriter *writer, Datum *values,
-								  bool *nulls);
+extern void opsflow_writer_insert(OpsflowWriter *writer, const bool *known,
+								  Datum *values, bool *nulls);
 extern void opsflow_writer_close(OpsflowWriter *writer);
 extern HeapTuple opsflow_store_last(Relation rel, Oid indexid,
 									ScanKeyData *keys, int nkeys);

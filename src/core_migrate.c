@@ -23,9 +23,11 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "commands/extension.h"
 #include "commands/policy.h"
+#include "commands/tablecmds.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
@@ -57,6 +59,7 @@ typedef struct DataScript
 	const char *name;			/* the installed file, without its directory */
 	char	   *text;
 	bool		adopting;		/* make only what is missing */
+	OpsflowUser caller;			/* the superuser who calls migrate() */
 	List	   *made;			/* names of relations made in this run */
 	const char *statement;		/* start of the current statement */
 } DataScript;
@@ -290,6 +293,41 @@ restore_defaults(const CreateStmt *stmt)
 	run_parsed_utility((Node *) alter, "restore column defaults");
 }
 
+/*
+ * A restore with pg_restore --no-owner gave the relation to the superuser who
+ * restored, and a partition that a user attached is its maker's: both have to
+ * be opsflow_owner's.  What another role owns is not taken: its owner may have
+ * put things on it that would run with our rights.
+ */
+static void
+take_over(const DataScript *script, Oid relid)
+{
+	Oid			owner = get_role_oid(OPSFLOW_OWNER, false);
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, AccessShareLock, NULL))
+	{
+		Oid			is = opsflow_relation_owner(lfirst_oid(lc));
+		OpsflowUser us;
+
+		if (is == owner)
+			continue;
+		if (!superuser_arg(is))
+			ereport(ERROR,
+					(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+					 errmsg("relation \"%s\" belongs to role \"%s\"",
+							get_rel_name(lfirst_oid(lc)), GetUserNameFromId(is, false)),
+					 errdetail("Its owner could replace what opsflow relies on."),
+					 errhint("Look at what is on it, then run \"ALTER TABLE %s OWNER TO %s\".",
+							 opsflow_qualified_name(lfirst_oid(lc)), OPSFLOW_OWNER)));
+		GetUserIdAndSecContext(&us.userid, &us.sec_context);
+		opsflow_become(script->caller);
+		ATExecChangeOwner(lfirst_oid(lc), owner, false, AccessExclusiveLock);
+		CommandCounterIncrement();
+		opsflow_become(us);
+	}
+}
+
 static void
 run_statement(DataScript *script, RawStmt *raw)
 {
@@ -298,6 +336,8 @@ run_statement(DataScript *script, RawStmt *raw)
 
 	if (script->adopting && is_there_already(script, raw->stmt))
 	{
+		if (made_relation(raw->stmt) != NULL)
+			take_over(script, opsflow_relation_id(made_relation(raw->stmt)));
 		if (IsA(raw->stmt, CreateStmt))
 			restore_defaults((CreateStmt *) raw->stmt);
 		return;
@@ -324,9 +364,9 @@ skip_comments(const char *p)
 }
 
 static void
-run_script(const char *name, bool adopting)
+run_script(const char *name, bool adopting, OpsflowUser caller)
 {
-	DataScript script = {.name = name, .adopting = adopting};
+	DataScript script = {.name = name, .adopting = adopting, .caller = caller};
 	ErrorContextCallback callback;
 	ListCell   *lc;
 
@@ -413,7 +453,7 @@ run_as_owner(bool adopting)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting);
+	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting, caller);
 	if (!adopting)
 		record_version();
 	AtEOXact_GUC(true, nest);

@@ -12,6 +12,7 @@
 
 #include "catalog/namespace.h"
 #include "executor/spi.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -65,6 +66,12 @@ opsflow_require_data(void)
 	relid = opsflow_relation_id("schema_version");
 	if (!OidIsValid(relid))
 		opsflow_data_missing();
+	if (opsflow_relation_owner(relid) != get_role_oid(OPSFLOW_OWNER, true))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_DATA_VERSION),
+				 errmsg("the tables of opsflow do not belong to role \"%s\"", OPSFLOW_OWNER),
+				 errdetail("A dump was restored without owners."),
+				 errhint("Run \"SELECT opsflow.migrate()\" as a superuser.")));
 
 	SPI_connect();
 	if (SPI_execute("SELECT version FROM opsflow.schema_version"
@@ -87,8 +94,12 @@ opsflow_require_data(void)
 }
 
 /*
- * The prepared plan, made now if there is none or it is no longer valid.
- * The caller is connected to SPI.
+ * The prepared plan, made now if there is none.  The caller is connected to
+ * SPI.
+ *
+ * An invalidated plan is left to PostgreSQL's plan cache, which makes it anew
+ * from the text.  It must not be freed here: a trigger may be running the same
+ * plan further out.
  */
 SPIPlanPtr
 opsflow_prepare(OpsflowPlan *plan)
@@ -98,13 +109,7 @@ opsflow_prepare(OpsflowPlan *plan)
 	opsflow_require_data();
 
 	if (plan->plan != NULL)
-	{
-		if (SPI_plan_is_valid(plan->plan))
-			return plan->plan;
-		prepared = plan->plan;
-		plan->plan = NULL;
-		SPI_freeplan(prepared);
-	}
+		return plan->plan;
 
 	prepared = SPI_prepare(plan->sql, plan->nargs, plan->argtypes);
 	if (prepared == NULL)

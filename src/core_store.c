@@ -6,6 +6,9 @@
  * with no privilege on them, at any isolation level.  So their rows go
  * straight to the table access method: no triggers, no row security, no
  * constraints (their writers make only rows that satisfy them), no snapshot.
+ * Only what a user added to a table is treated as in an ordinary INSERT:
+ * defaults, generated columns and constraints count where there are columns
+ * that the writer does not know.
  *
  * Locking: the caller has opened the table with RowExclusiveLock and keeps the
  * lock to the end of the transaction.  Memory: a writer lives in the context
@@ -14,15 +17,21 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
+#include "rewrite/rewriteHandler.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "core.h"
 
@@ -43,6 +52,27 @@ opsflow_relation_id(const char *name)
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
 
+/* The role that owns a relation, or InvalidOid if there is none. */
+Oid
+opsflow_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* The name of a relation as SQL wants it. */
+char *
+opsflow_qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
 /* Start to write rows to "rel"; its indexes stay open until the close. */
 OpsflowWriter *
 opsflow_writer_open(Relation rel)
@@ -58,17 +88,71 @@ opsflow_writer_open(Relation rel)
 	return writer;
 }
 
-/* Insert one row; values and nulls are in the order of the table's columns. */
+static bool
+has_unknown_columns(Relation rel, const bool *known)
+{
+	for (int i = 0; i < RelationGetNumberOfAttributes(rel); i++)
+	{
+		if (!known[i] && !TupleDescAttr(RelationGetDescr(rel), i)->attisdropped)
+			return true;
+	}
+	return false;
+}
+
+/* Columns that the writer does not know take their defaults. */
+static void
+fill_defaults(OpsflowWriter *writer, const bool *known, Datum *values, bool *nulls)
+{
+	TupleDesc	tupdesc = RelationGetDescr(writer->rel);
+
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+		Node	   *expr;
+
+		if (known[i] || att->attisdropped || att->attgenerated)
+			continue;
+		expr = build_column_default(writer->rel, i + 1);
+		if (expr != NULL)
+			values[i] = ExecEvalExprSwitchContext(ExecPrepareExpr((Expr *) expr, writer->estate),
+												  GetPerTupleExprContext(writer->estate), &nulls[i]);
+	}
+}
+
+static void
+check_constraints(OpsflowWriter *writer)
+{
+	TupleConstr *constr = RelationGetDescr(writer->rel)->constr;
+
+	if (constr != NULL && constr->has_generated_stored)
+		ExecComputeStoredGenerated(writer->rri, writer->estate, writer->slot, CMD_INSERT);
+	if (constr != NULL)
+		ExecConstraints(writer->rri, writer->slot, writer->estate);
+}
+
+/*
+ * Insert one row; known, values and nulls are in the order of the table's
+ * columns.  "known" tells which ones the caller has set; NULL means all.
+ */
 void
-opsflow_writer_insert(OpsflowWriter *writer, Datum *values, bool *nulls)
+opsflow_writer_insert(OpsflowWriter *writer, const bool *known, Datum *values, bool *nulls)
 {
 	TupleTableSlot *slot = writer->slot;
 	int			natts = RelationGetNumberOfAttributes(writer->rel);
+	bool		has_unknown = known != NULL && has_unknown_columns(writer->rel, known);
+	bool		push_snapshot = has_unknown && !ActiveSnapshotSet();	/* at commit */
+
+	if (push_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	if (has_unknown)
+		fill_defaults(writer, known, values, nulls);
 
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
+	if (has_unknown)
+		check_constraints(writer);
 
 	table_tuple_insert(writer->rel, slot, GetCurrentCommandId(true), 0, NULL);
 	if (writer->rri->ri_NumIndices > 0)
@@ -76,6 +160,8 @@ opsflow_writer_insert(OpsflowWriter *writer, Datum *values, bool *nulls)
 		opsflow_insert_index_tuples(writer->rri, slot, writer->estate);
 		ResetPerTupleExprContext(writer->estate);
 	}
+	if (push_snapshot)
+		PopActiveSnapshot();
 }
 
 /* Close the indexes and free the writer; the table stays the caller's. */

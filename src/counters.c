@@ -145,6 +145,7 @@ typedef struct CounterRow
 	TupleDesc	tupdesc;
 	Datum	   *values;
 	bool	   *nulls;
+	bool	   *known;
 } CounterRow;
 
 static void
@@ -156,6 +157,14 @@ set_column(CounterRow *row, const char *column, Datum value)
 		opsflow_data_missing();
 	row->values[attnum - 1] = value;
 	row->nulls[attnum - 1] = false;
+	row->known[attnum - 1] = true;
+}
+
+static void
+set_null(CounterRow *row, const char *column)
+{
+	set_column(row, column, (Datum) 0);
+	row->nulls[SPI_fnumber(row->tupdesc, column) - 1] = true;
 }
 
 static void
@@ -165,12 +174,15 @@ fill_row(CounterRow *row, const OpsflowDelta *delta)
 
 	opsflow_new_uuid(&id);
 	memset(row->nulls, true, row->tupdesc->natts * sizeof(bool));
+	memset(row->known, false, row->tupdesc->natts * sizeof(bool));
 	set_column(row, "organization_id", UUIDPGetDatum(&delta->organization_id));
 	set_column(row, "subject_id", UUIDPGetDatum(&delta->subject_id));
 	set_column(row, "id", opsflow_uuid_datum(&id));
 	set_column(row, "subject", CStringGetTextDatum(subjects[delta->subject]));
 	if (delta->has_period)
 		set_column(row, "period", DateADTGetDatum(delta->period));
+	else
+		set_null(row, "period");
 	set_column(row, "executions", Int64GetDatum(delta->executions));
 	set_column(row, "finished", Int64GetDatum(delta->finished));
 	set_column(row, "successes", Int64GetDatum(delta->successes));
@@ -179,6 +191,8 @@ fill_row(CounterRow *row, const OpsflowDelta *delta)
 	set_column(row, "calls", Int64GetDatum(delta->calls));
 	if (delta->has_last_at)
 		set_column(row, "last_at", TimestampTzGetDatum(delta->last_at));
+	else
+		set_null(row, "last_at");
 	set_column(row, "folded", BoolGetDatum(false));
 }
 
@@ -200,11 +214,12 @@ opsflow_count(const OpsflowDelta *deltas, int count)
 	row.tupdesc = RelationGetDescr(counters);
 	row.values = palloc0(row.tupdesc->natts * sizeof(Datum));
 	row.nulls = palloc(row.tupdesc->natts * sizeof(bool));
+	row.known = palloc(row.tupdesc->natts * sizeof(bool));
 	writer = opsflow_writer_open(counters);
 	for (int i = 0; i < count; i++)
 	{
 		fill_row(&row, &deltas[i]);
-		opsflow_writer_insert(writer, row.values, row.nulls);
+		opsflow_writer_insert(writer, row.known, row.values, row.nulls);
 	}
 	opsflow_writer_close(writer);
 	table_close(counters, NoLock);
@@ -437,7 +452,7 @@ opsflow_fold_counters(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("batch must be at least 1"),
-				 errhint("It is the number of agents, workflows, … to fold at most.")));
+				 errhint("It is the number of agents, workflows, ... to fold at most.")));
 	SPI_connect();
 	targets = find_targets(batch, &count);
 	for (int start = 0; start < count; start = end)

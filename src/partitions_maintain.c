@@ -518,7 +518,7 @@ put_rows(Tuplestorestate *rows, TupleDesc source, Relation target)
 		if (map != NULL)
 			row = execute_attr_map_slot(map->attrMap, from, to);
 		slot_getallattrs(row);
-		opsflow_writer_insert(writer, row->tts_values, row->tts_isnull);
+		opsflow_writer_insert(writer, NULL, row->tts_values, row->tts_isnull);
 	}
 	opsflow_writer_close(writer);
 	ExecDropSingleTupleTableSlot(from);
@@ -552,21 +552,19 @@ static void
 make_truncate_trigger(const char *partition, const Trigger *like)
 {
 	StringInfoData sql;
-	const char *name = quote_identifier(like->tgname);
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "CREATE TRIGGER %s %s TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s(",
-					 name, TRIGGER_FOR_BEFORE(like->tgtype) ? "BEFORE" : "AFTER", partition,
+					 quote_identifier(like->tgname), TRIGGER_FOR_BEFORE(like->tgtype) ? "BEFORE" : "AFTER", partition,
 					 quote_qualified_identifier(get_namespace_name(get_func_namespace(like->tgfoid)),
 												get_func_name(like->tgfoid)));
 	for (int i = 0; i < like->tgnargs; i++)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(like->tgargs[i]));
 	appendStringInfoChar(&sql, ')');
 	run_ddl(sql.data);
-	if (like->tgenabled == TRIGGER_FIRES_ALWAYS)
-		run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", partition, name));
 }
 
+/* Is there one like it?  One that has lost its ALWAYS is none. */
 static bool
 has_truncate_trigger(Relation rel, const Trigger *like)
 {
@@ -575,15 +573,9 @@ has_truncate_trigger(Relation rel, const Trigger *like)
 		const Trigger *trigger = &rel->trigdesc->triggers[i];
 
 		if (TRIGGER_FOR_TRUNCATE(trigger->tgtype) && strcmp(trigger->tgname, like->tgname) == 0)
-			return true;
+			return like->tgenabled != TRIGGER_FIRES_ALWAYS || trigger->tgenabled != TRIGGER_FIRES_ON_ORIGIN;
 	}
 	return false;
-}
-
-static char *
-qualified_name(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
 }
 
 /*
@@ -627,12 +619,25 @@ complete_partition(void *arg)
 
 	if (!is_incomplete(step->setting, step->partition, &insecure, &triggers))
 		return;
+	name = opsflow_qualified_name(step->partition);
+	if (opsflow_relation_owner(step->partition) != GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+				 errmsg("partition %s does not belong to role \"%s\"", name, OPSFLOW_OWNER),
+				 errhint("Run \"ALTER TABLE %s OWNER TO %s\".", name, OPSFLOW_OWNER)));
 	SPI_connect();
-	name = qualified_name(step->partition);
 	if (insecure)
 		secure_partition(name);
 	foreach(lc, triggers)
-		make_truncate_trigger(name, lfirst(lc));
+	{
+		const Trigger *trigger = lfirst(lc);
+
+		if (!OidIsValid(get_trigger_oid(step->partition, trigger->tgname, true)))
+			make_truncate_trigger(name, trigger);
+		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
+			run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
+							 quote_identifier(trigger->tgname)));
+	}
 	SPI_finish();
 }
 
@@ -1052,7 +1057,7 @@ drop_partition(void *arg)
 	if (name == NULL)
 		return;					/* somebody else has dropped it */
 	SPI_connect();
-	run_ddl(psprintf("DROP TABLE %s", qualified_name(step->partition)));
+	run_ddl(psprintf("DROP TABLE %s", opsflow_qualified_name(step->partition)));
 	SPI_finish();
 	opsflow_audit_system_event("partition", name, "drop", "warning");
 	step->done++;

@@ -22,6 +22,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "pgtime.h"
 #include "replication/logicalworker.h"
 #include "utils/array.h"
@@ -50,6 +51,9 @@ PG_FUNCTION_INFO_V1(opsflow_forget_member);
 
 /* Holdings below holdings: deeper than that is a mistake. */
 #define MAX_TREE_DEPTH 32
+
+/* Characters of first_name and last_name, as the constraints of users say. */
+#define MAX_NAME_PART 100
 
 /* ----------------------------------------------------------------
  * Reading below the SQL layer
@@ -483,20 +487,25 @@ row_word(const OpsflowChange *change, const char *column)
 	return text == NULL || text[0] == '\0' ? NULL : text;
 }
 
+/* A part of a name that nobody has given stays empty where it does not fit. */
+static void
+set_name_part(OpsflowChange *change, const char *column, const char *part)
+{
+	if (part == NULL || pg_mbstrlen(part) > MAX_NAME_PART)
+		opsflow_change_set_null(change, column);
+	else
+		opsflow_change_set_text(change, column, part);
+}
+
 /* First word and rest, where nobody said which is which. */
 static void
 split_name(OpsflowChange *change, char *full_name)
 {
 	char	   *space = strchr(full_name, ' ');
 
-	if (space == NULL)
-	{
-		opsflow_change_set_text(change, "first_name", full_name);
-		opsflow_change_set_null(change, "last_name");
-		return;
-	}
-	opsflow_change_set_text(change, "first_name", pnstrdup(full_name, space - full_name));
-	opsflow_change_set_text(change, "last_name", space + 1);
+	set_name_part(change, "first_name",
+				  space == NULL ? full_name : pnstrdup(full_name, space - full_name));
+	set_name_part(change, "last_name", space == NULL ? NULL : space + 1);
 }
 
 static void

@@ -63,7 +63,7 @@ COMMENT ON COLUMN opsflow.audit_trail.seq IS 'Place in the lane, from 1, without
 COMMENT ON COLUMN opsflow.audit_trail.timestamp IS 'When it was recorded; never decreases within a lane.';
 COMMENT ON COLUMN opsflow.audit_trail.txid IS 'Full transaction id of the change.';
 COMMENT ON COLUMN opsflow.audit_trail.event_type IS 'Kind of event: workflow_execution, approval_request, configuration_change, security_event, data_change or the application''s own.';
-COMMENT ON COLUMN opsflow.audit_trail.entity_type IS 'Kind of thing that changed: workflow, agent, approval, …';
+COMMENT ON COLUMN opsflow.audit_trail.entity_type IS 'Kind of thing that changed: workflow, agent, approval, ...';
 COMMENT ON COLUMN opsflow.audit_trail.entity_id IS 'Which one, where it has a UUID.';
 COMMENT ON COLUMN opsflow.audit_trail.entity_key IS 'Which one, where it has no UUID.';
 COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate or the application''s own.';

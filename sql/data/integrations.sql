@@ -48,7 +48,7 @@ COMMENT ON TABLE opsflow.integrations IS 'Connections to other systems: how to r
 COMMENT ON COLUMN opsflow.integrations.organization_id IS 'Whose integration.';
 COMMENT ON COLUMN opsflow.integrations.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.integrations.name IS 'Name, up to 255 characters.';
-COMMENT ON COLUMN opsflow.integrations.type IS 'Kind of system: slack, jira, github, salesforce, http, …';
+COMMENT ON COLUMN opsflow.integrations.type IS 'Kind of system: slack, jira, github, salesforce, http, ...';
 COMMENT ON COLUMN opsflow.integrations.description IS 'What it is for.';
 COMMENT ON COLUMN opsflow.integrations.config IS 'Settings that are no secret.';
 COMMENT ON COLUMN opsflow.integrations.credentials IS 'Object of ciphertexts, one for each secret.';

@@ -88,15 +88,15 @@ COMMENT ON COLUMN opsflow.organizations.industry IS 'Industry, up to 100 charact
 COMMENT ON COLUMN opsflow.organizations.size_category IS 'startup, small, medium, large or enterprise.';
 COMMENT ON COLUMN opsflow.organizations.headquarters_location IS 'Where it has its seat, up to 255 characters.';
 COMMENT ON COLUMN opsflow.organizations.timezone IS 'Time zone (IANA name) of its quota periods and schedules.';
-COMMENT ON COLUMN opsflow.organizations.ai_configuration IS 'Defaults for its agents: provider, model, temperature, …';
-COMMENT ON COLUMN opsflow.organizations.automation_preferences IS 'How much runs by itself: auto_approve_low_risk, require_approval_above_confidence, …';
+COMMENT ON COLUMN opsflow.organizations.ai_configuration IS 'Defaults for its agents: provider, model, temperature, ...';
+COMMENT ON COLUMN opsflow.organizations.automation_preferences IS 'How much runs by itself: auto_approve_low_risk, require_approval_above_confidence, ...';
 COMMENT ON COLUMN opsflow.organizations.risk_tolerance IS 'low, medium or high.';
 COMMENT ON COLUMN opsflow.organizations.approval_thresholds IS 'From what impact on people are asked, by kind of impact.';
 COMMENT ON COLUMN opsflow.organizations.approval_expiry IS 'How long a request for approval that names no deadline stays open.';
 COMMENT ON COLUMN opsflow.organizations.settings IS 'Settings of the application.';
 COMMENT ON COLUMN opsflow.organizations.business_objectives IS 'Objectives its agents should know of.';
 COMMENT ON COLUMN opsflow.organizations.key_processes IS 'Processes its agents should know of.';
-COMMENT ON COLUMN opsflow.organizations.compliance_requirements IS 'Rules it is bound to: SOC2, GDPR, HIPAA, …';
+COMMENT ON COLUMN opsflow.organizations.compliance_requirements IS 'Rules it is bound to: SOC2, GDPR, HIPAA, ...';
 COMMENT ON COLUMN opsflow.organizations.integration_priorities IS 'Systems it wants to be connected first.';
 COMMENT ON COLUMN opsflow.organizations.plan_type IS 'Plan: free, starter, professional, team, enterprise or custom.';
 COMMENT ON COLUMN opsflow.organizations.subscription_tier IS 'The application''s own word for the tier of its subscription.';

@@ -46,7 +46,7 @@ COMMENT ON COLUMN opsflow.ai_usage_logs.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.ai_usage_logs.timestamp IS 'When the call was made.';
 COMMENT ON COLUMN opsflow.ai_usage_logs.model_provider IS 'Provider of the model, up to 50 characters.';
 COMMENT ON COLUMN opsflow.ai_usage_logs.model_name IS 'Name of the model, up to 100 characters.';
-COMMENT ON COLUMN opsflow.ai_usage_logs.request_type IS 'completion, embedding, tool_call, …';
+COMMENT ON COLUMN opsflow.ai_usage_logs.request_type IS 'completion, embedding, tool_call, ...';
 COMMENT ON COLUMN opsflow.ai_usage_logs.input_tokens IS 'Tokens sent.';
 COMMENT ON COLUMN opsflow.ai_usage_logs.output_tokens IS 'Tokens received.';
 COMMENT ON COLUMN opsflow.ai_usage_logs.total_tokens IS 'Tokens that count.';

@@ -103,6 +103,9 @@ house_rules()
 		expand -t 4 "${sql[@]}" | awk -v quote="'" '
 			length($0) > 120 && !index($0, quote) && !/^COMMENT ON/ { print "a line of SQL over 120 columns: " $0 }'
 	fi
+	# The files of a database in LATIN1 or EUC_JP are the same.
+	tr '\n' '\0' <"$lintdir/c_files" | LC_ALL=C xargs -0 -r grep -nHP '[^\x00-\x7F]' ${sql[@]+"${sql[@]}"} |
+		sed '1i C and SQL are ASCII:' || true
 	grep -v '/compat\.h$' "$lintdir/c_files" | tr '\n' '\0' | xargs -0 -r grep -nH 'PG_VERSION_NUM' |
 		sed '1i the version of PostgreSQL is looked at in src/compat.h only:' || true
 

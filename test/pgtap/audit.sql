@@ -5,6 +5,7 @@ SELECT no_plan();
 \set one '''00000000-0000-7000-8000-000000000001'''
 \set two '''00000000-0000-7000-8000-000000000002'''
 \set ada '''00000000-0000-7000-8000-0000000000a1'''
+\set ueue '''00000000-0000-7000-8000-0000000000a2'''
 \set agent '''00000000-0000-7000-8000-0000000000b1'''
 INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two');
 INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:ada, :one, 'ada@one.example', 'Ada One', 'owner');
@@ -44,6 +45,26 @@ SELECT is(seq, :last_seq::bigint, 'an UPDATE that changes nothing leaves no entr
 UPDATE opsflow.workflows SET description = NULL, status = 'active' WHERE id = :agent;
 UPDATE opsflow.workflows SET description = 'wet' WHERE id = :agent;
 SELECT is(previous_values, '{"description": null}', 'NULL is a value') FROM newest;
+
+-- A name is cut nowhere, least of all in the middle of a character: no dump of that could be restored.
+INSERT INTO opsflow.users (id, organization_id, email, full_name) VALUES (:ueue, :one, 'ueue@one.example', repeat('ü', 255));
+SELECT opsflow.set_context(:one, :ueue);
+UPDATE opsflow.workflows SET description = 'dry' WHERE id = :agent;
+SELECT is(actor_name, repeat('ü', 255), 'a long name is recorded whole') FROM newest;
+SELECT opsflow.set_context(:one, :ada);
+
+-- What a backend knows of a table can be invalidated at any moment, here by the cast of a column that is being recorded.
+-- (Using it after that is what make check-valgrind sees.)
+CREATE TYPE public.mood AS ENUM ('fine');
+CREATE FUNCTION public.mood_json(public.mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN
+    UPDATE opsflow.audit_map SET severity = severity;
+    RETURN '"fine"';
+END $$;
+CREATE CAST (public.mood AS json) WITH FUNCTION public.mood_json(public.mood);
+ALTER TABLE opsflow.workflows ADD COLUMN mood public.mood, ADD COLUMN after text;
+UPDATE opsflow.workflows SET mood = 'fine', after = 'there' WHERE id = :agent;
+SELECT is(new_values, '{"mood": "fine", "after": "there"}', 'a change is recorded although the map changes meanwhile') FROM newest;
+ALTER TABLE opsflow.workflows DROP COLUMN mood, DROP COLUMN after;
 
 SELECT opsflow.set_context(:one, :ada, :agent);
 DELETE FROM opsflow.workflows WHERE id = :agent;

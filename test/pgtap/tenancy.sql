@@ -33,6 +33,9 @@ UPDATE opsflow.users SET full_name = 'Robert' WHERE id = :bob;
 SELECT is((first_name, last_name)::text, '(Robert,)', 'and a new full name new parts') FROM opsflow.users WHERE id = :bob;
 UPDATE opsflow.users SET full_name = 'Bobby', first_name = 'B', last_name = 'Y' WHERE id = :bob;
 SELECT is((full_name, first_name, last_name)::text, '(Bobby,B,Y)', 'what is given together stays') FROM opsflow.users WHERE id = :bob;
+UPDATE opsflow.users SET full_name = repeat('x', 101) || ' ' || repeat('y', 101) WHERE id = :bob;
+SELECT is((first_name, last_name)::text, '(,)', 'parts that do not fit stay empty') FROM opsflow.users WHERE id = :bob;
+UPDATE opsflow.users SET full_name = 'Bobby', first_name = 'B', last_name = 'Y' WHERE id = :bob;
 INSERT INTO opsflow.users (email, username) VALUES ('nick@nowhere.example', 'nick'), ('mail@nowhere.example', NULL);
 SELECT is(array_agg(full_name ORDER BY email), '{mail@nowhere.example,nick}', 'without a name the username or the address stands for it')
     FROM opsflow.users WHERE organization_id IS NULL;

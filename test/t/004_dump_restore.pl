@@ -23,6 +23,12 @@ our $expected_dump;
 $node->safe_psql('postgres', 'CREATE DATABASE original');
 $node->safe_psql('original', qq{
 	CREATE EXTENSION opsflow CASCADE;
+	ALTER TABLE opsflow.agents ADD COLUMN users_own text NOT NULL DEFAULT 'mine', ADD COLUMN gone integer;
+	ALTER TABLE opsflow.agents DROP COLUMN gone;
+	ALTER TABLE opsflow.audit_trail ADD COLUMN users_own boolean NOT NULL DEFAULT false,
+		ADD COLUMN users_own_words text NOT NULL GENERATED ALWAYS AS (entity_type || ' ' || action) STORED;
+	ALTER TABLE opsflow.audit_chain_heads ADD COLUMN users_own text NOT NULL DEFAULT current_database();
+	ALTER TABLE opsflow.counters ADD COLUMN users_own timestamptz NOT NULL DEFAULT now();
 	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$org', 'One', 'one');
 	INSERT INTO opsflow.users (id, organization_id, email, full_name, role)
 		VALUES ('$ada', '$org', 'ada\@one.example', 'Ada One', 'owner'), ('$bob', '$org', 'bob\@one.example', 'Bob One', 'manager');
@@ -43,9 +49,27 @@ $node->safe_psql('original', qq{
 	GRANT SELECT ON opsflow.agents TO users_own_role;
 	CREATE POLICY users_own_policy ON opsflow.agents FOR SELECT TO users_own_role USING (status = 'active');
 	REVOKE DELETE ON opsflow.agents FROM opsflow_member;
+	CREATE TABLE opsflow.users_own_partition (gone integer, LIKE opsflow.ai_usage_logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED);
+	ALTER TABLE opsflow.users_own_partition DROP COLUMN gone;
+	ALTER TABLE opsflow.ai_usage_logs ATTACH PARTITION opsflow.users_own_partition FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-07-01 00:00+00');
+	INSERT INTO opsflow.ai_usage_logs (organization_id, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens, timestamp)
+		VALUES ('$org', 'gemini', 'gemini-2.5-pro', 'completion', 1, 1, 2, '2020-05-05');
 });
+my (undef, undef, $warning) = $node->psql('original', 'SELECT opsflow.maintain_partitions()');
+like($warning, qr/partition opsflow.users_own_partition does not belong to role.*HINT:.*ALTER TABLE opsflow.users_own_partition OWNER TO opsflow_owner/s,
+	'a partition that a user attached is asked for');
+is($node->safe_psql('original', 'SELECT opsflow.migrate(); SELECT opsflow.maintain_partitions()'), "adopted\n0", 'and migrate() takes it over');
+is($node->safe_psql('original', "SELECT relrowsecurity FROM pg_class WHERE relname = 'users_own_partition'"), 't', 'and secures it');
 cmp_ok($node->safe_psql('original', 'SELECT count(DISTINCT tableoid) FROM opsflow.ai_usage_logs'), '>', 2,
 	'the data is in several partitions');
+is($node->safe_psql('original', "SELECT count(*) FROM opsflow.audit_trail WHERE users_own OR users_own_words <> entity_type || ' ' || action"),
+	'0', 'columns that a user added to the ledger take their defaults');
+my (undef, undef, $refused) = $node->psql('original', q{
+	ALTER TABLE opsflow.audit_trail ADD CONSTRAINT users_own_check CHECK (users_own_words <> 'agent update');
+	UPDATE opsflow.agents SET name = 'Other';
+});
+like($refused, qr/violates check constraint "users_own_check"/, 'and the constraints on them hold');
+$node->safe_psql('original', 'ALTER TABLE opsflow.audit_trail DROP CONSTRAINT users_own_check');
 
 # The dump of a database, without what is new in every run.
 sub dump_of
@@ -135,6 +159,29 @@ $node->safe_psql('postgres', 'CREATE ROLE another_dba SUPERUSER LOGIN; CREATE DA
 $node->command_ok([ 'pg_restore', '-h', $node->host, '-p', $node->port, '-U', 'another_dba', '-d', 'another', "$dir/custom" ], 'another superuser restores');
 check_restored('another', 'another superuser');
 
+# Without owners: everything is the restoring superuser's, until migrate() hands it over.
+$node->safe_psql('postgres', 'CREATE DATABASE ownerless');
+$node->command_ok([ 'pg_restore', '-h', $node->host, '-p', $node->port, '--no-owner', '-d', 'ownerless', "$dir/custom" ], 'pg_restore --no-owner');
+($rc, $stdout, $stderr) = $node->psql('ownerless', "SET opsflow.organization_id = '$org'; SET opsflow.user_id = '$ada'; SELECT opsflow.request_approval('a', 'b')");
+like($stderr, qr/do not belong to role "opsflow_owner".*HINT:.*migrate/s, 'is found, and what to do is said');
+$node->safe_psql('ownerless', 'CREATE ROLE stranger; ALTER VIEW opsflow.approval_inbox OWNER TO stranger');
+($rc, $stdout, $stderr) = $node->psql('ownerless', 'SELECT opsflow.migrate()');
+like($stderr, qr/"approval_inbox" belongs to role "stranger".*HINT:.*ALTER TABLE opsflow.approval_inbox OWNER TO opsflow_owner/s,
+	'migrate() takes nothing from who is no superuser');
+$node->safe_psql('ownerless', 'ALTER VIEW opsflow.approval_inbox OWNER TO CURRENT_USER');
+is($node->safe_psql('ownerless', 'SELECT opsflow.migrate()'), 'adopted', 'migrate() hands the objects over');
+check_restored('ownerless', 'pg_restore --no-owner');
+
+# Data alone, into tables that are there, leaves the guards weaker than they were.
+run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-a', '--disable-triggers', '-f', "$dir/data", 'original' ]) or die;
+$node->safe_psql('postgres', 'CREATE DATABASE data_only');
+$node->safe_psql('data_only', 'CREATE EXTENSION opsflow CASCADE');
+$node->psql('data_only', "\\i $dir/data", on_error_stop => 0);
+my $weak = "SELECT count(*) FROM pg_trigger WHERE tgenabled = 'O' AND tgname LIKE ANY ('{capture%,%guard%}')";
+cmp_ok($node->safe_psql('data_only', $weak), '>', 0, 'pg_dump -a --disable-triggers leaves guards that replicas skip');
+$node->safe_psql('data_only', 'SELECT opsflow.migrate()');
+is($node->safe_psql('data_only', $weak), '0', 'migrate() makes them ENABLE ALWAYS again');
+
 # install_data = on overrides the guess, off the installation.
 $node->safe_psql('postgres', 'CREATE DATABASE forced');
 $node->safe_psql('forced', 'SET row_security = off; SET opsflow.install_data = on; CREATE EXTENSION opsflow CASCADE');
@@ -148,7 +195,12 @@ $node->safe_psql('original', 'DROP EXTENSION opsflow CASCADE');
 is($node->safe_psql('original', 'SELECT count(*) FROM opsflow.agents'), $agents, 'with CASCADE the data stays');
 is($node->safe_psql('original', 'SET ROLE opsflow_member; SELECT count(*) FROM opsflow.agents'), '0', 'and applications see nothing');
 
-# Reinstalling adopts it: triggers, policies, defaults and views are as before.
+# Whoever gives up everything can do so in the transaction of a change.
+$node->safe_psql('rls', 'BEGIN; UPDATE opsflow.agents SET description = description || random(); UPDATE opsflow.agents SET description = random();
+	DROP EXTENSION opsflow CASCADE; DROP SCHEMA opsflow CASCADE; COMMIT');
+is($node->safe_psql('rls', "SELECT count(*) FROM pg_namespace WHERE nspname = 'opsflow'"), '0', 'everything can be removed in one transaction');
+
+# Reinstalling adopts it: triggers, policies, defaults and views are as before. So it is with a partition of a user's.
 $node->safe_psql('original', 'CREATE EXTENSION opsflow');
 check_restored('original', 'reinstalled');
 
