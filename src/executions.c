@@ -463,6 +463,62 @@ cancel_execution(const Request *request)
 	(void) update_execution(request, &plan);
 }
 
+/* One question about the request's execution; false too if there is none. */
+static bool
+holds_for_execution(const Request *request, OpsflowPlan *plan, const OpsflowContext *context)
+{
+	Datum		values[5] = {
+		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->execution_id),
+		request->decided_by, UUIDPGetDatum(&context->user_id), UUIDPGetDatum(&context->agent_id)};
+	char		nulls[6] = {
+		' ', ' ', request->no_decided_by ? 'n' : ' ', context->has_user ? ' ' : 'n',
+		context->has_agent ? ' ' : 'n', '\0'};
+	bool		isnull;
+
+	return opsflow_execute(plan, values, nulls, SPI_OK_SELECT) > 0 &&
+		DatumGetBool(opsflow_result(0, 1, &isnull)) && !isnull;
+}
+
+/*
+ * A decision on a request moves its execution, so not everybody may attach one:
+ * who started it, its agent, and those who lead.  A session without a user and
+ * an agent is a backend that is trusted, or a DBA.
+ */
+static void
+check_requester(const Request *request)
+{
+	static OpsflowPlan plan = {
+		"SELECT e.created_by IS NULL OR coalesce(e.created_by = $4, false) OR coalesce(e.agent_id = $5, false)"
+		" OR EXISTS (SELECT FROM opsflow.organization_members m WHERE m.organization_id = $1 AND m.user_id = $4"
+		" AND m.status = 'active' AND m.role IN ('owner', 'admin', 'manager'))"
+		" FROM opsflow.workflow_executions e WHERE e.organization_id = $1 AND e.id = $2",
+		5,
+		{UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID}};
+	const OpsflowContext *context = opsflow_context();
+
+	if ((context->has_user || context->has_agent) && !holds_for_execution(request, &plan, context))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("an approval of somebody else's execution cannot be requested"),
+				 errhint("Who started the execution, its agent, an owner, an admin or a manager may ask.")));
+}
+
+/* Nobody approves what he or she started, whoever asked for the approval. */
+static void
+check_approver(const Request *request)
+{
+	static OpsflowPlan plan = {
+		"SELECT e.created_by = $3 FROM opsflow.workflow_executions e WHERE e.organization_id = $1 AND e.id = $2",
+		5,
+		{UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID}};
+
+	if (holds_for_execution(request, &plan, opsflow_context()))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("who started an execution cannot approve it"),
+				 errhint("Somebody else has to decide.")));
+}
+
 static void
 carry_over(const Request *request)
 {
@@ -471,9 +527,15 @@ carry_over(const Request *request)
 
 	SPI_connect();
 	if (strcmp(request->status, "pending") == 0)
+	{
+		check_requester(request);
 		wait_for_approval(request);
+	}
 	else if (strcmp(request->status, "approved") == 0)
+	{
+		check_approver(request);
 		release_execution(request);
+	}
 	else if (strcmp(request->status, "escalated") != 0)
 		cancel_execution(request);
 	SPI_finish();

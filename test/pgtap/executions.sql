@@ -229,6 +229,29 @@ SELECT is((requires_approval, created_by)::text, '(f,)', 'whether it needs an ap
 UPDATE opsflow.workflow_executions SET status = 'running' WHERE id = :'run';
 SELECT is(status, 'running', 'and runs without one') FROM opsflow.workflow_executions WHERE id = :'run';
 
+-- Whose execution may be asked about, and by whom it may be released: not by who
+-- started it, not through somebody else's request, not by cancelling one's own.
+\set eve '''00000000-0000-7000-8000-0000000000e1'''
+INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:eve, :one, 'eve@one.example', 'Eve', 'member');
+SELECT opsflow.set_context(:one, :ada);
+SELECT opsflow.start_execution(:'linear') AS adas_run \gset
+SELECT opsflow.set_context(:one, :eve);
+SET LOCAL ROLE opsflow_member;
+SELECT throws_ok(format('SELECT opsflow.request_approval(title => ''lunch'', description => ''d'', execution_id => %L)', :'adas_run'), 'OF005', NULL, 'a member asks for no approval of somebody else''s execution');
+RESET ROLE;
+SELECT is(status, 'pending', 'which is as it was') FROM opsflow.workflow_executions WHERE id = :'adas_run';
+SELECT opsflow.start_execution(:'linear') AS eves_run \gset
+SELECT lives_ok(format('SELECT opsflow.request_approval(title => ''t'', description => ''d'', execution_id => %L)', :'eves_run'), 'but for one''s own');
+SELECT opsflow.set_context(:one, :max);
+SELECT opsflow.request_approval(title => 'for Ada', description => 'd', execution_id => :'adas_run', approvers => ARRAY[:ada, :eve]::uuid[]) AS for_ada \gset
+SELECT opsflow.set_context(:one, :ada);
+SELECT throws_ok(format('SELECT opsflow.approve(%L)', :'for_ada'), 'OF005', 'who started an execution cannot approve it', 'nobody approves what he or she started, whoever asks');
+SELECT is((r.status, e.status)::text, '(pending,requires_approval)', 'and nothing is changed')
+    FROM opsflow.approval_requests r JOIN opsflow.workflow_executions e ON e.id = r.execution_id WHERE r.id = :'for_ada';
+SELECT opsflow.set_context(:one, :eve);
+SELECT is(opsflow.approve(:'for_ada'), 'approved', 'somebody else may');
+SELECT opsflow.set_context(:one);
+
 -- The ledger
 SELECT is((event_type, ai_reasoning, confidence_score)::text, '(workflow_execution,because,0.9950)', 'the ledger knows what the AI thought')
     FROM opsflow.audit_trail WHERE entity_type = 'execution' AND action = 'insert' AND new_values ->> 'topic' = 'Order 7';
