@@ -40,7 +40,6 @@ extern OpsflowUser opsflow_become_owner(void);
 extern void opsflow_become(OpsflowUser user);
 
 /* uuids and small conversions (core.c) */
-extern void opsflow_core_init(void);
 extern void opsflow_new_uuid(pg_uuid_t *uuid);
 extern char *opsflow_uuid_text(const pg_uuid_t *uuid);
 extern Datum opsflow_uuid_datum(const pg_uuid_t *uuid);
