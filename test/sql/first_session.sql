@@ -3,6 +3,7 @@ SELECT current_database() AS regression \gset
 CREATE DATABASE regress_first_session;
 \connect regress_first_session
 SET client_min_messages = warning;
+\set SHOW_CONTEXT never
 
 CREATE EXTENSION opsflow CASCADE;
 
