@@ -317,23 +317,25 @@ returns_row(OpsflowPlan *plan, const Datum *values)
 }
 
 /*
- * Replace rows of a subject by their sums, one for each period, or (the
- * subject has been deleted) by nothing.  Returns how many deltas are gone.
+ * Replace the oldest rows of a subject by their sums, one for each period, or
+ * (the subject has been deleted) by nothing.  Returns how many deltas are gone,
+ * and whether there may be more.
  */
 static int64
-replace_rows(const FoldTarget *target, bool keep)
+replace_rows(const FoldTarget *target, bool keep, bool *more)
 {
 	static OpsflowPlan plan = {
 		"WITH gone AS ("
-		" DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 AND id IN ("
-		" SELECT id FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 ORDER BY id LIMIT $3)"
+		" DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 AND id <= coalesce("
+		" (SELECT id FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2"
+		" ORDER BY id OFFSET $3 - 1 LIMIT 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')"
 		" RETURNING subject, period, executions, finished, successes, durations, duration_ms, calls, last_at, folded),"
 		" kept AS ("
 		" INSERT INTO opsflow.counters (organization_id, subject_id, subject, period, executions, finished,"
 		" successes, durations, duration_ms, calls, last_at, folded)"
 		" SELECT $1, $2, subject, period, sum(executions), sum(finished), sum(successes), sum(durations),"
 		" sum(duration_ms), sum(calls), max(last_at), true FROM gone WHERE $4 GROUP BY subject, period)"
-		" SELECT count(*) FROM gone WHERE NOT folded",
+		" SELECT count(*) FILTER (WHERE NOT folded), count(*) = $3 FROM gone",
 		4,
 		{UUIDOID, UUIDOID, INT4OID, BOOLOID}};
 	Datum		values[4] = {
@@ -342,21 +344,29 @@ replace_rows(const FoldTarget *target, bool keep)
 	bool		isnull;
 
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
+	*more = DatumGetBool(opsflow_result(0, 2, &isnull));
 	return DatumGetInt64(opsflow_result(0, 1, &isnull));
 }
 
-/* Returns the number of deltas folded: 0 if somebody holds the subject. */
+/*
+ * Returns the number of deltas folded: 0 if somebody holds the subject.
+ *
+ * The columns wait for the last of many rows: summing up what is left after
+ * each bite would take time that grows with its square.
+ */
 static int64
 fold_subject(const FoldTarget *target)
 {
 	Datum		values[2] = {
 		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id)};
 	int64		folded;
+	bool		more;
 
 	if (!returns_row(&lock_plans[target->subject], values))
-		return returns_row(&exists_plans[target->subject], values) ? 0 : replace_rows(target, false);
-	folded = replace_rows(target, true);
-	(void) opsflow_execute(&write_plans[target->subject], values, NULL, SPI_OK_UPDATE);
+		return returns_row(&exists_plans[target->subject], values) ? 0 : replace_rows(target, false, &more);
+	folded = replace_rows(target, true, &more);
+	if (!more)
+		(void) opsflow_execute(&write_plans[target->subject], values, NULL, SPI_OK_UPDATE);
 	return folded;
 }
 

@@ -10,7 +10,8 @@ SELECT o.id, o.name, o.plan_type, o.monthly_ai_calls_limit,
     (SELECT coalesce(sum(c.calls), 0)::bigint
         FROM opsflow.counters c
         WHERE c.organization_id = o.id AND c.subject_id = o.id
-            AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day)) AS monthly_ai_calls_used,
+            AND c.period = (SELECT opsflow.quota_period(now(), o.timezone, o.quota_reset_day)))
+        AS monthly_ai_calls_used,
     (SELECT count(*)
         FROM opsflow.organization_members m JOIN opsflow.users u ON u.id = m.user_id
         WHERE m.organization_id = o.id AND m.status = 'active' AND u.status = 'active') AS active_users,
@@ -26,14 +27,12 @@ SELECT o.id, o.name, o.plan_type, o.monthly_ai_calls_limit,
     (SELECT count(*)
         FROM opsflow.approval_requests r
         WHERE r.organization_id = o.id AND r.status IN ('pending', 'escalated')) AS pending_approvals,
-    (SELECT coalesce(avg(coalesce(s.success_rate, 0)), 0)
-        FROM opsflow.agents a LEFT JOIN (
-            SELECT c.subject_id,
-                CASE WHEN sum(c.finished) > 0 THEN round(100 * sum(c.successes) / sum(c.finished), 2) END
-                    AS success_rate
+    (SELECT coalesce(avg(s.success_rate), 0)
+        FROM opsflow.agents a CROSS JOIN LATERAL (
+            SELECT CASE WHEN sum(c.finished) > 0 THEN round(100 * sum(c.successes) / sum(c.finished), 2) ELSE 0 END
+                AS success_rate
             FROM opsflow.counters c
-            WHERE c.organization_id = o.id AND c.subject = 'agent'
-            GROUP BY c.subject_id) s ON s.subject_id = a.id
+            WHERE c.organization_id = a.organization_id AND c.subject_id = a.id) s
         WHERE a.organization_id = o.id) AS avg_agent_success_rate,
     (SELECT count(*)
         FROM opsflow.workflow_executions e
