@@ -1,20 +1,15 @@
 # Asking for an approval and deciding on it, two transactions by two people, at 1 and 8 clients of one organization.
-# opsflow: one call each. By hand: the statements an application would send into the seed's tables, for the same work
+# opsflow: one statement each, which is the transaction. By hand: the statements an application would send into the seed's tables, for the same work
 # (the requester is a member, the decider another one who may, the request is still open, both changes are recorded).
 # shellcheck shell=bash disable=SC2154,SC2317
 
 script approvals_opsflow <<-'END'
-	BEGIN;
-	SELECT opsflow.set_context(:organization, :requester);
 	SELECT opsflow.request_approval('Deploy release 42', 'Rolls the new pricing page out to all customers.',
 	    '{"kind": "deploy", "service": "web", "version": "42"}', risk_level => 2, priority => 'high',
 	    ai_recommendation => 'approve', ai_confidence => 0.92, ai_reasoning => 'All checks passed on staging.',
-	    risk_factors => '{"customer facing"}', expires_at => now() + interval '2 days') AS request \gset
-	COMMIT;
-	BEGIN;
-	SELECT opsflow.set_context(:organization, :approver);
-	SELECT opsflow.approve(:request, 'Looks good.');
-	COMMIT;
+	    risk_factors => '{"customer facing"}', expires_at => now() + interval '2 days') AS request
+	FROM opsflow.set_context(:organization, :requester) \gset
+	SELECT opsflow.approve(:request, 'Looks good.') FROM opsflow.set_context(:organization, :approver);
 END
 
 script approvals_statements <<-'END'
