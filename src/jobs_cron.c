@@ -19,6 +19,7 @@
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/dsm.h"
@@ -146,13 +147,23 @@ execute_here(void *arg)
  * ----------------------------------------------------------------
  */
 
+/* As much of a text as fits, cut between characters. */
+static void
+copy_text(char *to, const char *from)
+{
+	int			len = from == NULL ? 0 : pg_mbcliplen(from, strlen(from), TEXT_SIZE - 1);
+
+	memcpy(to, from == NULL ? "" : from, len);
+	to[len] = '\0';
+}
+
 static void
 answer_error(Request *request, const ErrorData *error)
 {
 	request->sqlstate = error->sqlerrcode;
-	strlcpy(request->message, error->message ? error->message : "", TEXT_SIZE);
-	strlcpy(request->detail, error->detail ? error->detail : "", TEXT_SIZE);
-	strlcpy(request->hint, error->hint ? error->hint : "", TEXT_SIZE);
+	copy_text(request->message, error->message);
+	copy_text(request->detail, error->detail);
+	copy_text(request->hint, error->hint);
 	request->state = REPLY_ERROR;
 }
 
