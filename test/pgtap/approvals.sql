@@ -378,6 +378,10 @@ SELECT refused(stray(ask(status => was), format('status = %L, decided_at = %s', 
     FROM unnest('{pending,escalated,approved,rejected,expired,cancelled}'::text[]) was, unnest('{pending,escalated,approved,rejected,expired,cancelled,done}'::text[]) becomes
     WHERE was <> becomes;
 
+SELECT throws_like(stray(ask(), 'status = ''done'''), '%cannot go from pending to done', 'guard: there are no other states');
+SELECT throws_like(stray(ask(status => 'escalated'), 'status = ''pending'', decided_at = NULL'), '%cannot go from escalated to pending', 'guard: nor other ways');
+SELECT throws_like(stray(ask(status => 'expired'), 'status = ''approved'''), '%is already expired', 'guard: what is final is final');
+
 -- column by column: what was asked never changes, what was decided by functions only
 CREATE FUNCTION other_value(attname name) RETURNS text LANGUAGE sql AS $$
     SELECT CASE attname
@@ -444,12 +448,13 @@ INSERT INTO tries VALUES (ask(), 'status = ''approved'', decided_at = now()');
 SELECT is(opsflow.approve(ask()), 'approved', 'guard: while one request is decided');
 :as_dba
 SELECT is(outcome, 'refused', 'another one cannot be approved in its wake') FROM tries;
-UPDATE tries SET other = ask(), assignment = 'fail';
+UPDATE tries SET assignment = 'fail';
+SELECT ask() AS failing \gset
 :as_one :max :go
-SELECT throws_ok(format('SELECT opsflow.approve(%L)', ask()), 'P0001', 'meddled', 'guard: a decision fails');
+SELECT throws_ok(format('SELECT opsflow.approve(%L)', :'failing'), 'P0001', 'meddled', 'guard: a decision fails');
 :as_dba
 DROP TRIGGER zz_meddle ON opsflow.approval_requests;
-SELECT refused(stray(ask(), 'status = ''approved'', decided_at = now()'), 'OF004', 'guard: after a decision that failed the guard is up again');
+SELECT refused(stray(:'failing', 'status = ''approved'', decided_at = now()'), 'OF004', 'guard: after a decision that failed the guard is up again');
 
 -- what happened elsewhere can be loaded, if it is consistent
 SELECT lives_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status, decided_at, decided_by, created_at) VALUES (%L, ''t'', ''d'', %L, now(), %L, now() - interval ''1 year'')', :one, status, :max), 'a DBA loads history: ' || status)
