@@ -384,8 +384,8 @@ opsflow_approval_guard(PG_FUNCTION_ARGS)
 }
 
 /*
- * The digest of an action: SHA-256 of its jsonb text, which is the same for
- * equal values however they were written, in UTF-8.
+ * The digest of an action: SHA-256 of its jsonb text, in which the order of keys
+ * and blanks are always the same, in UTF-8.
  */
 void
 opsflow_action_digest(Jsonb *action, uint8 *digest)
