@@ -483,13 +483,22 @@ push_pair(JsonbParseState **state, Form_pg_attribute att, const CaptureColumn *c
 		push_column(state, att, column, datum);
 }
 
+/* {}: made once, shared by all entries, never freed. */
 static Datum
 empty_object(void)
 {
-	JsonbParseState *state = NULL;
+	static Jsonb *empty = NULL;
 
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	if (empty == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+		JsonbParseState *state = NULL;
+
+		pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+		empty = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
+		MemoryContextSwitchTo(caller);
+	}
+	return JsonbPGetDatum(empty);
 }
 
 /* The columns of a row that are not NULL. */

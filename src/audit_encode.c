@@ -128,6 +128,12 @@ put_jsonb(StringInfo buf, Datum value)
 	int			start = buf->len;
 	uint32		belen;
 
+	/* Of five columns most are {}. */
+	if (JB_ROOT_IS_OBJECT(jsonb) && JB_ROOT_COUNT(jsonb) == 0)
+	{
+		put_bytes(buf, "{}", 2);
+		return;
+	}
 	if (GetDatabaseEncoding() != PG_UTF8)
 	{
 		char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
