@@ -1,5 +1,5 @@
 # Asking for an approval and deciding on it, two transactions by two people, at 1 and 8 clients of one organization.
-# opsflow: one statement each, which is the transaction. By hand: the statements an application would send into the seed's tables, for the same work
+# opsflow: one statement each, which is the transaction (and, without a target, in explicit transactions). By hand: the statements an application would send into the seed's tables, for the same work
 # (the requester is a member, the decider another one who may, the request is still open, both changes are recorded).
 # shellcheck shell=bash disable=SC2154,SC2317
 
@@ -10,6 +10,20 @@ script approvals_opsflow <<-'END'
 	    risk_factors => '{"customer facing"}', expires_at => now() + interval '2 days') AS request
 	FROM opsflow.set_context(:organization, :requester) \gset
 	SELECT opsflow.approve(:request, 'Looks good.') FROM opsflow.set_context(:organization, :approver);
+END
+
+script approvals_explicit <<-'END'
+	BEGIN;
+	SELECT opsflow.set_context(:organization, :requester);
+	SELECT opsflow.request_approval('Deploy release 42', 'Rolls the new pricing page out to all customers.',
+	    '{"kind": "deploy", "service": "web", "version": "42"}', risk_level => 2, priority => 'high',
+	    ai_recommendation => 'approve', ai_confidence => 0.92, ai_reasoning => 'All checks passed on staging.',
+	    risk_factors => '{"customer facing"}', expires_at => now() + interval '2 days') AS request \gset
+	COMMIT;
+	BEGIN;
+	SELECT opsflow.set_context(:organization, :approver);
+	SELECT opsflow.approve(:request, 'Looks good.');
+	COMMIT;
 END
 
 script approvals_statements <<-'END'
@@ -45,6 +59,7 @@ script approvals_statements <<-'END'
 	COMMIT;
 END
 
+arm_explicit() { rate "$clients" approvals_explicit -U bench_service; }
 arm_opsflow() { rate "$clients" approvals_opsflow -U bench_service; }
 arm_statements() { rate "$clients" approvals_statements -U bench_service; }
 
@@ -53,7 +68,9 @@ for clients in 1 8; do
 	# The seed does not know who asked, and knows only requests of executions.
 	sql -c "ALTER TABLE seed.approval_requests ADD COLUMN requested_by uuid REFERENCES seed.users (id),
 		ALTER COLUMN execution_id DROP NOT NULL"
-	measure "approvals_$clients" opsflow statements
+	measure "approvals_$clients" opsflow explicit statements
 	report "request and decide, $(clients_of "$clients")" "client statements" pairs/s "approvals_$clients" \
 		opsflow statements '>=2'
+	report "the same in BEGIN … COMMIT, $(clients_of "$clients")" "client statements" pairs/s "approvals_$clients" \
+		explicit statements -
 done
