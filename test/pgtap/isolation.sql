@@ -83,8 +83,6 @@ BEGIN
         EXCEPTION WHEN insufficient_privilege THEN NULL;
             WHEN OTHERS THEN found := found || (p.relname || ': insert, ' || SQLERRM);
         END;
-        -- Nothing that was done may stay.
-        NULL;
     END LOOP;
     RESET ROLE;
     RAISE EXCEPTION USING ERRCODE = 'ZZ001', MESSAGE = found::text;
