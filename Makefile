@@ -9,8 +9,9 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
 # The rooms of the house in floor order: what is above may use what is below.
 # The ledger comes before tenancy because the tables of tenancy are under it.
-ROOMS = core context audit tenancy counters partitions agents approvals usage \
-	integrations workflows executions metrics jobs health install
+ROOMS = core context audit tenancy identity secrets counters partitions agents work_items approvals usage \
+	integrations webhooks notifications projects workflows executions queue schedules nodes oversight metrics \
+	jobs health install
 
 # Code: members of the extension. Data: ordinary objects that opsflow.migrate() creates.
 CODE_PARTS = $(wildcard $(ROOMS:%=sql/code/%.sql))

@@ -38,6 +38,7 @@
 #include "audit.h"
 #include "core.h"
 #include "core_row.h"
+#include "core_states.h"
 
 PG_FUNCTION_INFO_V1(opsflow_approval_guard);
 
@@ -52,22 +53,8 @@ PG_FUNCTION_INFO_V1(opsflow_approval_guard);
  * ----------------------------------------------------------------
  */
 
-/* Every legal change of status.  What is not on the left is final. */
-static const struct
-{
-	const char *from;
-	const char *to;
-}			transitions[] = {
-	{"pending", "escalated"},
-	{"pending", "approved"},
-	{"pending", "rejected"},
-	{"pending", "expired"},
-	{"pending", "cancelled"},
-	{"escalated", "approved"},
-	{"escalated", "rejected"},
-	{"escalated", "expired"},
-	{"escalated", "cancelled"},
-};
+/* The machine is the one of core_states.c; what has ended is final. */
+#define MACHINE opsflow_machine("approval_requests")
 
 /* When a column of a request may change. */
 typedef enum FieldKind
@@ -122,24 +109,18 @@ static ApprovalPermit permit = {NULL};
 static bool
 is_final(const char *status)
 {
-	for (int i = 0; i < lengthof(transitions); i++)
-	{
-		if (strcmp(transitions[i].from, status) == 0)
-			return false;
-	}
-	return true;
+	int			state = opsflow_state_by_name(MACHINE, status);
+
+	return state == OPSFLOW_NO_STATE || opsflow_state_ended(MACHINE, state);
 }
 
 static bool
 is_legal(const char *from, const char *to)
 {
-	for (int i = 0; i < lengthof(transitions); i++)
-	{
-		if (strcmp(transitions[i].from, from) == 0 &&
-			strcmp(transitions[i].to, to) == 0)
-			return true;
-	}
-	return false;
+	int			state = opsflow_state_by_name(MACHINE, to);
+
+	return state != OPSFLOW_NO_STATE &&
+		opsflow_can_go(MACHINE, opsflow_state_by_name(MACHINE, from), state);
 }
 
 static FieldKind

@@ -177,8 +177,9 @@ made_in_this_run(const DataScript *script, List *objects)
 /*
  * Has the object that this statement makes survived?
  *
- * Rows of a fresh installation are only for a fresh installation, and grants
- * are made again only for relations that are: a DBA's REVOKE stays.
+ * Rows of a fresh installation are only for a fresh installation; those that
+ * say what to do ON CONFLICT are built-in rows, which are brought forward.
+ * Grants are made again only for relations that are: a DBA's REVOKE stays.
  */
 static bool
 is_there_already(const DataScript *script, Node *node)
@@ -202,7 +203,7 @@ is_there_already(const DataScript *script, Node *node)
 		case T_AlterTableStmt:
 			return adds_existing_constraint((AlterTableStmt *) node);
 		case T_InsertStmt:
-			return true;
+			return ((InsertStmt *) node)->onConflictClause == NULL;
 		case T_GrantStmt:
 			return !made_in_this_run(script, ((GrantStmt *) node)->objects);
 		default:

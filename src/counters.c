@@ -47,45 +47,64 @@ static const char *const subjects[] = {
 	[OPSFLOW_WORKFLOW] = "workflow",
 	[OPSFLOW_ORGANIZATION] = "organization",
 	[OPSFLOW_INTEGRATION] = "integration",
+	[OPSFLOW_CREDIT_POOL] = "credit_pool",
+	[OPSFLOW_WORKFLOW_TEMPLATE] = "workflow_template",
+	[OPSFLOW_NODE_TEMPLATE] = "node_template",
+	[OPSFLOW_MARKETPLACE_NODE] = "marketplace_node",
 };
 
-/* Take the row of the subject ($1 organization, $2 subject) unless somebody else holds it. */
+/* Statements about the row of a subject: $1 its organization, $2 its id. */
+#define ABOUT(sql)           \
+	{                        \
+		sql, 2,              \
+		{                    \
+			UUIDOID, UUIDOID \
+		}                    \
+	}
+#define FIND(table) "SELECT 1 FROM opsflow." table " WHERE organization_id = $1 AND id = $2"
+#define FIND_ORGANIZATION "SELECT 1 FROM opsflow.organizations WHERE id = $1 AND id = $2"
+#define FIND_MARKETPLACE_NODE "SELECT 1 FROM opsflow.node_marketplace WHERE $1 IS NOT NULL AND id = $2"
+#define UNLESS_HELD " FOR NO KEY UPDATE SKIP LOCKED"
+
+/* Take the row of the subject unless somebody else holds it. */
 static OpsflowPlan lock_plans[] = {
-	[OPSFLOW_AGENT] = {"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2"
-					   " FOR NO KEY UPDATE SKIP LOCKED",
-					   2,
-					   {UUIDOID, UUIDOID}},
-	[OPSFLOW_WORKFLOW] = {"SELECT 1 FROM opsflow.workflows WHERE organization_id = $1 AND id = $2"
-						  " FOR NO KEY UPDATE SKIP LOCKED",
-						  2,
-						  {UUIDOID, UUIDOID}},
-	[OPSFLOW_ORGANIZATION] = {"SELECT 1 FROM opsflow.organizations WHERE id = $1 AND id = $2"
-							  " FOR NO KEY UPDATE SKIP LOCKED",
-							  2,
-							  {UUIDOID, UUIDOID}},
-	[OPSFLOW_INTEGRATION] = {"SELECT 1 FROM opsflow.integrations WHERE organization_id = $1 AND id = $2"
-							 " FOR NO KEY UPDATE SKIP LOCKED",
-							 2,
-							 {UUIDOID, UUIDOID}},
+	[OPSFLOW_AGENT] = ABOUT(FIND("agents") UNLESS_HELD),
+	[OPSFLOW_WORKFLOW] = ABOUT(FIND("workflows") UNLESS_HELD),
+	[OPSFLOW_ORGANIZATION] = ABOUT(FIND_ORGANIZATION UNLESS_HELD),
+	[OPSFLOW_INTEGRATION] = ABOUT(FIND("integrations") UNLESS_HELD),
+	[OPSFLOW_CREDIT_POOL] = ABOUT(FIND("provider_credit_pools") UNLESS_HELD),
+	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(FIND("workflow_templates") UNLESS_HELD),
+	[OPSFLOW_NODE_TEMPLATE] = ABOUT(FIND("node_templates") UNLESS_HELD),
+	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE UNLESS_HELD),
 };
 
 /* Is there one at all? */
 static OpsflowPlan exists_plans[] = {
-	[OPSFLOW_AGENT] = {"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
-	[OPSFLOW_WORKFLOW] = {"SELECT 1 FROM opsflow.workflows WHERE organization_id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
-	[OPSFLOW_ORGANIZATION] = {"SELECT 1 FROM opsflow.organizations WHERE id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
-	[OPSFLOW_INTEGRATION] = {"SELECT 1 FROM opsflow.integrations WHERE organization_id = $1 AND id = $2", 2, {UUIDOID, UUIDOID}},
+	[OPSFLOW_AGENT] = ABOUT(FIND("agents")),
+	[OPSFLOW_WORKFLOW] = ABOUT(FIND("workflows")),
+	[OPSFLOW_ORGANIZATION] = ABOUT(FIND_ORGANIZATION),
+	[OPSFLOW_INTEGRATION] = ABOUT(FIND("integrations")),
+	[OPSFLOW_CREDIT_POOL] = ABOUT(FIND("provider_credit_pools")),
+	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(FIND("workflow_templates")),
+	[OPSFLOW_NODE_TEMPLATE] = ABOUT(FIND("node_templates")),
+	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE),
 };
 
-#define SUMS \
-	" FROM (SELECT sum(executions) AS executions, sum(finished) AS finished," \
-	" sum(successes) AS successes, sum(durations) AS durations," \
-	" sum(duration_ms) AS duration_ms, sum(calls) AS calls, max(last_at) AS last_at" \
+#define SUMS                                                                           \
+	" FROM (SELECT sum(executions) AS executions, sum(finished) AS finished,"          \
+	" sum(successes) AS successes, sum(durations) AS durations,"                       \
+	" sum(duration_ms) AS duration_ms, sum(calls) AS calls, sum(uses) AS uses,"        \
+	" sum(ratings) AS ratings, sum(rating_sum) AS rating_sum, max(last_at) AS last_at" \
 	" FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2) s"
+
+#define WRITE_USES(table)                                                \
+	"WITH v AS (SELECT uses::bigint AS usage_count" SUMS ")"             \
+	" UPDATE opsflow." table " t SET usage_count = v.usage_count FROM v" \
+	" WHERE t.organization_id = $1 AND t.id = $2 AND t.usage_count IS DISTINCT FROM v.usage_count"
 
 /* Write what follows from the sums into the columns of the subject. */
 static OpsflowPlan write_plans[] = {
-	[OPSFLOW_AGENT] = {
+	[OPSFLOW_AGENT] = ABOUT(
 		"WITH v AS (SELECT executions::bigint AS execution_count,"
 		" CASE WHEN finished > 0 THEN round(100 * successes / finished, 2) ELSE 0 END AS success_rate,"
 		" CASE WHEN durations > 0 THEN round(duration_ms / durations / 1000, 2) ELSE 0 END AS avg_execution_time,"
@@ -94,34 +113,47 @@ static OpsflowPlan write_plans[] = {
 		" avg_execution_time = v.avg_execution_time, last_executed = v.last_executed FROM v"
 		" WHERE a.organization_id = $1 AND a.id = $2"
 		" AND (a.execution_count, a.success_rate, a.avg_execution_time, a.last_executed)"
-		" IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)",
-		2,
-		{UUIDOID, UUIDOID}},
-	[OPSFLOW_WORKFLOW] = {"WITH v AS (SELECT executions::bigint AS execution_count, successes::bigint AS success_count,"
-						  " CASE WHEN durations > 0 THEN (duration_ms / durations)::float8 * interval '1 millisecond'"
-						  " ELSE interval '0' END AS avg_completion_time" SUMS ")"
-						  " UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
-						  " success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
-						  " WHERE w.organization_id = $1 AND w.id = $2"
-						  " AND (w.execution_count, w.success_count, w.avg_completion_time)"
-						  " IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)",
-						  2,
-						  {UUIDOID, UUIDOID}},
-	[OPSFLOW_ORGANIZATION] = {"WITH v AS (SELECT coalesce((SELECT sum(c.calls) FROM opsflow.counters c"
-							  " WHERE c.organization_id = $1 AND c.subject_id = $2"
-							  " AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day)), 0)::bigint AS calls"
-							  " FROM opsflow.organizations o WHERE o.id = $1)"
-							  " UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls FROM v"
-							  " WHERE o.id = $1 AND o.monthly_ai_calls_used IS DISTINCT FROM v.calls",
-							  2,
-							  {UUIDOID, UUIDOID}},
-	[OPSFLOW_INTEGRATION] = {"WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS ")"
-							 " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
-							 " success_count = v.success_count FROM v"
-							 " WHERE i.organization_id = $1 AND i.id = $2"
-							 " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)",
-							 2,
-							 {UUIDOID, UUIDOID}},
+		" IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)"),
+	[OPSFLOW_WORKFLOW] = ABOUT("WITH v AS (SELECT executions::bigint AS execution_count, successes::bigint AS success_count,"
+							   " CASE WHEN durations > 0 THEN (duration_ms / durations)::float8 * interval '1 millisecond'"
+							   " ELSE interval '0' END AS avg_completion_time" SUMS ")"
+							   " UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
+							   " success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
+							   " WHERE w.organization_id = $1 AND w.id = $2"
+							   " AND (w.execution_count, w.success_count, w.avg_completion_time)"
+							   " IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)"),
+	[OPSFLOW_ORGANIZATION] = ABOUT(
+		"WITH v AS (SELECT coalesce(sum(c.calls), 0)::bigint AS calls, coalesce(sum(c.api_calls), 0)::bigint AS api_calls"
+		" FROM opsflow.organizations o LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2"
+		" AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day) WHERE o.id = $1)"
+		" UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls, api_quota_used = v.api_calls FROM v"
+		" WHERE o.id = $1 AND (o.monthly_ai_calls_used, o.api_quota_used) IS DISTINCT FROM (v.calls, v.api_calls)"),
+	[OPSFLOW_INTEGRATION] = ABOUT("WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS ")"
+								  " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
+								  " success_count = v.success_count FROM v"
+								  " WHERE i.organization_id = $1 AND i.id = $2"
+								  " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)"),
+	/* The period goes on with the time, so that a pool without calls is refilled as well. */
+	[OPSFLOW_CREDIT_POOL] = ABOUT(
+		"WITH p AS (SELECT opsflow.quota_period(now(), o.timezone, t.reset_day_of_month) AS period, t.monthly_budget"
+		" FROM opsflow.provider_credit_pools t JOIN opsflow.organizations o ON o.id = t.organization_id"
+		" WHERE t.organization_id = $1 AND t.id = $2),"
+		" v AS (SELECT p.period, p.monthly_budget, coalesce(sum(c.nanodollars), 0) / 1000000000 AS spent"
+		" FROM p LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2 AND c.period = p.period"
+		" GROUP BY p.period, p.monthly_budget)"
+		" UPDATE opsflow.provider_credit_pools t SET period = v.period, current_balance = v.monthly_budget - v.spent,"
+		" alert_threshold_50 = v.spent >= 0.50 * v.monthly_budget, alert_threshold_75 = v.spent >= 0.75 * v.monthly_budget,"
+		" alert_threshold_90 = v.spent >= 0.90 * v.monthly_budget, alert_threshold_100 = v.spent >= v.monthly_budget FROM v"
+		" WHERE t.organization_id = $1 AND t.id = $2"
+		" AND (t.period, t.current_balance) IS DISTINCT FROM (v.period, v.monthly_budget - v.spent)"),
+	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(WRITE_USES("workflow_templates")),
+	[OPSFLOW_NODE_TEMPLATE] = ABOUT(WRITE_USES("node_templates")),
+	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(
+		"WITH v AS (SELECT uses::bigint AS download_count, ratings::bigint AS rating_count,"
+		" CASE WHEN ratings > 0 THEN round(rating_sum / ratings, 2) ELSE 0 END AS rating" SUMS ")"
+		" UPDATE opsflow.node_marketplace m SET download_count = v.download_count, rating_count = v.rating_count,"
+		" rating = v.rating FROM v WHERE m.id = $2 AND (m.download_count, m.rating_count, m.rating)"
+		" IS DISTINCT FROM (v.download_count, v.rating_count, v.rating)"),
 };
 
 static OpsflowSubject
@@ -142,16 +174,16 @@ parse_subject(const char *name)
 
 typedef struct CounterRow
 {
-	TupleDesc	tupdesc;
-	Datum	   *values;
-	bool	   *nulls;
-	bool	   *known;
+	TupleDesc tupdesc;
+	Datum *values;
+	bool *nulls;
+	bool *known;
 } CounterRow;
 
 static void
 set_column(CounterRow *row, const char *column, Datum value)
 {
-	int			attnum = SPI_fnumber(row->tupdesc, column);
+	int attnum = SPI_fnumber(row->tupdesc, column);
 
 	if (attnum <= 0)
 		opsflow_data_missing();
@@ -170,7 +202,7 @@ set_null(CounterRow *row, const char *column)
 static void
 fill_row(CounterRow *row, const OpsflowDelta *delta)
 {
-	pg_uuid_t	id;
+	pg_uuid_t id;
 
 	opsflow_new_uuid(&id);
 	memset(row->nulls, true, row->tupdesc->natts * sizeof(bool));
@@ -189,6 +221,11 @@ fill_row(CounterRow *row, const OpsflowDelta *delta)
 	set_column(row, "durations", Int64GetDatum(delta->durations));
 	set_column(row, "duration_ms", Int64GetDatum(delta->duration_ms));
 	set_column(row, "calls", Int64GetDatum(delta->calls));
+	set_column(row, "api_calls", Int64GetDatum(delta->api_calls));
+	set_column(row, "nanodollars", Int64GetDatum(delta->nanodollars));
+	set_column(row, "uses", Int64GetDatum(delta->uses));
+	set_column(row, "ratings", Int64GetDatum(delta->ratings));
+	set_column(row, "rating_sum", Int64GetDatum(delta->rating_sum));
 	if (delta->has_last_at)
 		set_column(row, "last_at", TimestampTzGetDatum(delta->last_at));
 	else
@@ -200,10 +237,10 @@ fill_row(CounterRow *row, const OpsflowDelta *delta)
 void
 opsflow_count(const OpsflowDelta *deltas, int count)
 {
-	Oid			relid;
-	Relation	counters;
+	Oid relid;
+	Relation counters;
 	OpsflowWriter *writer;
-	CounterRow	row;
+	CounterRow row;
 
 	if (count == 0)
 		return;
@@ -233,34 +270,34 @@ opsflow_count(const OpsflowDelta *deltas, int count)
 static OpsflowPeriod
 current_period(TupleDesc tupdesc, HeapTuple organization)
 {
-	bool		isnull;
+	bool isnull;
 
 	return opsflow_period(GetCurrentTransactionStartTimestamp(),
 						  opsflow_time_zone(opsflow_row_text(tupdesc, organization, "timezone")),
 						  DatumGetInt16(opsflow_row_value(tupdesc, organization, "quota_reset_day", &isnull)));
 }
 
-static int64
-calls_in_period(const pg_uuid_t *organization_id, DateADT period)
+/* What an organization has used in a period. */
+static void
+count_period(const pg_uuid_t *organization_id, DateADT period, OpsflowDelta *delta)
 {
 	static OpsflowPlan plan = {
-		"SELECT coalesce(sum(calls), 0)::bigint FROM opsflow.counters"
+		"SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(api_calls), 0)::bigint FROM opsflow.counters"
 		" WHERE organization_id = $1 AND subject_id = $1 AND period = $2",
 		2,
 		{UUIDOID, DATEOID}};
-	Datum		values[2] = {UUIDPGetDatum(organization_id), DateADTGetDatum(period)};
-	int			nest_level = opsflow_enter_organization(organization_id);
+	Datum values[2] = {UUIDPGetDatum(organization_id), DateADTGetDatum(period)};
+	int nest_level = opsflow_enter_organization(organization_id);
 	OpsflowUser caller = opsflow_become_owner();
-	bool		isnull;
-	int64		calls;
+	bool isnull;
 
 	SPI_connect();
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
-	calls = DatumGetInt64(opsflow_result(0, 1, &isnull));
+	delta->calls = DatumGetInt64(opsflow_result(0, 1, &isnull));
+	delta->api_calls = DatumGetInt64(opsflow_result(0, 2, &isnull));
 	SPI_finish();
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
-	return calls;
 }
 
 /*
@@ -292,9 +329,10 @@ opsflow_carry_calls(PG_FUNCTION_ARGS)
 	deltas[1] = deltas[0];
 	deltas[0].period = was.start;
 	deltas[1].period = is.start;
-	deltas[1].calls = calls_in_period(&deltas[0].organization_id, was.start);
+	count_period(&deltas[0].organization_id, was.start, &deltas[1]);
 	deltas[0].calls = -deltas[1].calls;
-	opsflow_count(deltas, deltas[1].calls == 0 ? 0 : 2);
+	deltas[0].api_calls = -deltas[1].api_calls;
+	opsflow_count(deltas, deltas[1].calls == 0 && deltas[1].api_calls == 0 ? 0 : 2);
 	return PointerGetDatum(NULL);
 }
 
@@ -305,8 +343,8 @@ opsflow_carry_calls(PG_FUNCTION_ARGS)
 
 typedef struct FoldTarget
 {
-	pg_uuid_t	organization_id;
-	pg_uuid_t	subject_id;
+	pg_uuid_t organization_id;
+	pg_uuid_t subject_id;
 	OpsflowSubject subject;
 } FoldTarget;
 
@@ -329,19 +367,20 @@ replace_rows(const FoldTarget *target, bool keep, bool *more)
 		" DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 AND id <= coalesce("
 		" (SELECT id FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2"
 		" ORDER BY id OFFSET $3 - 1 LIMIT 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')"
-		" RETURNING subject, period, executions, finished, successes, durations, duration_ms, calls, last_at, folded),"
+		" RETURNING *),"
 		" kept AS ("
 		" INSERT INTO opsflow.counters (organization_id, subject_id, subject, period, executions, finished,"
-		" successes, durations, duration_ms, calls, last_at, folded)"
+		" successes, durations, duration_ms, calls, api_calls, nanodollars, uses, ratings, rating_sum, last_at, folded)"
 		" SELECT $1, $2, subject, period, sum(executions), sum(finished), sum(successes), sum(durations),"
-		" sum(duration_ms), sum(calls), max(last_at), true FROM gone WHERE $4 GROUP BY subject, period)"
+		" sum(duration_ms), sum(calls), sum(api_calls), sum(nanodollars), sum(uses), sum(ratings), sum(rating_sum),"
+		" max(last_at), true FROM gone WHERE $4 GROUP BY subject, period)"
 		" SELECT count(*) FILTER (WHERE NOT folded), count(*) = $3 FROM gone",
 		4,
 		{UUIDOID, UUIDOID, INT4OID, BOOLOID}};
-	Datum		values[4] = {
+	Datum values[4] = {
 		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id),
 		Int32GetDatum(MAX_ROWS_OF_SUBJECT), BoolGetDatum(keep)};
-	bool		isnull;
+	bool isnull;
 
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
 	*more = DatumGetBool(opsflow_result(0, 2, &isnull));
@@ -357,10 +396,10 @@ replace_rows(const FoldTarget *target, bool keep, bool *more)
 static int64
 fold_subject(const FoldTarget *target)
 {
-	Datum		values[2] = {
+	Datum values[2] = {
 		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id)};
-	int64		folded;
-	bool		more;
+	int64 folded;
+	bool more;
 
 	if (!returns_row(&lock_plans[target->subject], values))
 		return returns_row(&exists_plans[target->subject], values) ? 0 : replace_rows(target, false, &more);
@@ -386,14 +425,14 @@ find_targets(int batch, int *count)
 		" SELECT organization_id, subject_id, subject FROM walk LIMIT $1",
 		1,
 		{INT4OID}};
-	Datum		value = Int32GetDatum(batch);
+	Datum value = Int32GetDatum(batch);
 	FoldTarget *targets;
 
 	*count = opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT);
 	targets = palloc(Max(*count, 1) * sizeof(FoldTarget));
 	for (int i = 0; i < *count; i++)
 	{
-		bool		isnull;
+		bool isnull;
 
 		targets[i].organization_id = *DatumGetUUIDP(opsflow_result(i, 1, &isnull));
 		targets[i].subject_id = *DatumGetUUIDP(opsflow_result(i, 2, &isnull));
@@ -407,15 +446,15 @@ find_targets(int batch, int *count)
 typedef struct FoldWork
 {
 	const FoldTarget *targets;
-	int			count;
-	int64		folded;
+	int count;
+	int64 folded;
 } FoldWork;
 
 static void
 fold_in_organization(void *arg)
 {
-	FoldWork   *work = arg;
-	int			nest_level = opsflow_enter_organization(&work->targets[0].organization_id);
+	FoldWork *work = arg;
+	int nest_level = opsflow_enter_organization(&work->targets[0].organization_id);
 	OpsflowUser caller = opsflow_become_owner();
 
 	for (int i = 0; i < work->count; i++)
@@ -431,8 +470,8 @@ fold_in_organization(void *arg)
 static int64
 try_fold(const FoldTarget *targets, int count)
 {
-	FoldWork	work = {targets, count, 0};
-	ErrorData  *error = opsflow_attempt(fold_in_organization, &work);
+	FoldWork work = {targets, count, 0};
+	ErrorData *error = opsflow_attempt(fold_in_organization, &work);
 
 	if (error == NULL)
 		return work.folded;
@@ -452,11 +491,11 @@ try_fold(const FoldTarget *targets, int count)
 Datum
 opsflow_fold_counters(PG_FUNCTION_ARGS)
 {
-	int			batch = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+	int batch = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
 	FoldTarget *targets;
-	int			count;
-	int			end;
-	int64		folded = 0;
+	int count;
+	int end;
+	int64 folded = 0;
 
 	if (batch < 1)
 		ereport(ERROR,

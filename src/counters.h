@@ -16,27 +16,36 @@ typedef enum OpsflowSubject
 	OPSFLOW_AGENT,
 	OPSFLOW_WORKFLOW,
 	OPSFLOW_ORGANIZATION,
-	OPSFLOW_INTEGRATION
+	OPSFLOW_INTEGRATION,
+	OPSFLOW_CREDIT_POOL,
+	OPSFLOW_WORKFLOW_TEMPLATE,
+	OPSFLOW_NODE_TEMPLATE,
+	OPSFLOW_MARKETPLACE_NODE /* of no organization: counted for the nil UUID */
 } OpsflowSubject;
 
 /* What is added to the statistics of a subject; may be negative. */
 typedef struct OpsflowDelta
 {
-	pg_uuid_t	organization_id;
+	pg_uuid_t organization_id;
 	OpsflowSubject subject;
-	pg_uuid_t	subject_id;
-	bool		has_period;
-	DateADT		period;
-	int64		executions;
-	int64		finished;
-	int64		successes;
-	int64		durations;
-	int64		duration_ms;
-	int64		calls;
-	bool		has_last_at;
+	pg_uuid_t subject_id;
+	bool has_period;
+	DateADT period;
+	int64 executions;
+	int64 finished;
+	int64 successes;
+	int64 durations;
+	int64 duration_ms;
+	int64 calls;
+	int64 api_calls;
+	int64 nanodollars;
+	int64 uses;
+	int64 ratings;
+	int64 rating_sum;
+	bool has_last_at;
 	TimestampTz last_at;
 } OpsflowDelta;
 
 extern void opsflow_count(const OpsflowDelta *deltas, int count);
 
-#endif							/* OPSFLOW_COUNTERS_H */
+#endif /* OPSFLOW_COUNTERS_H */

@@ -25,6 +25,7 @@
 #include "context.h"
 #include "core.h"
 #include "core_row.h"
+#include "core_states.h"
 #include "counters.h"
 
 PG_FUNCTION_INFO_V1(opsflow_check_execution);
@@ -38,98 +39,32 @@ PG_FUNCTION_INFO_V1(opsflow_start_execution);
  * ----------------------------------------------------------------
  */
 
-typedef enum ExecutionStatus
-{
-	PENDING,
-	REQUIRES_APPROVAL,
-	APPROVED,
-	RUNNING,
-	PAUSED,
-	COMPLETED,
-	FAILED,
-	CANCELLED,
-	STATUS_COUNT
-} ExecutionStatus;
-
-#define TO(status) (1 << (status))
-
-/* From where an execution can go where.  What has ended stays as it is. */
-static const struct
-{
-	const char *name;
-	int			next;
-}			states[STATUS_COUNT] = {
-	[PENDING] = {"pending",
-				 TO(REQUIRES_APPROVAL) | TO(APPROVED) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
-	[REQUIRES_APPROVAL] = {"requires_approval", TO(APPROVED) | TO(FAILED) | TO(CANCELLED)},
-	[APPROVED] = {"approved",
-				  TO(REQUIRES_APPROVAL) | TO(RUNNING) | TO(PAUSED) | TO(FAILED) | TO(CANCELLED)},
-	[RUNNING] = {"running",
-				 TO(REQUIRES_APPROVAL) | TO(PAUSED) | TO(COMPLETED) | TO(FAILED) | TO(CANCELLED)},
-	[PAUSED] = {"paused", TO(PENDING) | TO(APPROVED) | TO(RUNNING) | TO(FAILED) | TO(CANCELLED)},
-	[COMPLETED] = {"completed", 0},
-	[FAILED] = {"failed", 0},
-	[CANCELLED] = {"cancelled", 0},
-};
-
-#define HAS_ENDED(status) (states[status].next == 0)
-#define NEEDS_APPROVAL(status) ((TO(status) & (TO(APPROVED) | TO(RUNNING) | TO(COMPLETED))) != 0)
+/* The machine is the one of core_states.c; here is what it takes to go on. */
+#define MACHINE opsflow_machine("workflow_executions")
 
 /* A decision on an approval is being carried over to its execution. */
 static bool deciding = false;
 
-/* The status of a row; an unknown word is for the CHECK constraint to refuse. */
+/* The states that an execution which requires an approval reaches with one only. */
 static bool
-row_status(TupleDesc tupdesc, HeapTuple row, ExecutionStatus *status)
+needs_approval(const char *status)
 {
-	char	   *name = opsflow_row_text(tupdesc, row, "status");
-
-	for (int i = 0; name != NULL && i < STATUS_COUNT; i++)
-	{
-		if (strcmp(states[i].name, name) == 0)
-		{
-			*status = i;
-			return true;
-		}
-	}
-	return false;
-}
-
-static char *
-next_states(ExecutionStatus from)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	for (int i = 0; i < STATUS_COUNT; i++)
-	{
-		if (states[from].next & TO(i))
-			appendStringInfo(&buf, "%s%s", buf.len > 0 ? ", " : "", states[i].name);
-	}
-	return buf.data;
-}
-
-static void
-invalid_transition(ExecutionStatus from, ExecutionStatus to)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-			 errmsg("an execution cannot go from \"%s\" to \"%s\"", states[from].name, states[to].name),
-			 HAS_ENDED(from) ? errhint("What has ended does not change. Start a new execution.") : errhint("It can go to: %s.", next_states(from))));
+	return strcmp(status, "approved") == 0 || strcmp(status, "running") == 0 ||
+		strcmp(status, "completed") == 0;
 }
 
 static bool
 row_bool(TupleDesc tupdesc, HeapTuple row, const char *column)
 {
-	bool		isnull;
-	Datum		value = opsflow_row_value(tupdesc, row, column, &isnull);
+	bool isnull;
+	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
 
 	return !isnull && DatumGetBool(value);
 }
 
 /* Nobody approves an execution but a decision on its request. */
 static void
-check_approval(const OpsflowChange *change, bool moves, ExecutionStatus to)
+check_approval(const OpsflowChange *change, bool moves, const char *to)
 {
 	if (!deciding &&
 		(opsflow_changes(change, "approved_by") || opsflow_changes(change, "approved_at")))
@@ -143,73 +78,47 @@ check_approval(const OpsflowChange *change, bool moves, ExecutionStatus to)
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("an execution that requires an approval cannot do without"),
 				 errhint("Set requires_human_approval of its workflow to false and start a new execution.")));
-	if (moves && NEEDS_APPROVAL(to) &&
+	if (moves && needs_approval(to) &&
 		row_bool(change->tupdesc, change->after, "requires_approval") &&
 		opsflow_row_is_null(change->tupdesc, change->after, "approved_at"))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("an execution that requires an approval cannot be %s without", states[to].name),
+				 errmsg("an execution that requires an approval cannot be %s without", to),
 				 errhint("Ask with opsflow.request_approval().")));
 }
 
-/* Who may bring in executions with a past: an import, not an application. */
-static void
-check_import(ExecutionStatus status)
+/* A column of small whole numbers; 0 where it is NULL. */
+static int32
+row_int(TupleDesc tupdesc, HeapTuple row, const char *column)
 {
-	if (status != PENDING && !superuser() && !has_bypassrls_privilege(GetUserId()))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("an execution begins as \"pending\", not as \"%s\"", states[status].name),
-				 errhint("Only a superuser brings in executions with a past.")));
+	bool isnull;
+	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt32(value);
 }
 
+/*
+ * The percentage follows the steps, and is 100 at the end of an execution that
+ * completed, unless the same UPDATE gives it itself; an import brings its own.
+ */
 static void
-set_time_if_null(OpsflowChange *change, const char *column)
+fill_progress(OpsflowChange *change, bool completes)
 {
-	if (opsflow_row_is_null(change->tupdesc, change->after, column))
-		opsflow_change_set(change, column, TimestampTzGetDatum(GetCurrentTimestamp()));
-}
+	int32 done = row_int(change->tupdesc, change->after, "current_step");
+	int32 total = row_int(change->tupdesc, change->after, "total_steps");
+	Datum percentage;
 
-/* What follows from the new state: when work began and ended, and how far it is. */
-static void
-follow_state(OpsflowChange *change, ExecutionStatus to)
-{
-	if (to == RUNNING)
-		set_time_if_null(change, "running_at");
-	if (HAS_ENDED(to))
-		set_time_if_null(change, "completed_at");
-	if (to == COMPLETED && !opsflow_changes(change, "progress_percentage"))
-		opsflow_change_set(change, "progress_percentage", NumericGetDatum(int64_to_numeric(100)));
-}
-
-/* Milliseconds of work, from running_at (or started_at) to completed_at. */
-static bool
-row_duration(TupleDesc tupdesc, HeapTuple row, int64 *duration_ms)
-{
-	TimestampTz from;
-	TimestampTz to;
-
-	if (!opsflow_row_timestamp(tupdesc, row, "completed_at", &to) ||
-		(!opsflow_row_timestamp(tupdesc, row, "running_at", &from) &&
-		 !opsflow_row_timestamp(tupdesc, row, "started_at", &from)) ||
-		TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to))
-		return false;
-	*duration_ms = (to - from + (to >= from ? 500 : -500)) / 1000;
-	return true;
-}
-
-/* duration_ms follows the times; an import may bring its own. */
-static void
-fill_duration(OpsflowChange *change)
-{
-	int64		duration_ms;
-
-	if (change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, "duration_ms") : (!opsflow_changes(change, "completed_at") && !opsflow_changes(change, "running_at") && !opsflow_changes(change, "started_at")))
+	if (change->before == NULL || opsflow_changes(change, "progress_percentage"))
 		return;
-	if (row_duration(change->tupdesc, change->after, &duration_ms))
-		opsflow_change_set(change, "duration_ms", Int64GetDatum(duration_ms));
-	else if (!opsflow_row_is_null(change->tupdesc, change->after, "duration_ms"))
-		opsflow_change_set_null(change, "duration_ms");
+	if (completes)
+		done = total = 1;
+	else if (total <= 0 || (!opsflow_changes(change, "current_step") && !opsflow_changes(change, "total_steps")))
+		return;
+	percentage = DirectFunctionCall2(numeric_div,
+									 NumericGetDatum(int64_to_numeric(INT64CONST(100) * Min(done, total))),
+									 NumericGetDatum(int64_to_numeric(total)));
+	opsflow_change_set(change, "progress_percentage",
+					   DirectFunctionCall2(numeric_round, percentage, Int32GetDatum(2)));
 }
 
 /*
@@ -221,22 +130,18 @@ Datum
 opsflow_check_execution(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_execution", OPSFLOW_BEFORE);
-	ExecutionStatus from;
-	ExecutionStatus to;
+	int to;
+	bool moves;
 
-	if (IsLogicalWorker() || !row_status(change.tupdesc, change.after, &to))
+	if (IsLogicalWorker())
 		return PointerGetDatum(change.after);
-	if (change.before == NULL)
-		check_import(to);
-	else if (row_status(change.tupdesc, change.before, &from))
-	{
-		if (from != to && !(states[from].next & TO(to)))
-			invalid_transition(from, to);
-		check_approval(&change, from != to, to);
-		if (from != to)
-			follow_state(&change, to);
-	}
-	fill_duration(&change);
+	moves = opsflow_check_move(MACHINE, &change, &to);
+	if (to == OPSFLOW_NO_STATE)
+		return PointerGetDatum(change.after);
+	if (change.before != NULL)
+		check_approval(&change, moves, opsflow_state_name(MACHINE, to));
+	opsflow_follow_state(MACHINE, &change);
+	fill_progress(&change, moves && strcmp(opsflow_state_name(MACHINE, to), "completed") == 0);
 	return PointerGetDatum(change.after);
 }
 
@@ -249,22 +154,22 @@ opsflow_check_execution(PG_FUNCTION_ARGS)
 static bool
 contribution(TupleDesc tupdesc, HeapTuple row, OpsflowSubject subject, int sign, OpsflowDelta *delta)
 {
-	ExecutionStatus status;
-	int64		duration_ms;
+	int status;
+	int64 duration_ms;
 
 	memset(delta, 0, sizeof(OpsflowDelta));
-	if (row == NULL || !row_status(tupdesc, row, &status) ||
+	if (row == NULL || (status = opsflow_state_of_row(MACHINE, tupdesc, row)) == OPSFLOW_NO_STATE ||
 		!opsflow_row_uuid(tupdesc, row, subject == OPSFLOW_AGENT ? "agent_id" : "workflow_id",
 						  &delta->subject_id) ||
 		!opsflow_row_uuid(tupdesc, row, "organization_id", &delta->organization_id))
 		return false;
 	delta->subject = subject;
 	delta->executions = sign;
-	delta->finished = HAS_ENDED(status) ? sign : 0;
-	if (status == COMPLETED)
+	delta->finished = opsflow_state_ended(MACHINE, status) ? sign : 0;
+	if (strcmp(opsflow_state_name(MACHINE, status), "completed") == 0)
 	{
 		delta->successes = sign;
-		if (row_duration(tupdesc, row, &duration_ms))
+		if (opsflow_row_duration(MACHINE, tupdesc, row, &duration_ms))
 		{
 			delta->durations = sign;
 			delta->duration_ms = sign * duration_ms;
@@ -307,9 +212,9 @@ count_subject(const OpsflowChange *change, OpsflowSubject subject, OpsflowDelta 
 {
 	OpsflowDelta was;
 	OpsflowDelta is;
-	bool		had = contribution(change->tupdesc, change->before, subject, -1, &was);
-	bool		has = contribution(change->tupdesc, change->after, subject, 1, &is);
-	int			count = 0;
+	bool had = contribution(change->tupdesc, change->before, subject, -1, &was);
+	bool has = contribution(change->tupdesc, change->after, subject, 1, &is);
+	int count = 0;
 
 	if (had && has && opsflow_uuid_equal(&was.subject_id, &is.subject_id) &&
 		opsflow_uuid_equal(&was.organization_id, &is.organization_id))
@@ -335,7 +240,7 @@ opsflow_count_execution(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_execution", OPSFLOW_AFTER);
 	OpsflowDelta deltas[4];
-	int			count;
+	int count;
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
@@ -353,22 +258,22 @@ opsflow_count_execution(PG_FUNCTION_ARGS)
 /* The request a trigger on approval_requests is fired for. */
 typedef struct Request
 {
-	pg_uuid_t	organization_id;
-	pg_uuid_t	execution_id;
-	char	   *status;
-	Datum		decided_by;
-	Datum		decided_at;
-	Datum		notes;
-	bool		no_decided_by;
-	bool		no_notes;
+	pg_uuid_t organization_id;
+	pg_uuid_t execution_id;
+	char *status;
+	Datum decided_by;
+	Datum decided_at;
+	Datum notes;
+	bool no_decided_by;
+	bool no_notes;
 } Request;
 
 /* False if the request is for no execution. */
 static bool
 read_request(const OpsflowChange *change, Request *request)
 {
-	TupleDesc	tupdesc = change->tupdesc;
-	bool		no_decided_at;
+	TupleDesc tupdesc = change->tupdesc;
+	bool no_decided_at;
 
 	if (!opsflow_row_uuid(tupdesc, change->after, "execution_id", &request->execution_id) ||
 		!opsflow_row_uuid(tupdesc, change->after, "organization_id", &request->organization_id))
@@ -386,12 +291,12 @@ read_request(const OpsflowChange *change, Request *request)
 static int
 update_execution(const Request *request, OpsflowPlan *plan)
 {
-	Datum		values[5] = {
+	Datum values[5] = {
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->execution_id),
 		request->notes, request->decided_by, request->decided_at};
-	char		nulls[5] = {
+	char nulls[5] = {
 		' ', ' ', request->no_notes ? 'n' : ' ', request->no_decided_by ? 'n' : ' ', ' '};
-	int			rows;
+	int rows;
 
 	PG_TRY();
 	{
@@ -467,13 +372,13 @@ cancel_execution(const Request *request)
 static bool
 holds_for_execution(const Request *request, OpsflowPlan *plan, const OpsflowContext *context)
 {
-	Datum		values[5] = {
+	Datum values[5] = {
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->execution_id),
 		request->decided_by, UUIDPGetDatum(&context->user_id), UUIDPGetDatum(&context->agent_id)};
-	char		nulls[6] = {
+	char nulls[6] = {
 		' ', ' ', request->no_decided_by ? 'n' : ' ', context->has_user ? ' ' : 'n',
 		context->has_agent ? ' ' : 'n', '\0'};
-	bool		isnull;
+	bool isnull;
 
 	return opsflow_execute(plan, values, nulls, SPI_OK_SELECT) > 0 &&
 		DatumGetBool(opsflow_result(0, 1, &isnull)) && !isnull;
@@ -522,7 +427,7 @@ check_approver(const Request *request)
 static void
 carry_over(const Request *request)
 {
-	int			nest_level = opsflow_enter_organization(&request->organization_id);
+	int nest_level = opsflow_enter_organization(&request->organization_id);
 	OpsflowUser caller = opsflow_become_owner();
 
 	SPI_connect();
@@ -552,7 +457,7 @@ Datum
 opsflow_approval_requested(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.approval_requested", OPSFLOW_AFTER);
-	Request		request;
+	Request request;
 
 	if (!IsLogicalWorker() && read_request(&change, &request))
 		carry_over(&request);
@@ -569,7 +474,7 @@ Datum
 opsflow_approval_decided(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.approval_decided", OPSFLOW_AFTER);
-	Request		request;
+	Request request;
 
 	if (!IsLogicalWorker() && opsflow_changes(&change, "status") && read_request(&change, &request))
 		carry_over(&request);
@@ -617,7 +522,7 @@ static void
 check_priority(FunctionCallInfo fcinfo)
 {
 	static const char *const priorities[] = {"low", "medium", "high", "urgent"};
-	char	   *priority = PG_ARGISNULL(START_PRIORITY) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(START_PRIORITY));
+	char *priority = PG_ARGISNULL(START_PRIORITY) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(START_PRIORITY));
 
 	for (int i = 0; i < lengthof(priorities); i++)
 	{
@@ -630,8 +535,8 @@ check_priority(FunctionCallInfo fcinfo)
 static void
 check_start_arguments(FunctionCallInfo fcinfo)
 {
-	int			length;
-	double		confidence;
+	int length;
+	double confidence;
 
 	if (PG_ARGISNULL(START_WORKFLOW_ID))
 		invalid_argument("workflow_id", "It must not be null.");
@@ -666,10 +571,10 @@ find_started(FunctionCallInfo fcinfo, const OpsflowContext *context)
 		" WHERE organization_id = $1 AND idempotency_key = $2",
 		4,
 		{UUIDOID, TEXTOID, UUIDOID, JSONBOID}};
-	Datum		values[4] = {
+	Datum values[4] = {
 		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_IDEMPOTENCY_KEY),
 		PG_GETARG_DATUM(START_WORKFLOW_ID), PG_GETARG_DATUM(START_INPUT)};
-	bool		isnull;
+	bool isnull;
 
 	if (PG_ARGISNULL(START_IDEMPOTENCY_KEY) || opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
 		return NULL;
@@ -697,10 +602,10 @@ check_workflow(FunctionCallInfo fcinfo, const OpsflowContext *context)
 		"SELECT status FROM opsflow.workflows WHERE organization_id = $1 AND id = $2",
 		2,
 		{UUIDOID, UUIDOID}};
-	Datum		values[2] = {
+	Datum values[2] = {
 		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_WORKFLOW_ID)};
-	bool		isnull;
-	char	   *status;
+	bool isnull;
+	char *status;
 
 	if (opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
 		not_found("workflow");
@@ -719,7 +624,7 @@ check_agent(FunctionCallInfo fcinfo, const OpsflowContext *context)
 		"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2",
 		2,
 		{UUIDOID, UUIDOID}};
-	Datum		values[2] = {
+	Datum values[2] = {
 		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_AGENT_ID)};
 
 	if (!PG_ARGISNULL(START_AGENT_ID) && opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
@@ -743,9 +648,9 @@ insert_execution(FunctionCallInfo fcinfo, const OpsflowContext *context)
 		12,
 		{UUIDOID, UUIDOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID,
 		 TEXTOID, UUIDOID}};
-	Datum		values[12];
-	char		nulls[12];
-	bool		isnull;
+	Datum values[12];
+	char nulls[12];
+	bool isnull;
 
 	values[0] = UUIDPGetDatum(&context->organization_id);
 	nulls[0] = ' ';
@@ -772,8 +677,8 @@ opsflow_start_execution(PG_FUNCTION_ARGS)
 {
 	OpsflowContext context = *opsflow_require_organization();
 	MemoryContext caller = CurrentMemoryContext;
-	pg_uuid_t  *id;
-	pg_uuid_t  *result;
+	pg_uuid_t *id;
+	pg_uuid_t *result;
 
 	check_start_arguments(fcinfo);
 	SPI_connect();

@@ -7,6 +7,14 @@ AS 'MODULE_PATHNAME', 'opsflow_capture';
 COMMENT ON FUNCTION opsflow.capture() IS
 'Trigger, AFTER INSERT, UPDATE, DELETE for each row and AFTER TRUNCATE for each statement: records the change in the ledger as opsflow.audit_map says.';
 
+CREATE FUNCTION opsflow.track(relation regclass)
+RETURNS void
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_track';
+COMMENT ON FUNCTION opsflow.track(regclass) IS
+'Puts a table under the ledger: makes the triggers that record its changes, where they are missing. opsflow.audit_map says how they are recorded. For the owner of the tables.';
+
 CREATE FUNCTION opsflow.audit_map_changed()
 RETURNS trigger
 LANGUAGE C VOLATILE

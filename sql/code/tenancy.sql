@@ -7,6 +7,14 @@ AS 'MODULE_PATHNAME', 'opsflow_quota_period';
 COMMENT ON FUNCTION opsflow.quota_period(timestamptz, text, integer) IS
 'Returns the first day of the quota period that a time falls in. at: the time; time_zone: name of the organization''s time zone, in which its days are reckoned; reset_day: day of the month, 1 to 31, on which periods begin, in shorter months on their last day. Errors: OF007 for an unknown time zone, another day or an infinite time.';
 
+CREATE FUNCTION opsflow.protect(relation regclass, captured boolean DEFAULT true, derived text[] DEFAULT '{}')
+RETURNS void
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_protect';
+COMMENT ON FUNCTION opsflow.protect(regclass, boolean, text[]) IS
+'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. For the owner of the tables.';
+
 CREATE FUNCTION opsflow.check_organization()
 RETURNS trigger
 LANGUAGE C VOLATILE

@@ -95,28 +95,12 @@ CREATE UNIQUE INDEX agents_slug_idx ON opsflow.agents (organization_id, lower(sl
 CREATE INDEX agents_status_idx ON opsflow.agents (organization_id, status);
 CREATE INDEX agents_agent_type_idx ON opsflow.agents (organization_id, agent_type);
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.agents
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.agents ENABLE ALWAYS TRIGGER require_context;
-CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.agents
-    FOR EACH ROW EXECUTE FUNCTION
-        opsflow.set_updated_at('execution_count', 'success_rate', 'avg_execution_time', 'last_executed');
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.agents
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.agents ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.agents
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.agents ENABLE ALWAYS TRIGGER capture_truncate;
-
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns)
 VALUES ('agents', 'configuration_change', 'agent',
     '{execution_count,success_rate,avg_execution_time,last_executed}');
 
-ALTER TABLE opsflow.agents ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.agents FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.agents TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.agents',
+    derived => '{execution_count,success_rate,avg_execution_time,last_executed}');
 GRANT SELECT ON opsflow.agents TO opsflow_member, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, slug, description, agent_type, assistant_type, capabilities, llm_provider,

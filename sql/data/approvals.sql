@@ -118,33 +118,18 @@ CREATE UNIQUE INDEX approval_requests_idempotency_key_idx
     ON opsflow.approval_requests (organization_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.approval_requests
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER require_context;
 CREATE TRIGGER approval_guard BEFORE INSERT OR UPDATE OR DELETE ON opsflow.approval_requests
     FOR EACH ROW EXECUTE FUNCTION opsflow.approval_guard();
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard;
 CREATE TRIGGER approval_guard_truncate BEFORE TRUNCATE ON opsflow.approval_requests
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.approval_guard();
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard_truncate;
-CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.approval_requests
-    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.approval_requests
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.approval_requests
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER capture_truncate;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ai_reasoning_column, confidence_column)
 VALUES ('approval_requests', 'approval_request', 'approval', 'ai_reasoning', 'ai_confidence');
 
 -- The expiry job looks for what is due in every organization.
-ALTER TABLE opsflow.approval_requests ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.approval_requests FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.approval_requests TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.approval_requests');
 CREATE POLICY admin_reads ON opsflow.approval_requests FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.approval_requests TO opsflow_member, opsflow_worker, opsflow_admin;
 

@@ -161,12 +161,7 @@ COMMENT ON COLUMN opsflow.audit_map.tokens_column IS 'Column that becomes tokens
 CREATE TRIGGER audit_map_changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON opsflow.audit_map
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.audit_map_changed();
 ALTER TABLE opsflow.audit_map ENABLE ALWAYS TRIGGER audit_map_changed;
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.audit_map
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.audit_map ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.audit_map
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.audit_map ENABLE ALWAYS TRIGGER capture_truncate;
+SELECT opsflow.track('opsflow.audit_map');
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
 VALUES ('audit_map', 'security_event', 'audit_map', 'warning', 'system', 'relation');

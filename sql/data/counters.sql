@@ -17,24 +17,35 @@ CREATE TABLE opsflow.counters (
     durations bigint NOT NULL DEFAULT 0,
     duration_ms bigint NOT NULL DEFAULT 0,
     calls bigint NOT NULL DEFAULT 0,
+    api_calls bigint NOT NULL DEFAULT 0,
+    nanodollars bigint NOT NULL DEFAULT 0,
+    uses bigint NOT NULL DEFAULT 0,
+    ratings bigint NOT NULL DEFAULT 0,
+    rating_sum bigint NOT NULL DEFAULT 0,
     last_at timestamptz,
     folded boolean NOT NULL DEFAULT false,
     PRIMARY KEY (organization_id, subject_id, id),
-    CONSTRAINT counters_subject_check CHECK (subject IN ('agent', 'workflow', 'organization', 'integration'))
+    CONSTRAINT counters_subject_check CHECK (subject IN ('agent', 'workflow', 'organization', 'integration',
+        'credit_pool', 'workflow_template', 'node_template', 'marketplace_node'))
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
 
-COMMENT ON TABLE opsflow.counters IS 'Statistics of agents, workflows, organizations and integrations: a value is the sum over the rows of its subject, most of which a fold has replaced by one.';
-COMMENT ON COLUMN opsflow.counters.organization_id IS 'Whose statistics.';
-COMMENT ON COLUMN opsflow.counters.subject_id IS 'Which agent, workflow, organization or integration.';
+COMMENT ON TABLE opsflow.counters IS 'Statistics of agents, workflows, organizations, integrations, credit pools, templates and marketplace nodes: a value is the sum over the rows of its subject, most of which a fold has replaced by one.';
+COMMENT ON COLUMN opsflow.counters.organization_id IS 'Whose statistics; the nil UUID for marketplace nodes, which are nobody''s.';
+COMMENT ON COLUMN opsflow.counters.subject_id IS 'Which agent, workflow, ...: its id.';
 COMMENT ON COLUMN opsflow.counters.id IS 'Identity of the row (UUIDv7).';
-COMMENT ON COLUMN opsflow.counters.subject IS 'agent, workflow, organization or integration.';
-COMMENT ON COLUMN opsflow.counters.period IS 'First day of the quota period that calls of an organization belong to; null for statistics over all time.';
+COMMENT ON COLUMN opsflow.counters.subject IS 'agent, workflow, organization, integration, credit_pool, workflow_template, node_template or marketplace_node.';
+COMMENT ON COLUMN opsflow.counters.period IS 'First day of the quota period that calls of an organization and costs of a credit pool belong to; null for statistics over all time.';
 COMMENT ON COLUMN opsflow.counters.executions IS 'Executions.';
 COMMENT ON COLUMN opsflow.counters.finished IS 'Executions that have ended: completed, failed or cancelled.';
 COMMENT ON COLUMN opsflow.counters.successes IS 'Executions that completed; of an integration, requests that succeeded.';
 COMMENT ON COLUMN opsflow.counters.durations IS 'Completed executions whose duration is in duration_ms.';
 COMMENT ON COLUMN opsflow.counters.duration_ms IS 'Sum of durations, in milliseconds.';
 COMMENT ON COLUMN opsflow.counters.calls IS 'AI calls of an organization; requests of an integration.';
+COMMENT ON COLUMN opsflow.counters.api_calls IS 'API requests of an organization.';
+COMMENT ON COLUMN opsflow.counters.nanodollars IS 'Cost of AI calls that a credit pool pays for, in billionths of a US dollar.';
+COMMENT ON COLUMN opsflow.counters.uses IS 'Uses of a template; downloads of a marketplace node.';
+COMMENT ON COLUMN opsflow.counters.ratings IS 'Ratings of a marketplace node.';
+COMMENT ON COLUMN opsflow.counters.rating_sum IS 'Their sum.';
 COMMENT ON COLUMN opsflow.counters.last_at IS 'When the latest execution began; the greatest counts.';
 COMMENT ON COLUMN opsflow.counters.folded IS 'True for the sums that a fold has written into the columns of the subject.';
 

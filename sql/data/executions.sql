@@ -141,30 +141,15 @@ CREATE TRIGGER approval_decided AFTER UPDATE OF status ON opsflow.approval_reque
     FOR EACH ROW EXECUTE FUNCTION opsflow.approval_decided();
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_decided;
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.workflow_executions
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.workflow_executions ENABLE ALWAYS TRIGGER require_context;
 CREATE TRIGGER check_execution BEFORE INSERT OR UPDATE ON opsflow.workflow_executions
     FOR EACH ROW EXECUTE FUNCTION opsflow.check_execution();
 ALTER TABLE opsflow.workflow_executions ENABLE ALWAYS TRIGGER check_execution;
-CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.workflow_executions
-    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
 CREATE TRIGGER count_execution AFTER INSERT OR UPDATE OR DELETE ON opsflow.workflow_executions
     FOR EACH ROW EXECUTE FUNCTION opsflow.count_execution();
 ALTER TABLE opsflow.workflow_executions ENABLE ALWAYS TRIGGER count_execution;
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.workflow_executions
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.workflow_executions ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.workflow_executions
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.workflow_executions ENABLE ALWAYS TRIGGER capture_truncate;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ai_reasoning_column, confidence_column)
 VALUES ('workflow_executions', 'workflow_execution', 'execution', 'ai_reasoning', 'confidence_score');
 
-ALTER TABLE opsflow.workflow_executions ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.workflow_executions FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.workflow_executions TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.workflow_executions');
 GRANT SELECT ON opsflow.workflow_executions TO opsflow_member, opsflow_worker;

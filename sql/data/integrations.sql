@@ -71,27 +71,12 @@ COMMENT ON COLUMN opsflow.integrations.created_by IS 'The member who created it.
 CREATE INDEX integrations_type_idx ON opsflow.integrations (organization_id, type);
 CREATE INDEX integrations_status_idx ON opsflow.integrations (organization_id, status);
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.integrations
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.integrations ENABLE ALWAYS TRIGGER require_context;
-CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.integrations
-    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('requests_count', 'success_count');
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.integrations
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.integrations ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.integrations
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.integrations ENABLE ALWAYS TRIGGER capture_truncate;
-
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('integrations', 'configuration_change', 'integration', '{requests_count,success_count,is_active}',
     '{credentials}');
 
-ALTER TABLE opsflow.integrations ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.integrations FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.integrations TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.integrations',
+    derived => '{requests_count,success_count}');
 GRANT SELECT ON opsflow.integrations TO opsflow_member, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, type, description, config, credentials, webhook_url, status,

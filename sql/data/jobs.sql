@@ -52,12 +52,7 @@ CREATE INDEX job_runs_started_at_idx ON opsflow.job_runs (started_at);
 
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.job_settings
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.job_settings
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.job_settings ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.job_settings
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.job_settings ENABLE ALWAYS TRIGGER capture_truncate;
+SELECT opsflow.track('opsflow.job_settings');
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_column)
 VALUES ('job_settings', 'configuration_change', 'job_settings', 'system', 'name');

@@ -31,12 +31,7 @@ CREATE TRIGGER check_partition_settings BEFORE INSERT OR UPDATE ON opsflow.parti
 ALTER TABLE opsflow.partition_settings ENABLE ALWAYS TRIGGER check_partition_settings;
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.partition_settings
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.partition_settings
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.partition_settings ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.partition_settings
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.partition_settings ENABLE ALWAYS TRIGGER capture_truncate;
+SELECT opsflow.track('opsflow.partition_settings');
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
 VALUES ('partition_settings', 'configuration_change', 'partition_settings', 'warning', 'system', 'relation');

@@ -256,12 +256,7 @@ CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF owner_id ON opsflow.organizat
     FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_organization();
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.organizations
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('monthly_ai_calls_used', 'api_quota_used', 'reset_date');
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.organizations
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.organizations
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER capture_truncate;
+SELECT opsflow.track('opsflow.organizations');
 
 CREATE TRIGGER check_user BEFORE INSERT OR UPDATE ON opsflow.users
     FOR EACH ROW EXECUTE FUNCTION opsflow.check_user();
@@ -270,16 +265,8 @@ CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF organization_id, role, permis
     FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_user();
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.users
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('last_login');
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.users
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.users
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER capture_truncate;
+SELECT opsflow.track('opsflow.users');
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.organization_members
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER require_context;
 CREATE TRIGGER check_member BEFORE INSERT OR UPDATE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.check_member();
 ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER check_member;
@@ -287,14 +274,6 @@ CREATE TRIGGER mirror AFTER INSERT OR UPDATE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.mirror_member();
 CREATE TRIGGER forget BEFORE DELETE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.forget_member();
-CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.organization_members
-    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.organization_members
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.organization_members
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER capture_truncate;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, ignored_columns, masked_columns)
 VALUES
@@ -332,9 +311,5 @@ GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_
         deleted_at)
     ON opsflow.users TO opsflow_member;
 
-ALTER TABLE opsflow.organization_members ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.organization_members FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.organization_members TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.organization_members');
 GRANT SELECT ON opsflow.organization_members TO opsflow_member;

@@ -73,19 +73,9 @@ COMMENT ON TABLE opsflow.ai_usage_logs_default IS 'Calls of months that have no 
 
 INSERT INTO opsflow.partition_settings (relation) VALUES ('ai_usage_logs');
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.ai_usage_logs
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.ai_usage_logs ENABLE ALWAYS TRIGGER require_context;
 CREATE TRIGGER count_ai_call AFTER INSERT OR UPDATE OR DELETE ON opsflow.ai_usage_logs
     FOR EACH ROW EXECUTE FUNCTION opsflow.count_ai_call();
 ALTER TABLE opsflow.ai_usage_logs ENABLE ALWAYS TRIGGER count_ai_call;
 
-ALTER TABLE opsflow.ai_usage_logs ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.ai_usage_logs FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.ai_usage_logs TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.ai_usage_logs', captured => false);
 GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member;
-
-ALTER TABLE opsflow.ai_usage_logs_default ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.ai_usage_logs_default FORCE ROW LEVEL SECURITY;

@@ -86,27 +86,11 @@ CREATE INDEX workflows_created_at_idx ON opsflow.workflows (organization_id, cre
 CREATE INDEX workflows_updated_at_idx ON opsflow.workflows (organization_id, updated_at);
 CREATE INDEX workflows_published_at_idx ON opsflow.workflows (organization_id, published_at);
 
-CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.workflows
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
-ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER require_context;
-CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.workflows
-    FOR EACH ROW EXECUTE FUNCTION
-        opsflow.set_updated_at('execution_count', 'success_count', 'avg_completion_time');
-CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON opsflow.workflows
-    FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER capture;
-CREATE TRIGGER capture_truncate AFTER TRUNCATE ON opsflow.workflows
-    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.capture();
-ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER capture_truncate;
-
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns)
 VALUES ('workflows', 'configuration_change', 'workflow', '{execution_count,success_count,avg_completion_time}');
 
-ALTER TABLE opsflow.workflows ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.workflows FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant ON opsflow.workflows TO opsflow_member, opsflow_worker, opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.workflows',
+    derived => '{execution_count,success_count,avg_completion_time}');
 GRANT SELECT ON opsflow.workflows TO opsflow_member, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, description, category, trigger_conditions, steps, nodes, edges,

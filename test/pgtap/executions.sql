@@ -54,7 +54,7 @@ SELECT is(attempt(from_status, to_status, false), CASE WHEN is_legal THEN 'done'
 SELECT is(attempt(from_status, to_status, true),
           CASE WHEN NOT is_legal OR to_status <> from_status AND to_status IN ('approved', 'running', 'completed') THEN 'OF004' ELSE 'done' END,
           from_status || ' to ' || to_status || ' without the approval it requires') FROM pairs;
-SELECT throws_ok(format('INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status) VALUES (%L, %L, ''stuck'')', :one, :'linear'), '23514', NULL, 'a state is one of the words');
+SELECT throws_ok(format('INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status) VALUES (%L, %L, ''stuck'')', :one, :'linear'), 'OF007', NULL, 'a state is one of the words');
 
 -- Who may bring in what has a past.
 SELECT opsflow.set_context(:one, :ada);
