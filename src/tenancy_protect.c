@@ -9,9 +9,12 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/policy.h"
 #include "commands/trigger.h"
@@ -19,6 +22,7 @@
 #include "fmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -52,16 +56,39 @@ run_ddl(const char *format, ...)
 	pfree(sql.data);
 }
 
-/* A trigger that fires whatever session_replication_role says, if it is not there. */
+/* How a trigger is enabled, or 0 if there is none. */
+static char
+trigger_state(Oid relid, const char *name)
+{
+	Oid trigger = get_trigger_oid(relid, name, true);
+	Relation pg_trigger;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	char state;
+
+	if (!OidIsValid(trigger))
+		return 0;
+	pg_trigger = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(pg_trigger, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	state = HeapTupleIsValid(tuple) ? ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled : 0;
+	systable_endscan(scan);
+	table_close(pg_trigger, AccessShareLock);
+	return state;
+}
+
+/* A trigger, if it is not there; always: it fires whatever session_replication_role says. */
 static void
 make_trigger(Oid relid, const char *name, const char *when, const char *call, bool always)
 {
 	const char *table = opsflow_qualified_name(relid);
+	char state = trigger_state(relid, name);
 
-	if (OidIsValid(get_trigger_oid(relid, name, true)))
-		return;
-	run_ddl("CREATE TRIGGER %s %s ON %s %s", name, when, table, call);
-	if (always)
+	if (state == 0)
+		run_ddl("CREATE TRIGGER %s %s ON %s %s", name, when, table, call);
+	if (always && state != TRIGGER_FIRES_ALWAYS)
 		run_ddl("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, name);
 }
 

@@ -97,6 +97,31 @@ SELECT opsflow.migrate();
 SELECT ok(NOT has_table_privilege('opsflow_auditor', 'opsflow.audit_trail', 'SELECT'), 'what a DBA revoked stays revoked');
 GRANT SELECT ON opsflow.audit_trail TO opsflow_auditor;
 
+ALTER TABLE opsflow.agents DISABLE TRIGGER capture;
+ALTER TABLE opsflow.agents NO FORCE ROW LEVEL SECURITY;
+SELECT opsflow.migrate();
+SELECT is(tgenabled, 'A', 'a disabled trigger fires again')
+    FROM pg_trigger WHERE tgrelid = 'opsflow.agents'::regclass AND tgname = 'capture';
+SELECT ok(relforcerowsecurity, 'and row security is forced again') FROM pg_class WHERE oid = 'opsflow.agents'::regclass;
+
+-- the state machines: every word of a machine is a word of the table, and the other way round
+CREATE TEMPORARY VIEW words AS
+SELECT relation, array_agg(DISTINCT status ORDER BY status) AS words
+FROM (SELECT relation, from_status AS status FROM opsflow.status_transitions()
+      UNION SELECT relation, to_status FROM opsflow.status_transitions()) m
+WHERE status IS NOT NULL GROUP BY relation;
+SELECT is(w.words, ARRAY(SELECT DISTINCT m[1] FROM regexp_matches(
+            regexp_replace(pg_get_constraintdef(k.oid), '[''"{}]', ',', 'g'), '[(,]([a-z_]+)(?=,)', 'g') m
+        WHERE m[1] <> 'status' ORDER BY 1), format('%s: the machine has the words of the table', w.relation))
+    FROM words w JOIN pg_constraint k ON k.conname = w.relation || '_status_check'
+        AND k.conrelid = to_regclass('opsflow.' || w.relation);
+SELECT is((SELECT count(*) FROM words), count(*), 'every machine belongs to a table with a CHECK of its words')
+    FROM words w JOIN pg_constraint k ON k.conname = w.relation || '_status_check';
+SELECT is(count(*), 0::bigint, 'no state leads to itself, and each is reached') FROM words w, unnest(w.words) word
+    WHERE NOT EXISTS (SELECT FROM opsflow.status_transitions() t WHERE t.relation = w.relation AND t.to_status = word)
+       OR EXISTS (SELECT FROM opsflow.status_transitions() t
+                  WHERE t.relation = w.relation AND t.from_status = word AND t.to_status = word);
+
 -- bad input
 INSERT INTO opsflow.schema_version (version, applied_at) VALUES ('99.0', now() + interval '1 hour');
 SELECT throws_ok('SELECT opsflow.migrate()', 'OF010', NULL, 'data of an unknown version is not touched');
