@@ -1,9 +1,12 @@
--- tenancy: organizations, people, and who is a member of what.
+-- tenancy: organizations, people, who is a member of what, and what members
+-- may do.
 --
 -- organizations and users are global tables: their key is id alone. The
 -- membership is the truth about roles; users.role and users.permissions mirror
 -- the membership in the home organization, kept equal both ways by the
--- triggers of src/tenancy.c.
+-- triggers of src/tenancy.c. permissions is a catalog: every organization
+-- reads it, opsflow_admin writes it, and opsflow.migrate() brings the built-in
+-- rows forward. Roles and invitations are read by applications, not written.
 
 CREATE TABLE opsflow.organizations (
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
@@ -313,3 +316,234 @@ GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_
 
 SELECT opsflow.protect('opsflow.organization_members');
 GRANT SELECT ON opsflow.organization_members TO opsflow_member;
+
+-- What can be permitted. The names are the application's to ask for; a role
+-- names what it permits by reference to this catalog.
+CREATE TABLE opsflow.permissions (
+    name text NOT NULL,
+    category text NOT NULL,
+    description text NOT NULL,
+    is_builtin boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name),
+    CONSTRAINT permissions_name_check CHECK (char_length(name) <= 100 AND name ~ '^[a-z_]+(\.[a-z_]+)+$'),
+    CONSTRAINT permissions_category_check CHECK (char_length(category) BETWEEN 1 AND 50)
+);
+
+COMMENT ON TABLE opsflow.permissions IS 'What can be permitted, by name: a catalog that every organization reads. Built-in rows are opsflow''s own.';
+COMMENT ON COLUMN opsflow.permissions.name IS 'Name, up to 100 characters: lower-case words with dots, what is done after what it is done to (workflows.edit).';
+COMMENT ON COLUMN opsflow.permissions.category IS 'Heading under which it is shown, up to 50 characters.';
+COMMENT ON COLUMN opsflow.permissions.description IS 'What it permits.';
+COMMENT ON COLUMN opsflow.permissions.is_builtin IS 'Is the row opsflow''s own, to be brought forward by opsflow.migrate()?';
+COMMENT ON COLUMN opsflow.permissions.created_at IS 'When the row was created.';
+COMMENT ON COLUMN opsflow.permissions.updated_at IS 'When it last changed.';
+
+CREATE TABLE opsflow.roles (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    name text NOT NULL,
+    description text,
+    is_system boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    created_by uuid DEFAULT opsflow.current_user_id(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT roles_created_by_fkey
+        FOREIGN KEY (organization_id, created_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT roles_name_check CHECK (char_length(name) BETWEEN 1 AND 100)
+);
+
+COMMENT ON TABLE opsflow.roles IS 'Roles that an organization defines: bundles of permissions, beside the one word of the membership.';
+COMMENT ON COLUMN opsflow.roles.organization_id IS 'Whose role.';
+COMMENT ON COLUMN opsflow.roles.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.roles.name IS 'Name, up to 100 characters, unique in the organization whatever the case.';
+COMMENT ON COLUMN opsflow.roles.description IS 'Whom it is for.';
+COMMENT ON COLUMN opsflow.roles.is_system IS 'Did it come with the organization, rather than from one of its members?';
+COMMENT ON COLUMN opsflow.roles.created_at IS 'When it was created.';
+COMMENT ON COLUMN opsflow.roles.updated_at IS 'When it last changed; its permissions have rows of their own.';
+COMMENT ON COLUMN opsflow.roles.created_by IS 'The member who created it.';
+
+CREATE TABLE opsflow.role_permissions (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    role_id uuid NOT NULL,
+    permission text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, role_id, permission),
+    CONSTRAINT role_permissions_role_id_fkey
+        FOREIGN KEY (organization_id, role_id) REFERENCES opsflow.roles (organization_id, id) ON DELETE CASCADE,
+    CONSTRAINT role_permissions_permission_fkey FOREIGN KEY (permission) REFERENCES opsflow.permissions (name)
+);
+
+COMMENT ON TABLE opsflow.role_permissions IS 'Which role permits what. Part of the role: goes with it.';
+COMMENT ON COLUMN opsflow.role_permissions.organization_id IS 'Whose role.';
+COMMENT ON COLUMN opsflow.role_permissions.role_id IS 'The role.';
+COMMENT ON COLUMN opsflow.role_permissions.permission IS 'Name of the permission.';
+COMMENT ON COLUMN opsflow.role_permissions.created_at IS 'Since when the role has it.';
+
+CREATE TABLE opsflow.member_roles (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    user_id uuid NOT NULL,
+    role_id uuid NOT NULL,
+    assigned_by uuid,
+    assigned_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT member_roles_user_id_role_id_key UNIQUE (organization_id, user_id, role_id),
+    CONSTRAINT member_roles_user_id_fkey
+        FOREIGN KEY (organization_id, user_id) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT member_roles_role_id_fkey
+        FOREIGN KEY (organization_id, role_id) REFERENCES opsflow.roles (organization_id, id),
+    CONSTRAINT member_roles_assigned_by_fkey
+        FOREIGN KEY (organization_id, assigned_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT member_roles_expires_at_check CHECK (expires_at > assigned_at)
+);
+
+COMMENT ON TABLE opsflow.member_roles IS 'Which member has which of the roles that the organization defines.';
+COMMENT ON COLUMN opsflow.member_roles.organization_id IS 'The organization.';
+COMMENT ON COLUMN opsflow.member_roles.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.member_roles.user_id IS 'The member.';
+COMMENT ON COLUMN opsflow.member_roles.role_id IS 'The role.';
+COMMENT ON COLUMN opsflow.member_roles.assigned_by IS 'The member who assigned it.';
+COMMENT ON COLUMN opsflow.member_roles.assigned_at IS 'Since when the member has it.';
+COMMENT ON COLUMN opsflow.member_roles.expires_at IS 'Until when; null means without end.';
+COMMENT ON COLUMN opsflow.member_roles.created_at IS 'When the row was created.';
+COMMENT ON COLUMN opsflow.member_roles.updated_at IS 'When it last changed.';
+
+CREATE TABLE opsflow.invitations (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    email text NOT NULL,
+    role text NOT NULL DEFAULT 'member',
+    token_hash bytea NOT NULL,
+    invited_by uuid,
+    status text NOT NULL DEFAULT 'pending',
+    expires_at timestamptz NOT NULL,
+    accepted_at timestamptz,
+    accepted_by uuid,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT invitations_invited_by_fkey
+        FOREIGN KEY (organization_id, invited_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT invitations_accepted_by_fkey FOREIGN KEY (accepted_by) REFERENCES opsflow.users (id),
+    CONSTRAINT invitations_email_check
+        CHECK (char_length(email) <= 255 AND email ~ '^[^@[:space:]]+@[^@[:space:]]+$'),
+    CONSTRAINT invitations_role_check
+        CHECK (role IN ('owner', 'admin', 'manager', 'operator', 'member', 'viewer')),
+    CONSTRAINT invitations_status_check CHECK (status IN ('pending', 'accepted', 'revoked', 'expired')),
+    CONSTRAINT invitations_expires_at_check CHECK (expires_at > created_at)
+);
+
+COMMENT ON TABLE opsflow.invitations IS 'Invitations to become a member, by e-mail address: whoever holds the token may accept.';
+COMMENT ON COLUMN opsflow.invitations.organization_id IS 'The organization that invites.';
+COMMENT ON COLUMN opsflow.invitations.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.invitations.email IS 'Address of the invited person, up to 255 characters; one pending invitation for each, whatever the case.';
+COMMENT ON COLUMN opsflow.invitations.role IS 'Role the person will have: owner, admin, manager, operator, member or viewer.';
+COMMENT ON COLUMN opsflow.invitations.token_hash IS 'Hash of the token that was sent. No application can read it.';
+COMMENT ON COLUMN opsflow.invitations.invited_by IS 'The member who invited.';
+COMMENT ON COLUMN opsflow.invitations.status IS 'pending, accepted, revoked or expired.';
+COMMENT ON COLUMN opsflow.invitations.expires_at IS 'Until when it can be accepted.';
+COMMENT ON COLUMN opsflow.invitations.accepted_at IS 'When it was accepted.';
+COMMENT ON COLUMN opsflow.invitations.accepted_by IS 'The person who accepted it.';
+COMMENT ON COLUMN opsflow.invitations.created_at IS 'When the person was invited.';
+COMMENT ON COLUMN opsflow.invitations.updated_at IS 'When it last changed.';
+
+CREATE UNIQUE INDEX roles_name_idx ON opsflow.roles (organization_id, lower(name));
+CREATE INDEX role_permissions_permission_idx ON opsflow.role_permissions (organization_id, permission);
+CREATE INDEX member_roles_role_id_idx ON opsflow.member_roles (organization_id, role_id);
+CREATE UNIQUE INDEX invitations_token_hash_idx ON opsflow.invitations (organization_id, token_hash);
+CREATE UNIQUE INDEX invitations_email_idx ON opsflow.invitations (organization_id, lower(email))
+    WHERE status = 'pending';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_column, masked_columns)
+VALUES
+    ('permissions', 'security_event', 'permission', 'system', 'name', '{}'),
+    ('roles', 'security_event', 'role', 'organization', 'id', '{}'),
+    ('role_permissions', 'security_event', 'role_permission', 'organization', 'role_id', '{}'),
+    ('member_roles', 'security_event', 'member_role', 'organization', 'id', '{}'),
+    ('invitations', 'security_event', 'invitation', 'organization', 'id', '{token_hash}');
+
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.permissions
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+SELECT opsflow.track('opsflow.permissions');
+ALTER TABLE opsflow.permissions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.permissions FORCE ROW LEVEL SECURITY;
+CREATE POLICY everyone_reads ON opsflow.permissions FOR SELECT
+    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+CREATE POLICY owner_writes ON opsflow.permissions TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_writes ON opsflow.permissions TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT ON opsflow.permissions TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.permissions TO opsflow_admin;
+
+SELECT opsflow.protect('opsflow.roles');
+SELECT opsflow.protect('opsflow.role_permissions');
+SELECT opsflow.protect('opsflow.member_roles');
+SELECT opsflow.protect('opsflow.invitations');
+GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member;
+GRANT SELECT (organization_id, id, email, role, invited_by, status, expires_at, accepted_at, accepted_by,
+        created_at, updated_at)
+    ON opsflow.invitations TO opsflow_member;
+
+-- Built-in permissions.
+INSERT INTO opsflow.permissions (name, category, description, is_builtin)
+SELECT name, category, description, true
+FROM (VALUES
+    ('organization.edit', 'organization', 'Change the settings of the organization.'),
+    ('organization.limits', 'organization', 'Change the limits and quotas of the organization.'),
+    ('members.invite', 'members', 'Invite people to the organization, and revoke invitations.'),
+    ('members.edit', 'members', 'Change the role and the permissions of members.'),
+    ('members.remove', 'members', 'Suspend members and end memberships.'),
+    ('roles.edit', 'roles', 'Define roles and what they permit.'),
+    ('roles.assign', 'roles', 'Give roles to members and take them away.'),
+    ('projects.create', 'projects', 'Start projects.'),
+    ('projects.edit', 'projects', 'Change projects, complete and archive them.'),
+    ('agents.create', 'agents', 'Create agents.'),
+    ('agents.read', 'agents', 'See agents and how they did.'),
+    ('agents.edit', 'agents', 'Change agents, activate and pause them.'),
+    ('agents.delete', 'agents', 'Archive and delete agents.'),
+    ('agents.policies', 'agents', 'Write the policies by which agents talk to each other.'),
+    ('work_items.create', 'work_items', 'Give tasks to agents.'),
+    ('work_items.edit', 'work_items', 'Change tasks of agents and cancel them.'),
+    ('approvals.request', 'approvals', 'Ask for approval.'),
+    ('approvals.decide', 'approvals', 'Approve and reject requests.'),
+    ('approvals.cancel', 'approvals', 'Cancel requests of others.'),
+    ('approvals.policies', 'approvals', 'Write the policies by which approval is asked for.'),
+    ('approvals.delegate', 'approvals', 'Let another member decide in one''s place for a while.'),
+    ('workflows.create', 'workflows', 'Create workflows.'),
+    ('workflows.edit', 'workflows', 'Change workflows, their triggers and schedules.'),
+    ('workflows.publish', 'workflows', 'Activate workflows and pause them.'),
+    ('workflows.delete', 'workflows', 'Archive and delete workflows.'),
+    ('templates.create', 'workflows', 'Create templates of workflows and nodes.'),
+    ('orchestrations.run', 'executions', 'Run orchestrations.'),
+    ('executions.start', 'executions', 'Start workflows.'),
+    ('executions.cancel', 'executions', 'Cancel executions of others.'),
+    ('executions.read', 'executions', 'See executions, their nodes and logs.'),
+    ('integrations.create', 'integrations', 'Connect other systems.'),
+    ('integrations.edit', 'integrations', 'Change connections to other systems.'),
+    ('integrations.delete', 'integrations', 'Disconnect other systems.'),
+    ('webhooks.edit', 'integrations', 'Register webhooks, change and remove them.'),
+    ('nodes.create', 'nodes', 'Write nodes of the organization''s own.'),
+    ('nodes.install', 'nodes', 'Install nodes from the marketplace.'),
+    ('api_keys.create', 'security', 'Create API keys.'),
+    ('api_keys.revoke', 'security', 'Revoke API keys of others.'),
+    ('secrets.read', 'security', 'Read environment variables.'),
+    ('secrets.edit', 'security', 'Write environment variables and rotate secrets.'),
+    ('usage.read', 'usage', 'See AI usage and what it cost.'),
+    ('budgets.edit', 'usage', 'Set budgets and credit pools.'),
+    ('billing.read', 'billing', 'See the plan, the subscription and what was billed.'),
+    ('billing.edit', 'billing', 'Change the plan and the subscription.'),
+    ('analytics.view', 'analytics', 'See dashboards and reports.'),
+    ('metrics.read', 'analytics', 'Read metrics of workflows and nodes.'),
+    ('audit.read', 'audit', 'Read the ledger.'),
+    ('audit.verify', 'audit', 'Verify that the ledger is whole.'),
+    ('audit.export', 'audit', 'Export the ledger.'),
+    ('audit.redact', 'audit', 'Redact personal data in the ledger.'),
+    ('oversight.review', 'oversight', 'Review conversations of agents and flags of hallucination.')
+) AS builtin (name, category, description)
+ON CONFLICT (name) DO UPDATE SET category = EXCLUDED.category, description = EXCLUDED.description
+WHERE permissions.is_builtin
+    AND (permissions.category, permissions.description) IS DISTINCT FROM (EXCLUDED.category, EXCLUDED.description);

@@ -34,6 +34,53 @@ INSERT INTO opsflow.ai_usage_logs
 SELECT organization_id, 'gemini', 'gemini-2.5-pro', 'completion', 100, 50, 150, id
 FROM opsflow.agents;
 
+-- Who may what, by what people are recognized, and tasks and talk of agents.
+INSERT INTO opsflow.roles (organization_id, id, name, created_by)
+SELECT organization_id, replace(id::text, '00a', '0f0')::uuid, 'Buyer', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.role_permissions (organization_id, role_id, permission)
+SELECT organization_id, id, 'approvals.request' FROM opsflow.roles;
+
+INSERT INTO opsflow.member_roles (organization_id, user_id, role_id, assigned_by)
+SELECT organization_id, created_by, id, created_by FROM opsflow.roles;
+
+INSERT INTO opsflow.invitations (organization_id, email, token_hash, invited_by, expires_at)
+SELECT organization_id, 'new-' || email, sha256(id::text::bytea), id, now() + interval '1 day'
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.user_sessions (organization_id, user_id, token_hash, expires_at)
+SELECT organization_id, id, sha256(id::text::bytea), now() + interval '1 day'
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_hash)
+SELECT organization_id, id, 'Key', 'ok_', sha256(id::text::bytea)
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.oauth_accounts (user_id, provider, provider_user_id)
+SELECT id, 'keycloak', id::text
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.environment_variables (organization_id, name, value, scope, created_by)
+SELECT organization_id, 'REGION', 'eu', 'global', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.agents (organization_id, id, name, assistant_type, system_prompt, status, created_by)
+SELECT organization_id, replace(id::text, '00a', '1c0')::uuid, 'Another agent', 'shared_finance', 'prompt', 'active', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.communication_policies (organization_id, id, name, created_by)
+SELECT organization_id, replace(id::text, '00a', '1f0')::uuid, 'Everybody', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.agent_messages (organization_id, from_agent_id, to_agent_id, policy_id, content)
+SELECT organization_id, replace(id::text, '1f0', '0c0')::uuid, replace(id::text, '1f0', '1c0')::uuid, id, 'Hello'
+FROM opsflow.communication_policies;
+
+INSERT INTO opsflow.work_items (organization_id, agent_id, title, created_by)
+SELECT organization_id, id, 'Work item', created_by
+FROM opsflow.agents WHERE name = 'Agent';
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash

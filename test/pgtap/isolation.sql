@@ -1,7 +1,8 @@
 -- Tenant isolation, generated from the catalog: every table × every operation ×
 -- another organization's context, for every role that applications have, and for
--- the owner of the SECURITY DEFINER functions. Then the test is tested: with any
--- one policy opened or dropped it must find something.
+-- the owner of the SECURITY DEFINER functions; and what is a person's own, × every
+-- operation × somebody else of the same organization. Then the test is tested: with
+-- any one policy opened or dropped it must find something.
 BEGIN;
 SELECT no_plan();
 
@@ -9,17 +10,19 @@ SELECT no_plan();
 \set two '''00000000-0000-7000-8000-000000000002'''
 \i test/data/two_organizations.sql
 
--- What each table calls its organization, and one row of the other organization
--- (as a superuser sees it) with the columns an INSERT may give.
+-- What each table calls its organization (or the person whose it is), who the
+-- other one is, and one row of the other (as a superuser sees it) with the columns
+-- an INSERT may give.
 CREATE TABLE probe AS
 SELECT c.oid::regclass AS relation, c.relname,
-       CASE WHEN c.relname = 'organizations' THEN 'id' ELSE 'organization_id' END AS scope,
+       CASE c.relname WHEN 'organizations' THEN 'id' WHEN 'oauth_accounts' THEN 'user_id' ELSE 'organization_id' END AS scope,
+       CASE c.relname WHEN 'oauth_accounts' THEN '00000000-0000-7000-8000-0000000000a2' ELSE :two END AS other,
        (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
         WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = '') AS columns,
        NULL::jsonb AS foreign_row
 FROM pg_class c
 WHERE c.relnamespace = 'opsflow'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND (c.relname IN ('organizations', 'users')
+  AND (c.relname IN ('organizations', 'users', 'oauth_accounts')
        OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'organization_id' AND NOT attisdropped));
 CREATE FUNCTION fill_probe() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -27,10 +30,18 @@ DECLARE
 BEGIN
     FOR p IN SELECT * FROM probe LOOP
         EXECUTE format('UPDATE probe SET foreign_row = (SELECT to_jsonb(t) FROM %s t WHERE %I = %L LIMIT 1) WHERE relation = %L::regclass',
-            p.relation, p.scope, '00000000-0000-7000-8000-000000000002', p.relation);
+            p.relation, p.scope, p.other, p.relation);
     END LOOP;
 END $$;
 SELECT fill_probe();
+
+-- What is a person's own: the tables with a restrictive policy that asks who acts.
+CREATE TABLE personal AS
+SELECT p.*, pol.oid AS policy, pol.polname, pol.polcmd
+FROM probe p JOIN pg_policy pol ON pol.polrelid = p.relation
+WHERE NOT pol.polpermissive
+  AND coalesce(pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) LIKE '%current_user_id()%';
+
 -- It must be row security that refuses it, not the state machine.
 UPDATE probe SET foreign_row = foreign_row || '{"status": "pending", "completed_at": null, "duration_ms": null}'
     WHERE relname = 'workflow_executions';
@@ -38,31 +49,37 @@ SELECT is(array_agg(relname), NULL, 'the test has a row of the other organizatio
 SELECT cmp_ok(count(*), '>=', 12::bigint, 'and finds the tenant tables') FROM probe;
 
 -- Everything that a role can reach of organization two while it acts for one:
--- reads, updates, deletes, inserts, and moves of its own rows to the other.
+-- reads, updates, deletes, inserts, and moves of its own rows to the other. What is
+-- a person's own is tried by the person in one, and by the person in two whose it
+-- is: somebody who acts in both sees in each what belongs there.
 CREATE FUNCTION leaks(acting_role text) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     p record;
     n bigint;
     found text[] := '{}';
-    other text := '00000000-0000-7000-8000-000000000002';
 BEGIN
     PERFORM set_config('opsflow.organization_id', '00000000-0000-7000-8000-000000000001', true);
-    EXECUTE format('SET LOCAL ROLE %I', acting_role);
-    FOR p IN SELECT * FROM probe ORDER BY relname LOOP
+    FOR p IN SELECT pr.*, acting.user_id FROM probe pr,
+                 LATERAL (VALUES ('00000000-0000-7000-8000-0000000000a1', true),
+                                 (pr.foreign_row ->> 'user_id', pr.relation IN (SELECT relation FROM personal))) AS acting (user_id, tried)
+             WHERE acting.tried ORDER BY relname, acting.user_id LOOP
+        RESET ROLE;
+        PERFORM set_config('opsflow.user_id', p.user_id, true);
+        EXECUTE format('SET LOCAL ROLE %I', acting_role);
         BEGIN
-            EXECUTE format('SELECT count(*) FROM %s WHERE %I = %L', p.relation, p.scope, other) INTO n;
+            EXECUTE format('SELECT count(*) FROM %s WHERE %I = %L', p.relation, p.scope, p.other) INTO n;
             IF n > 0 THEN found := found || (p.relname || ': select'); END IF;
         EXCEPTION WHEN insufficient_privilege THEN NULL;
         END;
         BEGIN
-            EXECUTE format('UPDATE %1$s SET %2$I = %2$I WHERE %2$I = %3$L', p.relation, p.scope, other);
+            EXECUTE format('UPDATE %1$s SET %2$I = %2$I WHERE %2$I = %3$L', p.relation, p.scope, p.other);
             GET DIAGNOSTICS n = ROW_COUNT;
             IF n > 0 THEN found := found || (p.relname || ': update'); END IF;
         EXCEPTION WHEN insufficient_privilege THEN NULL;
             WHEN OTHERS THEN found := found || (p.relname || ': update, ' || SQLERRM);
         END;
         BEGIN
-            EXECUTE format('UPDATE %s SET %I = %L', p.relation, p.scope, other);
+            EXECUTE format('UPDATE %s SET %I = %L', p.relation, p.scope, p.other);
             GET DIAGNOSTICS n = ROW_COUNT;
             IF n > 0 THEN found := found || (p.relname || ': move'); END IF;
         EXCEPTION WHEN insufficient_privilege THEN NULL;
@@ -70,7 +87,7 @@ BEGIN
                 IF SQLSTATE NOT LIKE '23%' AND SQLSTATE NOT LIKE 'OF%' THEN found := found || (p.relname || ': move, ' || SQLERRM); END IF;
         END;
         BEGIN
-            EXECUTE format('DELETE FROM %s WHERE %I = %L', p.relation, p.scope, other);
+            EXECUTE format('DELETE FROM %s WHERE %I = %L', p.relation, p.scope, p.other);
             GET DIAGNOSTICS n = ROW_COUNT;
             IF n > 0 THEN found := found || (p.relname || ': delete'); END IF;
         EXCEPTION WHEN insufficient_privilege THEN NULL;
@@ -156,16 +173,74 @@ DECLARE
     found text[] := '{}';
 BEGIN
     PERFORM set_config('opsflow.organization_id', '00000000-0000-7000-8000-000000000002', true);
-    SET LOCAL ROLE opsflow_member;
     FOR p IN SELECT * FROM probe WHERE has_any_column_privilege('opsflow_member', relation, 'SELECT') ORDER BY relname LOOP
-        EXECUTE format('SELECT count(*) FROM (SELECT %1$I FROM %2$s WHERE %1$I = %3$L LIMIT 1) t', p.scope, p.relation, '00000000-0000-7000-8000-000000000002') INTO n;
+        RESET ROLE;
+        PERFORM set_config('opsflow.user_id', coalesce(p.foreign_row ->> 'user_id', ''), true);
+        SET LOCAL ROLE opsflow_member;
+        EXECUTE format('SELECT count(*) FROM (SELECT %1$I FROM %2$s WHERE %1$I = %3$L LIMIT 1) t', p.scope, p.relation, p.other) INTO n;
         IF n = 0 THEN found := found || p.relname::text; END IF;
     END LOOP;
     RESET ROLE;
     PERFORM set_config('opsflow.organization_id', '', true);
+    PERFORM set_config('opsflow.user_id', '', true);
     RETURN found;
 END $$;
 SELECT is(hidden(), '{}', 'a member sees the rows of its own organization in every table it may read');
+
+-- What is a person's own is nobody else's: a member of organization two who has
+-- nothing sees nothing, changes nothing, and writes nothing in another's name.
+INSERT INTO opsflow.users (id, organization_id, email, full_name)
+VALUES ('00000000-0000-7000-8000-0000000000f2', :two, 'f@organization-2.example', 'Person F2');
+CREATE FUNCTION strangers() RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    p record;
+    n bigint;
+    found text[] := '{}';
+BEGIN
+    PERFORM set_config('opsflow.organization_id', '00000000-0000-7000-8000-000000000002', true);
+    PERFORM set_config('opsflow.user_id', '00000000-0000-7000-8000-0000000000f2', true);
+    FOR p IN SELECT relation, relname, scope, columns, foreign_row, array_agg(polcmd::text) AS commands,
+                 (SELECT attname FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+                      AND has_column_privilege('opsflow_member', relation, attnum, 'UPDATE') LIMIT 1) AS writable
+             FROM personal GROUP BY 1, 2, 3, 4, 5 ORDER BY relname LOOP
+        SET LOCAL ROLE opsflow_member;
+        IF p.commands && '{r,*}' THEN
+            EXECUTE format('SELECT count(*) FROM (SELECT %I FROM %s) t', p.scope, p.relation) INTO n;
+            IF n > 0 THEN found := found || (p.relname || ': select'); END IF;
+        END IF;
+        -- Naming no column, so that the policies for reading have no say.
+        IF p.commands && '{w,*}' AND p.writable IS NOT NULL THEN
+            BEGIN
+                EXECUTE format('UPDATE %s SET %I = DEFAULT', p.relation, p.writable);
+                GET DIAGNOSTICS n = ROW_COUNT;
+                IF n > 0 THEN found := found || (p.relname || ': update'); END IF;
+            EXCEPTION WHEN OTHERS THEN found := found || (p.relname || ': update, ' || SQLERRM);
+            END;
+        END IF;
+        IF p.commands && '{d,*}' AND has_table_privilege('opsflow_member', p.relation, 'DELETE') THEN
+            BEGIN
+                EXECUTE format('DELETE FROM %s', p.relation);
+                GET DIAGNOSTICS n = ROW_COUNT;
+                IF n > 0 THEN found := found || (p.relname || ': delete'); END IF;
+            EXCEPTION WHEN OTHERS THEN found := found || (p.relname || ': delete, ' || SQLERRM);
+            END;
+        END IF;
+        IF p.commands && '{a,*}' AND has_any_column_privilege('opsflow_member', p.relation, 'INSERT') THEN
+            BEGIN
+                EXECUTE format('INSERT INTO %1$s (%2$s) SELECT %2$s FROM jsonb_populate_record(NULL::%1$s, %3$L)',
+                    p.relation, p.columns, p.foreign_row || jsonb_build_object('id', opsflow.uuidv7()));
+                found := found || (p.relname || ': insert');
+            EXCEPTION WHEN insufficient_privilege THEN NULL;
+                WHEN OTHERS THEN found := found || (p.relname || ': insert, ' || SQLERRM);
+            END;
+        END IF;
+        RESET ROLE;
+    END LOOP;
+    RAISE EXCEPTION USING ERRCODE = 'ZZ001', MESSAGE = found::text;
+EXCEPTION WHEN SQLSTATE 'ZZ001' THEN
+    RETURN SQLERRM::text[];
+END $$;
+SELECT is(strangers(), '{}', 'what is a person''s own is nobody else''s');
 
 -- The test can fail: a policy that is opened leaks, one that is dropped hides.
 CREATE FUNCTION with_mutation(change text, probe_call text) RETURNS text[] LANGUAGE plpgsql AS $$
@@ -182,13 +257,21 @@ SELECT isnt(with_mutation(format('ALTER POLICY %I ON %s USING (true)', polname, 
         format('opening policy %s on %s is noticed', polname, polrelid::regclass))
     FROM pg_policy
     WHERE polrelid IN (SELECT relation FROM probe) AND has_any_column_privilege('opsflow_member', polrelid, 'SELECT')
-      AND polroles && ARRAY['opsflow_member'::regrole::oid] AND polcmd IN ('*', 'r')
+      AND polroles && ARRAY['opsflow_member'::regrole::oid] AND polcmd IN ('*', 'r') AND polpermissive
       AND pg_get_expr(polqual, polrelid) <> 'true';
 SELECT ok(with_mutation(format('DROP POLICY %I ON %s', polname, polrelid::regclass), 'hidden()') @> ARRAY[split_part(polrelid::regclass::text, '.', 2)],
         format('dropping policy %s on %s is noticed', polname, polrelid::regclass))
     FROM pg_policy
     WHERE polrelid IN (SELECT relation FROM probe) AND has_any_column_privilege('opsflow_member', polrelid, 'SELECT')
-      AND polroles && ARRAY['opsflow_member'::regrole::oid] AND polcmd IN ('*', 'r');
+      AND polroles && ARRAY['opsflow_member'::regrole::oid] AND polcmd IN ('*', 'r') AND polpermissive;
+SELECT isnt(with_mutation(format('DROP POLICY %I ON %s', polname, relation), 'strangers()'), '{}',
+        format('dropping policy %s on %s is noticed', polname, relation))
+    FROM personal;
+SELECT isnt(with_mutation(format('ALTER POLICY %I ON %s %s', polname, relation,
+                                 CASE polcmd WHEN 'a' THEN 'WITH CHECK (true)' WHEN 'r' THEN 'USING (true)' WHEN 'd' THEN 'USING (true)'
+                                             ELSE 'USING (true) WITH CHECK (true)' END), 'strangers()'), '{}',
+        format('opening policy %s on %s is noticed', polname, relation))
+    FROM personal;
 
 SELECT * FROM finish();
 ROLLBACK;
