@@ -81,6 +81,52 @@ INSERT INTO opsflow.work_items (organization_id, agent_id, title, created_by)
 SELECT organization_id, id, 'Work item', created_by
 FROM opsflow.agents WHERE name = 'Agent';
 
+-- Integrations, webhooks, notifications, projects, nodes, oversight.
+INSERT INTO opsflow.oauth_connections (organization_id, integration_id, provider, access_token)
+SELECT organization_id, id, 'slack', 'ciphertext' FROM opsflow.integrations;
+
+INSERT INTO opsflow.integration_operations (organization_id, integration_id, operation_type)
+SELECT organization_id, id, 'send_message' FROM opsflow.integrations;
+
+INSERT INTO opsflow.webhooks (organization_id, name, url, secret_key, created_by)
+SELECT organization_id, 'Webhook', 'https://hooks.example/in', 'ciphertext', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.webhook_deliveries (organization_id, webhook_id, event_type)
+SELECT organization_id, id, 'execution.completed' FROM opsflow.webhooks;
+
+INSERT INTO opsflow.events (organization_id, event_type)
+SELECT id, 'execution.completed' FROM opsflow.organizations;
+
+INSERT INTO opsflow.notifications (organization_id, user_id, type, title)
+SELECT organization_id, id, 'approval_requested', 'Please decide'
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.projects (organization_id, name, topic, created_by)
+SELECT organization_id, 'Project', 'topic', id FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.custom_nodes (organization_id, name, type, created_by)
+SELECT organization_id, 'Custom node', 'task', id FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.node_templates (organization_id, name, node_type, template_data, created_by)
+SELECT organization_id, 'Template', 'http_request', '{}', id FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.node_marketplace (id, name, publisher, version, node_type, download_url, manifest)
+VALUES ('00000000-0000-7000-8000-0000000000f0', 'Node', 'Publisher', '1.0.0', 'task', 'https://nodes.example/1', '{}');
+
+INSERT INTO opsflow.node_ratings (organization_id, marketplace_node_id, user_id, rating)
+SELECT organization_id, '00000000-0000-7000-8000-0000000000f0', id, 5 FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.installed_nodes (organization_id, marketplace_node_id, name, version, installed_by)
+SELECT organization_id, '00000000-0000-7000-8000-0000000000f0', 'Node', '1.0.0', id
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.conversation_logs (organization_id, agent_id, channel, messages)
+SELECT organization_id, id, 'internal', '[]' FROM opsflow.agents WHERE name = 'Agent';
+
+INSERT INTO opsflow.hallucination_flags (organization_id, agent_id, detection_method)
+SELECT organization_id, id, 'confidence' FROM opsflow.agents WHERE name = 'Agent';
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash
