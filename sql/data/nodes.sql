@@ -335,7 +335,7 @@ VALUES ('node_templates', 'configuration_change', 'node_template', '{usage_count
 
 SELECT opsflow.protect('opsflow.node_templates', derived => '{usage_count}');
 CREATE POLICY public_reads ON opsflow.node_templates FOR SELECT TO opsflow_member, opsflow_owner
-    USING (is_public);
+    USING (is_public AND opsflow.current_organization_id() IS NOT NULL);
 GRANT SELECT, DELETE,
     INSERT (organization_id, id, name, description, node_type, template_data, is_public, created_at, updated_at,
         created_by),
