@@ -214,6 +214,63 @@ SELECT throws_ok('SELECT opsflow.quota_period(now(), ''UTC'', 32)', 'OF007', NUL
 SELECT throws_ok('SELECT opsflow.quota_period(''infinity'', ''UTC'', 1)', 'OF007', NULL, 'no time at all');
 SELECT is(opsflow.quota_period(NULL, 'UTC', 1), NULL, 'null of null');
 
+-- Permissions, roles, invitations -----------------------------------------------
+
+SELECT cmp_ok(count(*), '>=', 40::bigint, 'there are built-in permissions') FROM opsflow.permissions WHERE is_builtin;
+SELECT is(count(*), 5::bigint, 'the words of settings of the past among them') FROM opsflow.permissions
+    WHERE is_builtin AND name IN ('projects.create', 'projects.edit', 'orchestrations.run', 'templates.create', 'analytics.view');
+SELECT throws_ok(format('INSERT INTO opsflow.permissions (name, category, description) VALUES (%L, ''c'', ''d'')', n), '23514', NULL, format('"%s" is no name of a permission', n))
+    FROM unnest('{edit,Agents.edit,agents.,agents edit,agents..edit,agents.v2}'::text[]) n;
+SELECT throws_ok('INSERT INTO opsflow.permissions (name, category, description) VALUES (''agents.edit'', ''c'', ''d'')', '23505', NULL, 'a permission is there once');
+
+-- Built-in rows come back, users' rows stay.
+SELECT description AS built_in FROM opsflow.permissions WHERE name = 'agents.edit' \gset
+UPDATE opsflow.permissions SET description = 'spoilt', category = 'spoilt' WHERE name = 'agents.edit';
+UPDATE opsflow.permissions SET description = 'ours now', is_builtin = false WHERE name = 'agents.delete';
+INSERT INTO opsflow.permissions (name, category, description) VALUES ('robots.paint', 'robots', 'Paint robots.');
+DELETE FROM opsflow.permissions WHERE name = 'agents.create';
+SELECT is(opsflow.migrate(), 'adopted', 'migrate() looks after built-in rows');
+SELECT is((category, description)::text, format('(agents,%I)', :'built_in'), 'a changed one is as it was') FROM opsflow.permissions WHERE name = 'agents.edit';
+SELECT ok(is_builtin, 'a deleted one is back') FROM opsflow.permissions WHERE name = 'agents.create';
+SELECT is((description, is_builtin)::text, '("ours now",f)', 'one that somebody has made theirs is left alone') FROM opsflow.permissions WHERE name = 'agents.delete';
+SELECT is((description, is_builtin)::text, '("Paint robots.",f)', 'so is one of their own') FROM opsflow.permissions WHERE name = 'robots.paint';
+SELECT count(*) AS entries FROM opsflow.audit_trail \gset
+SELECT opsflow.migrate();
+SELECT is(count(*), :entries::bigint, 'where nothing was changed nothing is') FROM opsflow.audit_trail;
+SELECT is((action, new_values ->> 'description')::text, '(update,"ours now")', 'a change is recorded, in the system''s ledger') FROM opsflow.audit_trail
+    WHERE entity_type = 'permission' AND entity_key = 'agents.delete' AND organization_id NOT IN (SELECT id FROM opsflow.organizations) AND action = 'update';
+
+INSERT INTO opsflow.roles (organization_id, name, created_by) VALUES (:one, 'Buyer', :ada) RETURNING id AS buyer \gset
+INSERT INTO opsflow.roles (organization_id, name) VALUES (:two, 'Buyer') RETURNING id AS foreign_role \gset
+SELECT pass('two organizations may have a role of one name');
+SELECT throws_ok(format('INSERT INTO opsflow.roles (organization_id, name) VALUES (%L, ''BUYER'')', :one), '23505', NULL, 'one organization may not, whatever the case');
+SELECT throws_ok(format('INSERT INTO opsflow.roles (organization_id, name) VALUES (%L, '''')', :one), '23514', NULL, 'a role has a name');
+INSERT INTO opsflow.role_permissions (organization_id, role_id, permission) VALUES (:one, :'buyer', 'approvals.request'), (:one, :'buyer', 'robots.paint');
+SELECT throws_ok(format('INSERT INTO opsflow.role_permissions (organization_id, role_id, permission) VALUES (%L, %L, ''robots.burn'')', :one, :'buyer'), '23503', NULL, 'a role permits what is in the catalog');
+SELECT throws_ok(format('INSERT INTO opsflow.role_permissions (organization_id, role_id, permission) VALUES (%L, %L, ''audit.read'')', :one, :'foreign_role'), '23503', NULL, 'permissions belong to a role of the organization');
+SELECT throws_ok('DELETE FROM opsflow.permissions WHERE name = ''robots.paint''', '23503', NULL, 'a permission that a role has cannot go');
+INSERT INTO opsflow.member_roles (organization_id, user_id, role_id, assigned_by, expires_at) VALUES (:one, :bob, :'buyer', :ada, now() + interval '1 day');
+SELECT throws_ok(format('INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) VALUES (%L, %L, %L)', :one, :bob, :'buyer'), '23505', NULL, 'nobody has a role twice');
+SELECT throws_ok(format('INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) VALUES (%L, %L, %L)', :one, :ada, :'foreign_role'), '23503', NULL, 'nor one of another organization');
+SELECT throws_ok(format('INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) VALUES (%L, %L, %L)', :two, :ada, :'foreign_role'), '23503', NULL, 'who is no member has none');
+SELECT throws_ok(format('UPDATE opsflow.member_roles SET expires_at = assigned_at WHERE role_id = %L', :'buyer'), '23514', NULL, 'a role does not end before it is given');
+SELECT throws_ok(format('DELETE FROM opsflow.roles WHERE id = %L', :'buyer'), '23503', NULL, 'a role that somebody has cannot go');
+DELETE FROM opsflow.member_roles WHERE role_id = :'buyer';
+DELETE FROM opsflow.roles WHERE id = :'buyer';
+SELECT is(count(*), 0::bigint, 'what it permitted goes with it') FROM opsflow.role_permissions WHERE role_id = :'buyer';
+SELECT is(count(*), 2::bigint, 'and the ledger knows') FROM opsflow.audit_trail WHERE entity_type = 'role_permission' AND entity_id = :'buyer' AND action = 'delete';
+
+INSERT INTO opsflow.invitations (organization_id, email, token_hash, invited_by, expires_at)
+VALUES (:one, 'New@one.example', sha256('one'), :ada, now() + interval '7 days'), (:two, 'new@one.example', sha256('one'), NULL, now() + interval '7 days');
+SELECT is((role, status)::text, '(member,pending)', 'an invitation waits, for a member') FROM opsflow.invitations WHERE organization_id = :one;
+SELECT throws_ok(format('INSERT INTO opsflow.invitations (organization_id, email, token_hash, expires_at) VALUES (%L, ''new@ONE.example'', sha256(''two''), now() + interval ''1 day'')', :one), '23505', NULL, 'one waits for each address');
+SELECT throws_ok(format('INSERT INTO opsflow.invitations (organization_id, email, token_hash, expires_at) VALUES (%L, ''x@one.example'', sha256(''one''), now() + interval ''1 day'')', :one), '23505', NULL, 'a token is good for one');
+SELECT throws_ok(format('INSERT INTO opsflow.invitations (organization_id, email, token_hash, expires_at) VALUES (%L, ''nobody'', sha256(''two''), now() + interval ''1 day'')', :one), '23514', NULL, 'an address has an @');
+SELECT throws_ok(format('INSERT INTO opsflow.invitations (organization_id, email, token_hash, expires_at) VALUES (%L, ''x@one.example'', sha256(''two''), now())', :one), '23514', NULL, 'an invitation holds for a while');
+SELECT throws_ok(format('UPDATE opsflow.invitations SET role = ''king'' WHERE organization_id = %L', :one), '23514', NULL, 'for a role that there is');
+UPDATE opsflow.invitations SET status = 'revoked' WHERE organization_id = :one;
+SELECT lives_ok(format('INSERT INTO opsflow.invitations (organization_id, email, token_hash, expires_at) VALUES (%L, ''new@one.example'', sha256(''three''), now() + interval ''1 day'')', :one), 'who was invited in vain may be invited again');
+
 -- What an application sees -----------------------------------------------------
 
 SELECT opsflow.set_context(:one, :ada);
@@ -228,6 +285,17 @@ SELECT throws_ok('UPDATE opsflow.users SET role = ''owner''', '42501', NULL, 'it
 SELECT throws_ok('UPDATE opsflow.organization_members SET role = ''owner''', '42501', NULL, 'nor memberships');
 SELECT throws_ok('UPDATE opsflow.organizations SET monthly_ai_calls_limit = NULL', '42501', NULL, 'nor its own limits');
 SELECT throws_ok('INSERT INTO opsflow.users (email) VALUES (''x@y.example'')', '42501', NULL, 'nor add people: that a name is taken says something');
+SELECT ok(count(*) > 40, 'it reads the catalog of permissions') FROM opsflow.permissions;
+SELECT throws_ok('INSERT INTO opsflow.permissions (name, category, description) VALUES (''a.b'', ''c'', ''d'')', '42501', NULL, 'and does not write it');
+SELECT throws_ok(format('INSERT INTO opsflow.roles (organization_id, name) VALUES (%L, ''King'')', :one), '42501', NULL, 'nor roles');
+SELECT throws_ok('DELETE FROM opsflow.role_permissions', '42501', NULL, 'nor what they permit');
+SELECT throws_ok('UPDATE opsflow.member_roles SET expires_at = NULL', '42501', NULL, 'nor who has them');
+SELECT throws_ok('UPDATE opsflow.invitations SET role = ''owner''', '42501', NULL, 'nor invitations');
+SELECT is(array_agg(email ORDER BY status), '{new@one.example,New@one.example}', 'it sees the invitations of its organization') FROM opsflow.invitations;
+SELECT throws_ok('SELECT token_hash FROM opsflow.invitations', '42501', NULL, 'not their tokens');
+SET LOCAL ROLE opsflow_admin;
+SELECT lives_ok('INSERT INTO opsflow.permissions (name, category, description) VALUES (''robots.oil'', ''robots'', ''Oil robots.'')', 'opsflow_admin adds to the catalog');
+SELECT is(count(*), 1::bigint, 'and sees it') FROM opsflow.permissions WHERE name = 'robots.oil';
 RESET ROLE;
 UPDATE opsflow.organization_members SET status = 'left' WHERE user_id = :bob AND organization_id = :one;
 SET LOCAL ROLE opsflow_member;
@@ -248,7 +316,9 @@ SELECT is(count(*), 0::bigint, 'secrets do not reach the ledger') FROM opsflow.a
 SELECT is(new_values ->> 'password_hash', '[masked]', 'they are masked') FROM opsflow.audit_trail
     WHERE organization_id = :one AND entity_type = 'user' AND entity_id = :ada AND action = 'insert';
 SELECT set_eq($$ SELECT entity_type FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000001' $$,
-    '{organization,user,member}'::text[], 'organizations, people and memberships are recorded');
+    '{organization,user,member,role,role_permission,member_role,invitation}'::text[], 'organizations, people, memberships and what they permit are recorded');
+SELECT is(array_agg(DISTINCT new_values ->> 'token_hash'), '{[masked]}', 'the token of an invitation is masked') FROM opsflow.audit_trail
+    WHERE entity_type = 'invitation' AND action = 'insert';
 SELECT count(*) AS entries FROM opsflow.audit_trail \gset
 UPDATE opsflow.users SET last_login = now();
 SELECT is(count(*), :entries::bigint, 'a login is no change of a person') FROM opsflow.audit_trail;
