@@ -377,7 +377,7 @@ CREATE TABLE opsflow.communication_policies (
     CONSTRAINT valid_content_rules CHECK (jsonb_typeof(content_rules) = 'object')
 );
 
-COMMENT ON TABLE opsflow.communication_policies IS 'Rules by which agents may send each other messages. What no policy allows is not allowed.';
+COMMENT ON TABLE opsflow.communication_policies IS 'Rules by which agents may send each other messages. An INSERT of a message is not checked against them.';
 COMMENT ON COLUMN opsflow.communication_policies.organization_id IS 'Whose policy.';
 COMMENT ON COLUMN opsflow.communication_policies.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.communication_policies.name IS 'Name, up to 255 characters, unique in the organization whatever the case.';
