@@ -1,9 +1,104 @@
--- approvals: requests that wait for a person's decision.
+-- approvals: requests that wait for a person's decision, and the rules about
+-- who decides what.
 --
--- A state machine: applications read, the functions of src/approvals.c write.
--- opsflow.approval_guard() holds it for everybody, owners and superusers
--- included. What a request is about on a higher floor (execution_id,
--- work_item_id) gets its foreign key there.
+-- A request is a state machine: applications read, the functions of
+-- src/approvals.c write. opsflow.approval_guard() holds it for everybody, owners
+-- and superusers included. What a request is about on a higher floor
+-- (execution_id) gets its foreign key there. Policies and their stages are
+-- definitions, which applications write.
+
+CREATE TABLE opsflow.approval_policies (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    name text NOT NULL,
+    description text,
+    -- which requests it is for
+    priority integer NOT NULL DEFAULT 0,
+    entity_kind text,
+    category text,
+    action_kind text,
+    min_risk_level integer,
+    max_risk_level integer,
+    condition jsonpath,
+    -- when no person is asked
+    auto_approve_max_risk integer,
+    auto_approve_min_confidence numeric(5,4),
+    sample_rate numeric(5,4) NOT NULL DEFAULT 0,
+    shadow_mode boolean NOT NULL DEFAULT false,
+    -- how a person decides
+    exclude_workflow_author boolean NOT NULL DEFAULT false,
+    working_hours_only boolean NOT NULL DEFAULT false,
+    immaterial_fields text[] NOT NULL DEFAULT '{}',
+    form_schema jsonb NOT NULL DEFAULT '[]',
+    approval_ttl interval,
+    max_uses integer NOT NULL DEFAULT 1,
+    -- life
+    is_active boolean NOT NULL DEFAULT true,
+    version integer NOT NULL DEFAULT 1,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    created_by uuid DEFAULT opsflow.current_user_id(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_policies_created_by_fkey
+        FOREIGN KEY (organization_id, created_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_policies_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
+    CONSTRAINT approval_policies_entity_kind_check CHECK (char_length(entity_kind) BETWEEN 1 AND 50),
+    CONSTRAINT approval_policies_category_check CHECK (char_length(category) BETWEEN 1 AND 50),
+    CONSTRAINT approval_policies_action_kind_check CHECK (char_length(action_kind) BETWEEN 1 AND 100),
+    CONSTRAINT approval_policies_min_risk_level_check CHECK (min_risk_level BETWEEN 0 AND 5),
+    CONSTRAINT approval_policies_max_risk_level_check
+        CHECK (max_risk_level BETWEEN 0 AND 5 AND min_risk_level <= max_risk_level),
+    CONSTRAINT approval_policies_auto_approve_max_risk_check CHECK (auto_approve_max_risk BETWEEN 0 AND 4),
+    CONSTRAINT approval_policies_auto_approve_min_confidence_check CHECK (auto_approve_min_confidence BETWEEN 0 AND 1),
+    CONSTRAINT approval_policies_sample_rate_check CHECK (sample_rate BETWEEN 0 AND 1),
+    CONSTRAINT approval_policies_approval_ttl_check CHECK (approval_ttl > INTERVAL '0'),
+    CONSTRAINT approval_policies_max_uses_check CHECK (max_uses > 0),
+    CONSTRAINT approval_policies_version_check CHECK (version > 0),
+    CONSTRAINT valid_form_schema CHECK (jsonb_typeof(form_schema) = 'array')
+);
+
+COMMENT ON TABLE opsflow.approval_policies IS 'Rules about who decides what: the active policy of the highest priority that matches a request is the one it is made under.';
+COMMENT ON COLUMN opsflow.approval_policies.organization_id IS 'Whose policy.';
+COMMENT ON COLUMN opsflow.approval_policies.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_policies.name IS 'Name, up to 255 characters, unique in the organization whatever the case.';
+COMMENT ON COLUMN opsflow.approval_policies.description IS 'What the policy is for.';
+COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number.';
+COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about (execution, work_item, ...), up to 50 characters; null matches everything.';
+COMMENT ON COLUMN opsflow.approval_policies.category IS 'Category of the workflow it has to come from, up to 50 characters; null matches every one.';
+COMMENT ON COLUMN opsflow.approval_policies.action_kind IS 'Kind of action that has to be asked for, up to 100 characters; null matches every one.';
+COMMENT ON COLUMN opsflow.approval_policies.min_risk_level IS 'Lowest risk tier it is for, 0 to 5; null means no lower bound.';
+COMMENT ON COLUMN opsflow.approval_policies.max_risk_level IS 'Highest risk tier it is for, 0 to 5; null means no upper bound.';
+COMMENT ON COLUMN opsflow.approval_policies.condition IS 'SQL/JSON path predicate that has to hold for requested_action; null always holds.';
+COMMENT ON COLUMN opsflow.approval_policies.auto_approve_max_risk IS 'Highest risk tier, 0 to 4, up to which no person is asked; null means that one always is. Tier 5 always is.';
+COMMENT ON COLUMN opsflow.approval_policies.auto_approve_min_confidence IS 'Least confidence of the AI, 0 to 1, from which no person is asked; null means that confidence does not matter.';
+COMMENT ON COLUMN opsflow.approval_policies.sample_rate IS 'Share, 0 to 1, of the requests that need no person and go to one anyway.';
+COMMENT ON COLUMN opsflow.approval_policies.shadow_mode IS 'True while the policy is only watched: what it would have approved by itself is noted, a person decides.';
+COMMENT ON COLUMN opsflow.approval_policies.exclude_workflow_author IS 'True if who made the workflow may not decide about its executions.';
+COMMENT ON COLUMN opsflow.approval_policies.working_hours_only IS 'True if deadlines count working hours only.';
+COMMENT ON COLUMN opsflow.approval_policies.immaterial_fields IS 'Keys of requested_action that may change without making votes stale.';
+COMMENT ON COLUMN opsflow.approval_policies.form_schema IS 'Array of the fields that a decision has to fill in.';
+COMMENT ON COLUMN opsflow.approval_policies.approval_ttl IS 'How long an approval can be used after it was given; null means no limit.';
+COMMENT ON COLUMN opsflow.approval_policies.max_uses IS 'How often an approval can be used.';
+COMMENT ON COLUMN opsflow.approval_policies.is_active IS 'Is the policy applied to new requests?';
+COMMENT ON COLUMN opsflow.approval_policies.version IS 'Version of the policy, from 1.';
+COMMENT ON COLUMN opsflow.approval_policies.created_at IS 'When it was created.';
+COMMENT ON COLUMN opsflow.approval_policies.updated_at IS 'When it last changed.';
+COMMENT ON COLUMN opsflow.approval_policies.created_by IS 'The member who created it.';
+
+CREATE UNIQUE INDEX approval_policies_name_idx ON opsflow.approval_policies (organization_id, lower(name));
+CREATE INDEX approval_policies_priority_idx ON opsflow.approval_policies (organization_id, priority DESC)
+    WHERE is_active;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
+VALUES ('approval_policies', 'configuration_change', 'approval_policy', 'warning');
+
+SELECT opsflow.protect('opsflow.approval_policies');
+GRANT SELECT ON opsflow.approval_policies TO opsflow_member, opsflow_worker;
+GRANT INSERT, DELETE,
+    UPDATE (name, description, priority, entity_kind, category, action_kind, min_risk_level, max_risk_level, condition,
+        auto_approve_max_risk, auto_approve_min_confidence, sample_rate, shadow_mode, exclude_workflow_author,
+        working_hours_only, immaterial_fields, form_schema, approval_ttl, max_uses, is_active, version, updated_at)
+    ON opsflow.approval_policies TO opsflow_member;
 
 CREATE TABLE opsflow.approval_requests (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -43,6 +138,8 @@ CREATE TABLE opsflow.approval_requests (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_requests_work_item_id_fkey
+        FOREIGN KEY (organization_id, work_item_id) REFERENCES opsflow.work_items (organization_id, id),
     CONSTRAINT approval_requests_requested_by_fkey
         FOREIGN KEY (organization_id, requested_by) REFERENCES opsflow.organization_members (organization_id, user_id),
     CONSTRAINT approval_requests_requested_by_agent_fkey
@@ -114,6 +211,8 @@ CREATE INDEX approval_requests_approver_id_idx ON opsflow.approval_requests (org
     WHERE approver_id IS NOT NULL;
 CREATE INDEX approval_requests_execution_id_idx ON opsflow.approval_requests (organization_id, execution_id)
     WHERE execution_id IS NOT NULL;
+CREATE INDEX approval_requests_work_item_id_idx ON opsflow.approval_requests (organization_id, work_item_id)
+    WHERE work_item_id IS NOT NULL;
 CREATE UNIQUE INDEX approval_requests_idempotency_key_idx
     ON opsflow.approval_requests (organization_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
@@ -132,6 +231,278 @@ VALUES ('approval_requests', 'approval_request', 'approval', 'ai_reasoning', 'ai
 SELECT opsflow.protect('opsflow.approval_requests');
 CREATE POLICY admin_reads ON opsflow.approval_requests FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.approval_requests TO opsflow_member, opsflow_worker, opsflow_admin;
+
+-- The stages of a policy, and those of each request, which begin as a copy: a request is decided by the rules it was
+-- made under. Only the former are for applications to write.
+CREATE TABLE opsflow.approval_stages (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    policy_id uuid,
+    approval_id uuid,
+    position integer NOT NULL,
+    name text,
+    -- how many have to agree
+    approval_type text NOT NULL DEFAULT 'single',
+    required_approvals integer,
+    allow_veto boolean NOT NULL DEFAULT false,
+    -- who is asked
+    approver_ids uuid[],
+    approver_roles text[],
+    approver_permission text,
+    -- how long, and what happens then
+    timeout interval,
+    timeout_action text NOT NULL DEFAULT 'expire',
+    escalate_to uuid[],
+    escalate_to_role text,
+    reminder_before interval,
+    -- what became of it
+    status text,
+    opened_at timestamptz,
+    due_at timestamptz,
+    closed_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_stages_policy_id_fkey
+        FOREIGN KEY (organization_id, policy_id) REFERENCES opsflow.approval_policies (organization_id, id),
+    CONSTRAINT approval_stages_approval_id_fkey
+        FOREIGN KEY (organization_id, approval_id) REFERENCES opsflow.approval_requests (organization_id, id),
+    CONSTRAINT approval_stages_approver_permission_fkey
+        FOREIGN KEY (approver_permission) REFERENCES opsflow.permissions (name),
+    CONSTRAINT approval_stages_parent_check CHECK (num_nonnulls(policy_id, approval_id) = 1),
+    CONSTRAINT approval_stages_position_check CHECK (position >= 1),
+    CONSTRAINT approval_stages_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
+    CONSTRAINT approval_stages_approval_type_check
+        CHECK (approval_type IN ('single', 'multiple', 'unanimous', 'majority')),
+    CONSTRAINT approval_stages_required_approvals_check
+        CHECK (required_approvals > 0 AND (approval_type = 'multiple') = (required_approvals IS NOT NULL)),
+    CONSTRAINT approval_stages_timeout_check CHECK (timeout > INTERVAL '0'),
+    CONSTRAINT approval_stages_timeout_action_check
+        CHECK (timeout_action IN ('expire', 'escalate', 'approve', 'reject')),
+    CONSTRAINT approval_stages_reminder_before_check CHECK (reminder_before > INTERVAL '0'),
+    CONSTRAINT approval_stages_status_check
+        CHECK (status IN ('waiting', 'open', 'approved', 'rejected', 'expired', 'skipped')
+            AND (approval_id IS NULL) = (status IS NULL)),
+    CONSTRAINT approval_stages_closed_at_check CHECK (closed_at >= opened_at)
+);
+
+COMMENT ON TABLE opsflow.approval_stages IS 'Stages that are decided one after the other: those of a policy, and a copy for each request made under it.';
+COMMENT ON COLUMN opsflow.approval_stages.organization_id IS 'Whose stage.';
+COMMENT ON COLUMN opsflow.approval_stages.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_stages.policy_id IS 'The policy it belongs to, unless it is a request''s.';
+COMMENT ON COLUMN opsflow.approval_stages.approval_id IS 'The request it belongs to, unless it is a policy''s.';
+COMMENT ON COLUMN opsflow.approval_stages.position IS 'Its place in the sequence, from 1.';
+COMMENT ON COLUMN opsflow.approval_stages.name IS 'Name, up to 255 characters.';
+COMMENT ON COLUMN opsflow.approval_stages.approval_type IS 'Who has to agree: single, one; multiple, as many as required_approvals says; unanimous, all; majority, more than half.';
+COMMENT ON COLUMN opsflow.approval_stages.required_approvals IS 'How many have to agree, of a stage whose approval_type is multiple; null for the others.';
+COMMENT ON COLUMN opsflow.approval_stages.allow_veto IS 'True if one rejection ends the stage.';
+COMMENT ON COLUMN opsflow.approval_stages.approver_ids IS 'Members who are asked, by name.';
+COMMENT ON COLUMN opsflow.approval_stages.approver_roles IS 'Roles whose members are asked.';
+COMMENT ON COLUMN opsflow.approval_stages.approver_permission IS 'Permission whose holders are asked.';
+COMMENT ON COLUMN opsflow.approval_stages.timeout IS 'How long the stage stays open; null means as long as the request.';
+COMMENT ON COLUMN opsflow.approval_stages.timeout_action IS 'What happens then: expire, escalate, approve or reject.';
+COMMENT ON COLUMN opsflow.approval_stages.escalate_to IS 'Members who are asked when it escalates.';
+COMMENT ON COLUMN opsflow.approval_stages.escalate_to_role IS 'Role whose members are asked when it escalates.';
+COMMENT ON COLUMN opsflow.approval_stages.reminder_before IS 'How long before due_at who has not answered is reminded; null means never.';
+COMMENT ON COLUMN opsflow.approval_stages.status IS 'waiting, open, approved, rejected, expired or skipped; null for a stage of a policy.';
+COMMENT ON COLUMN opsflow.approval_stages.opened_at IS 'When its approvers were asked.';
+COMMENT ON COLUMN opsflow.approval_stages.due_at IS 'When its time is up.';
+COMMENT ON COLUMN opsflow.approval_stages.closed_at IS 'When it was decided, or its time was up.';
+COMMENT ON COLUMN opsflow.approval_stages.created_at IS 'When it was made.';
+COMMENT ON COLUMN opsflow.approval_stages.updated_at IS 'When it last changed.';
+
+CREATE UNIQUE INDEX approval_stages_policy_id_position_idx
+    ON opsflow.approval_stages (organization_id, policy_id, position)
+    WHERE policy_id IS NOT NULL;
+CREATE UNIQUE INDEX approval_stages_approval_id_position_idx
+    ON opsflow.approval_stages (organization_id, approval_id, position)
+    WHERE approval_id IS NOT NULL;
+CREATE INDEX approval_stages_approver_permission_idx
+    ON opsflow.approval_stages (organization_id, approver_permission)
+    WHERE approver_permission IS NOT NULL;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
+VALUES ('approval_stages', 'approval_request', 'approval_stage');
+
+SELECT opsflow.protect('opsflow.approval_stages');
+CREATE POLICY policies_only_insert ON opsflow.approval_stages AS RESTRICTIVE FOR INSERT TO opsflow_member
+    WITH CHECK (approval_id IS NULL);
+CREATE POLICY policies_only_update ON opsflow.approval_stages AS RESTRICTIVE FOR UPDATE TO opsflow_member
+    USING (approval_id IS NULL) WITH CHECK (approval_id IS NULL);
+CREATE POLICY policies_only_delete ON opsflow.approval_stages AS RESTRICTIVE FOR DELETE TO opsflow_member
+    USING (approval_id IS NULL);
+GRANT SELECT ON opsflow.approval_stages TO opsflow_member, opsflow_worker;
+GRANT INSERT, DELETE,
+    UPDATE (policy_id, position, name, approval_type, required_approvals, allow_veto, approver_ids, approver_roles,
+        approver_permission, timeout, timeout_action, escalate_to, escalate_to_role, reminder_before, updated_at)
+    ON opsflow.approval_stages TO opsflow_member;
+
+CREATE TABLE opsflow.approval_assignments (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    approval_id uuid NOT NULL,
+    stage_id uuid NOT NULL,
+    user_id uuid NOT NULL,
+    delegated_from uuid,
+    source text NOT NULL DEFAULT 'named',
+    status text NOT NULL DEFAULT 'pending',
+    notified_at timestamptz,
+    reminded_at timestamptz,
+    responded_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_assignments_stage_id_user_id_key UNIQUE (organization_id, stage_id, user_id),
+    CONSTRAINT approval_assignments_approval_id_fkey
+        FOREIGN KEY (organization_id, approval_id) REFERENCES opsflow.approval_requests (organization_id, id),
+    CONSTRAINT approval_assignments_stage_id_fkey
+        FOREIGN KEY (organization_id, stage_id) REFERENCES opsflow.approval_stages (organization_id, id),
+    CONSTRAINT approval_assignments_user_id_fkey
+        FOREIGN KEY (organization_id, user_id) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_assignments_delegated_from_fkey
+        FOREIGN KEY (organization_id, delegated_from)
+        REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_assignments_source_check
+        CHECK (source IN ('named', 'role', 'permission', 'delegation', 'escalation')),
+    CONSTRAINT approval_assignments_status_check
+        CHECK (status IN ('pending', 'approved', 'rejected', 'delegated', 'not_required', 'stale'))
+);
+
+COMMENT ON TABLE opsflow.approval_assignments IS 'Who is asked in a stage of a request, why, and what became of it.';
+COMMENT ON COLUMN opsflow.approval_assignments.organization_id IS 'Whose request.';
+COMMENT ON COLUMN opsflow.approval_assignments.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_assignments.approval_id IS 'The request.';
+COMMENT ON COLUMN opsflow.approval_assignments.stage_id IS 'The stage of it.';
+COMMENT ON COLUMN opsflow.approval_assignments.user_id IS 'The member who is asked.';
+COMMENT ON COLUMN opsflow.approval_assignments.delegated_from IS 'The member for whom he or she is asked, if it came by delegation.';
+COMMENT ON COLUMN opsflow.approval_assignments.source IS 'Why this member: named, role, permission, delegation or escalation.';
+COMMENT ON COLUMN opsflow.approval_assignments.status IS 'pending, approved, rejected, delegated, not_required (the stage was decided without) or stale (what was asked has changed since).';
+COMMENT ON COLUMN opsflow.approval_assignments.notified_at IS 'When the member was told.';
+COMMENT ON COLUMN opsflow.approval_assignments.reminded_at IS 'When the member was last reminded.';
+COMMENT ON COLUMN opsflow.approval_assignments.responded_at IS 'When the member answered.';
+COMMENT ON COLUMN opsflow.approval_assignments.created_at IS 'When the member was asked.';
+COMMENT ON COLUMN opsflow.approval_assignments.updated_at IS 'When it last changed.';
+
+CREATE INDEX approval_assignments_approval_id_idx ON opsflow.approval_assignments (organization_id, approval_id);
+CREATE INDEX approval_assignments_user_id_idx ON opsflow.approval_assignments (organization_id, user_id)
+    WHERE status = 'pending';
+CREATE INDEX approval_assignments_delegated_from_idx ON opsflow.approval_assignments (organization_id, delegated_from)
+    WHERE delegated_from IS NOT NULL;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
+VALUES ('approval_assignments', 'approval_request', 'approval_assignment');
+
+SELECT opsflow.protect('opsflow.approval_assignments');
+GRANT SELECT ON opsflow.approval_assignments TO opsflow_member;
+
+CREATE TABLE opsflow.approval_decisions (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    approval_id uuid NOT NULL,
+    stage_id uuid NOT NULL,
+    assignment_id uuid,
+    user_id uuid NOT NULL,
+    on_behalf_of uuid,
+    decision text NOT NULL,
+    reason text,
+    action_digest bytea NOT NULL,
+    form_data jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_decisions_approval_id_fkey
+        FOREIGN KEY (organization_id, approval_id) REFERENCES opsflow.approval_requests (organization_id, id),
+    CONSTRAINT approval_decisions_stage_id_fkey
+        FOREIGN KEY (organization_id, stage_id) REFERENCES opsflow.approval_stages (organization_id, id),
+    CONSTRAINT approval_decisions_assignment_id_fkey
+        FOREIGN KEY (organization_id, assignment_id) REFERENCES opsflow.approval_assignments (organization_id, id),
+    CONSTRAINT approval_decisions_user_id_fkey
+        FOREIGN KEY (organization_id, user_id) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_decisions_on_behalf_of_fkey
+        FOREIGN KEY (organization_id, on_behalf_of) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_decisions_decision_check CHECK (decision IN ('approve', 'reject')),
+    CONSTRAINT valid_form_data CHECK (jsonb_typeof(form_data) = 'object')
+);
+
+COMMENT ON TABLE opsflow.approval_decisions IS 'Votes: one row for each decision of a person about a stage of a request. Rows are added, never changed.';
+COMMENT ON COLUMN opsflow.approval_decisions.organization_id IS 'Whose request.';
+COMMENT ON COLUMN opsflow.approval_decisions.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_decisions.approval_id IS 'The request.';
+COMMENT ON COLUMN opsflow.approval_decisions.stage_id IS 'The stage of it.';
+COMMENT ON COLUMN opsflow.approval_decisions.assignment_id IS 'The assignment that it answers.';
+COMMENT ON COLUMN opsflow.approval_decisions.user_id IS 'The member who decided.';
+COMMENT ON COLUMN opsflow.approval_decisions.on_behalf_of IS 'The member for whom he or she did, by delegation.';
+COMMENT ON COLUMN opsflow.approval_decisions.decision IS 'approve or reject.';
+COMMENT ON COLUMN opsflow.approval_decisions.reason IS 'Why.';
+COMMENT ON COLUMN opsflow.approval_decisions.action_digest IS 'SHA-256 of what was decided about; a vote about another action does not count.';
+COMMENT ON COLUMN opsflow.approval_decisions.form_data IS 'What was filled in: a JSON object.';
+COMMENT ON COLUMN opsflow.approval_decisions.created_at IS 'When it was decided.';
+
+CREATE INDEX approval_decisions_approval_id_idx
+    ON opsflow.approval_decisions (organization_id, approval_id, created_at);
+CREATE INDEX approval_decisions_stage_id_idx ON opsflow.approval_decisions (organization_id, stage_id);
+CREATE INDEX approval_decisions_user_id_idx ON opsflow.approval_decisions (organization_id, user_id);
+CREATE INDEX approval_decisions_assignment_id_idx ON opsflow.approval_decisions (organization_id, assignment_id)
+    WHERE assignment_id IS NOT NULL;
+CREATE INDEX approval_decisions_on_behalf_of_idx ON opsflow.approval_decisions (organization_id, on_behalf_of)
+    WHERE on_behalf_of IS NOT NULL;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
+VALUES ('approval_decisions', 'approval_request', 'approval_decision');
+
+SELECT opsflow.protect('opsflow.approval_decisions');
+GRANT SELECT ON opsflow.approval_decisions TO opsflow_member;
+
+CREATE TABLE opsflow.approval_delegations (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    delegator_id uuid NOT NULL,
+    delegate_id uuid NOT NULL,
+    risk_levels integer[],
+    starts_at timestamptz NOT NULL,
+    ends_at timestamptz NOT NULL,
+    reason text,
+    revoked_at timestamptz,
+    revoked_by uuid,
+    is_active boolean GENERATED ALWAYS AS (revoked_at IS NULL) STORED,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_delegations_delegator_id_fkey
+        FOREIGN KEY (organization_id, delegator_id) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_delegations_delegate_id_fkey
+        FOREIGN KEY (organization_id, delegate_id) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_delegations_revoked_by_fkey
+        FOREIGN KEY (organization_id, revoked_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT valid_delegation CHECK (delegator_id <> delegate_id),
+    CONSTRAINT approval_delegations_risk_levels_check CHECK (risk_levels <@ '{0,1,2,3,4,5}'),
+    CONSTRAINT approval_delegations_ends_at_check CHECK (ends_at > starts_at)
+);
+
+COMMENT ON TABLE opsflow.approval_delegations IS 'Who decides for whom, from when to when. A delegate cannot pass it on.';
+COMMENT ON COLUMN opsflow.approval_delegations.organization_id IS 'Whose delegation.';
+COMMENT ON COLUMN opsflow.approval_delegations.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_delegations.delegator_id IS 'The member who lets another decide.';
+COMMENT ON COLUMN opsflow.approval_delegations.delegate_id IS 'The member who decides in his or her place.';
+COMMENT ON COLUMN opsflow.approval_delegations.risk_levels IS 'Risk tiers, 0 to 5, that it is for; null means all.';
+COMMENT ON COLUMN opsflow.approval_delegations.starts_at IS 'From when on it holds.';
+COMMENT ON COLUMN opsflow.approval_delegations.ends_at IS 'Until when.';
+COMMENT ON COLUMN opsflow.approval_delegations.reason IS 'Why.';
+COMMENT ON COLUMN opsflow.approval_delegations.revoked_at IS 'When it was taken back.';
+COMMENT ON COLUMN opsflow.approval_delegations.revoked_by IS 'The member who took it back.';
+COMMENT ON COLUMN opsflow.approval_delegations.is_active IS 'True while it has not been taken back, whatever its dates.';
+COMMENT ON COLUMN opsflow.approval_delegations.created_at IS 'When it was given.';
+COMMENT ON COLUMN opsflow.approval_delegations.updated_at IS 'When it last changed.';
+
+CREATE INDEX approval_delegations_delegator_id_idx
+    ON opsflow.approval_delegations (organization_id, delegator_id, ends_at);
+CREATE INDEX approval_delegations_delegate_id_idx
+    ON opsflow.approval_delegations (organization_id, delegate_id, ends_at);
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, ignored_columns)
+VALUES ('approval_delegations', 'security_event', 'approval_delegation', 'warning', '{is_active}');
+
+SELECT opsflow.protect('opsflow.approval_delegations');
+GRANT SELECT ON opsflow.approval_delegations TO opsflow_member;
 
 -- The sub-selects without a reference to the request are run once, not per row.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS

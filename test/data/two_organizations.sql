@@ -127,6 +127,24 @@ SELECT organization_id, id, 'internal', '[]' FROM opsflow.agents WHERE name = 'A
 INSERT INTO opsflow.hallucination_flags (organization_id, agent_id, detection_method)
 SELECT organization_id, id, 'confidence' FROM opsflow.agents WHERE name = 'Agent';
 
+-- Approvals: a policy with a stage, a stage of the request, who is asked, a vote, a delegation.
+INSERT INTO opsflow.approval_policies (organization_id, name, created_by)
+SELECT organization_id, 'Policy', id FROM opsflow.users WHERE role = 'owner';
+INSERT INTO opsflow.approval_stages (organization_id, policy_id, approval_id, position, status)
+SELECT organization_id, id, NULL, 1, NULL FROM opsflow.approval_policies
+UNION ALL
+SELECT organization_id, NULL, id, 1, 'open' FROM opsflow.approval_requests;
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id)
+SELECT s.organization_id, s.approval_id, s.id, u.id
+FROM opsflow.approval_stages s JOIN opsflow.users u USING (organization_id)
+WHERE s.approval_id IS NOT NULL AND u.role = 'manager';
+INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision, action_digest)
+SELECT a.organization_id, a.approval_id, a.stage_id, a.id, a.user_id, 'approve', r.action_digest
+FROM opsflow.approval_assignments a JOIN opsflow.approval_requests r ON (r.organization_id, r.id) = (a.organization_id, a.approval_id);
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
+SELECT o.organization_id, o.id, m.id, now(), now() + interval '1 day'
+FROM opsflow.users o JOIN opsflow.users m USING (organization_id) WHERE o.role = 'owner' AND m.role = 'manager';
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash
