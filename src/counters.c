@@ -133,19 +133,17 @@ static OpsflowPlan write_plans[] = {
 								  " success_count = v.success_count FROM v"
 								  " WHERE i.organization_id = $1 AND i.id = $2"
 								  " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)"),
-	/* The period goes on with the time, so that a pool without calls is refilled as well. */
+	/* The thresholds follow from the balance, by the trigger of the table. */
 	[OPSFLOW_CREDIT_POOL] = ABOUT(
 		"WITH p AS (SELECT opsflow.quota_period(now(), o.timezone, t.reset_day_of_month) AS period, t.monthly_budget"
 		" FROM opsflow.provider_credit_pools t JOIN opsflow.organizations o ON o.id = t.organization_id"
 		" WHERE t.organization_id = $1 AND t.id = $2),"
-		" v AS (SELECT p.period, p.monthly_budget, coalesce(sum(c.nanodollars), 0) / 1000000000 AS spent"
+		" v AS (SELECT p.period, p.monthly_budget - coalesce(sum(c.nanodollars), 0) * 0.000000001 AS balance"
 		" FROM p LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2 AND c.period = p.period"
 		" GROUP BY p.period, p.monthly_budget)"
-		" UPDATE opsflow.provider_credit_pools t SET period = v.period, current_balance = v.monthly_budget - v.spent,"
-		" alert_threshold_50 = v.spent >= 0.50 * v.monthly_budget, alert_threshold_75 = v.spent >= 0.75 * v.monthly_budget,"
-		" alert_threshold_90 = v.spent >= 0.90 * v.monthly_budget, alert_threshold_100 = v.spent >= v.monthly_budget FROM v"
+		" UPDATE opsflow.provider_credit_pools t SET period = v.period, current_balance = v.balance FROM v"
 		" WHERE t.organization_id = $1 AND t.id = $2"
-		" AND (t.period, t.current_balance) IS DISTINCT FROM (v.period, v.monthly_budget - v.spent)"),
+		" AND (t.period, t.current_balance) IS DISTINCT FROM (v.period, v.balance)"),
 	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(WRITE_USES("workflow_templates")),
 	[OPSFLOW_NODE_TEMPLATE] = ABOUT(WRITE_USES("node_templates")),
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(
@@ -387,6 +385,48 @@ replace_rows(const FoldTarget *target, bool keep, bool *more)
 	return DatumGetInt64(opsflow_result(0, 1, &isnull));
 }
 
+/* Are columns of a subject being written from its counters? */
+static bool writing = false;
+
+/* For triggers that tell a derived value from one that a person has set. */
+bool
+opsflow_writing_statistics(void)
+{
+	return writing;
+}
+
+static void
+write_columns(OpsflowSubject subject, const Datum *values)
+{
+	PG_TRY();
+	{
+		writing = true;
+		(void) opsflow_execute(&write_plans[subject], values, NULL, SPI_OK_UPDATE);
+	}
+	PG_FINALLY();
+	{
+		writing = false;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * Write the columns of a subject anew, deltas that are not folded included.
+ *
+ * The caller acts for the organization, with the rights of the owner.  Returns
+ * false if somebody else holds the subject, or there is none.
+ */
+bool
+opsflow_write_statistics(const pg_uuid_t *organization_id, OpsflowSubject subject, const pg_uuid_t *subject_id)
+{
+	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(subject_id)};
+
+	if (!returns_row(&lock_plans[subject], values))
+		return false;
+	write_columns(subject, values);
+	return true;
+}
+
 /*
  * Returns the number of deltas folded: 0 if somebody holds the subject.
  *
@@ -405,7 +445,7 @@ fold_subject(const FoldTarget *target)
 		return returns_row(&exists_plans[target->subject], values) ? 0 : replace_rows(target, false, &more);
 	folded = replace_rows(target, true, &more);
 	if (!more)
-		(void) opsflow_execute(&write_plans[target->subject], values, NULL, SPI_OK_UPDATE);
+		write_columns(target->subject, values);
 	return folded;
 }
 

@@ -47,5 +47,8 @@ typedef struct OpsflowDelta
 } OpsflowDelta;
 
 extern void opsflow_count(const OpsflowDelta *deltas, int count);
+extern bool opsflow_write_statistics(const pg_uuid_t *organization_id, OpsflowSubject subject,
+									 const pg_uuid_t *subject_id);
+extern bool opsflow_writing_statistics(void);
 
 #endif /* OPSFLOW_COUNTERS_H */

@@ -4,12 +4,13 @@
  *
  * A period is a key: what is used in it is the sum of the counters that bear
  * its first day, and calls count for the new period from its first second on.
- * All there is to do when one begins is to write the organization's derived
- * columns.  However late that is, reset_date goes straight to the period after
- * the current one.
+ * All there is to do when one begins is to write the derived columns of the
+ * organization, or of the credit pool, whose periods may begin on another day.
+ * However late that is, reset_date goes straight to the period after the
+ * current one.
  *
- * Locking: the row of the organization, with SKIP LOCKED; whoever edits it is
- * not waited for, and the next run tries again.
+ * Locking: the row of the organization or pool, with SKIP LOCKED; whoever edits
+ * it is not waited for, and the next run tries again.
  */
 #include "postgres.h"
 
@@ -22,16 +23,18 @@
 
 #include "context.h"
 #include "core.h"
+#include "counters.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_reset_quotas);
 
 #define FETCH_ROWS 100
 
-/* An organization whose period may be over, for opsflow_attempt(). */
+/* What period may be over, for opsflow_attempt(): an organization's or a pool's. */
 typedef struct Reset
 {
 	pg_uuid_t	organization_id;
+	pg_uuid_t	pool_id;
 	TimestampTz now;
 	bool		done;
 } Reset;
@@ -77,50 +80,70 @@ reset_quota(void *arg)
 	opsflow_leave_organization(nest_level);
 }
 
+/* Not to find it, or to find it held, is no work done. */
+static void
+refill_pool(void *arg)
+{
+	Reset	   *reset = arg;
+	int			nest_level = opsflow_enter_organization(&reset->organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+
+	reset->done = opsflow_write_statistics(&reset->organization_id, OPSFLOW_CREDIT_POOL, &reset->pool_id);
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+}
+
+/* Whose periods begin: how to find what is due, and what to do about it. */
+typedef struct Kind
+{
+	const char *what;
+	void		(*begin_period)(void *arg);
+	OpsflowPlan due;			/* organization_id, id */
+} Kind;
+
+/* Where it is latest in the day, it is not a day later than in UTC. */
+#define DUE_ORGANIZATIONS                                                                              \
+	"SELECT id, id FROM opsflow.organizations WHERE reset_date <= (now() AT TIME ZONE 'UTC')::date + 1" \
+	" ORDER BY reset_date, id"
+
+/* No period is shorter than 28 days: most need no reckoning. */
+#define DUE_POOLS                                                                                        \
+	"SELECT p.organization_id, p.id FROM opsflow.provider_credit_pools p"                                 \
+	" JOIN opsflow.organizations o ON o.id = p.organization_id"                                           \
+	" WHERE p.period <= (now() AT TIME ZONE 'UTC')::date + 1 - 28"                                        \
+	" AND p.period < opsflow.quota_period(now(), o.timezone, p.reset_day_of_month)"                       \
+	" ORDER BY p.period, p.organization_id, p.id"
+
+static Kind kinds[] = {
+	{"the quota", reset_quota, {DUE_ORGANIZATIONS, 0}},
+	{"a credit pool", refill_pool, {DUE_POOLS, 0}},
+};
+
 /* An organization whose quota cannot be reset does not stop the others. */
 static bool
-try_reset(Reset *reset)
+try_reset(const Kind *kind, Reset *reset)
 {
-	ErrorData  *error = opsflow_attempt(reset_quota, reset);
+	ErrorData  *error = opsflow_attempt(kind->begin_period, reset);
 
 	if (error == NULL)
 		return reset->done;
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
-			 errmsg("could not reset the quota of organization %s: %s",
-					opsflow_uuid_text(&reset->organization_id), error->message),
+			 errmsg("could not reset %s of organization %s: %s",
+					kind->what, opsflow_uuid_text(&reset->organization_id), error->message),
 			 errhint("The other organizations are not affected; the next run tries again.")));
 	FreeErrorData(error);
 	return false;
 }
 
-/*
- * opsflow.reset_quotas(batch integer) returns bigint
- *
- * Begins the new period of up to "batch" organizations whose reset date has
- * come, and returns how many that were.
- */
-Datum
-opsflow_reset_quotas(PG_FUNCTION_ARGS)
+/* Begin the new period of up to "batch" of a kind; returns how many that were. */
+static int64
+reset_due(Kind *kind, TimestampTz now, int64 batch)
 {
-	/* Where it is latest in the day, it is not a day later than in UTC. */
-	static OpsflowPlan due_plan = {
-		"SELECT id FROM opsflow.organizations WHERE reset_date <= (now() AT TIME ZONE 'UTC')::date + 1"
-		" ORDER BY reset_date, id",
-		0};
-	Reset		reset = {.now = GetCurrentTimestamp()};
-	Portal		due;
+	Reset		reset = {.now = now};
+	Portal		due = SPI_cursor_open(NULL, opsflow_prepare(&kind->due), NULL, NULL, true);
 	int64		done = 0;
-	int32		batch;
 
-	if (PG_ARGISNULL(0) || PG_GETARG_INT32(0) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("batch must be at least 1")));
-	batch = PG_GETARG_INT32(0);
-
-	SPI_connect();
-	due = SPI_cursor_open(NULL, opsflow_prepare(&due_plan), NULL, NULL, true);
 	for (;;)
 	{
 		SPITupleTable *rows;
@@ -135,13 +158,39 @@ opsflow_reset_quotas(PG_FUNCTION_ARGS)
 
 			CHECK_FOR_INTERRUPTS();
 			reset.organization_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
-			done += try_reset(&reset);
+			reset.pool_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+			done += try_reset(kind, &reset);
 		}
 		SPI_freetuptable(rows);
 		if (count == 0 || done >= batch)
 			break;
 	}
 	SPI_cursor_close(due);
+	return done;
+}
+
+/*
+ * opsflow.reset_quotas(batch integer) returns bigint
+ *
+ * Begins the new period of up to "batch" organizations and credit pools whose
+ * day has come, and returns how many that were.
+ */
+Datum
+opsflow_reset_quotas(PG_FUNCTION_ARGS)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int64		done = 0;
+	int32		batch;
+
+	if (PG_ARGISNULL(0) || PG_GETARG_INT32(0) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("batch must be at least 1")));
+	batch = PG_GETARG_INT32(0);
+
+	SPI_connect();
+	for (int i = 0; i < lengthof(kinds) && done < batch; i++)
+		done += reset_due(&kinds[i], now, batch - done);
 	SPI_finish();
 	PG_RETURN_INT64(done);
 }

@@ -240,6 +240,14 @@ read_reckoning(const pg_uuid_t *organization_id)
 	reckoning.read_in = OPSFLOW_LXID;
 }
 
+static void
+ensure_reckoning(const pg_uuid_t *organization_id)
+{
+	if (reckoning.read_in != OPSFLOW_LXID ||
+		!opsflow_uuid_equal(&reckoning.organization_id, organization_id))
+		read_reckoning(organization_id);
+}
+
 /*
  * The quota period of an organization that a time falls in.  A transaction
  * that logs many calls reads the organization once.
@@ -247,10 +255,16 @@ read_reckoning(const pg_uuid_t *organization_id)
 OpsflowPeriod
 opsflow_organization_period(const pg_uuid_t *organization_id, TimestampTz at)
 {
-	if (reckoning.read_in != OPSFLOW_LXID ||
-		!opsflow_uuid_equal(&reckoning.organization_id, organization_id))
-		read_reckoning(organization_id);
+	ensure_reckoning(organization_id);
 	return opsflow_period(at, reckoning.time_zone, reckoning.reset_day);
+}
+
+/* The same for what has a reset day of its own. */
+OpsflowPeriod
+opsflow_organization_period_from(const pg_uuid_t *organization_id, int reset_day, TimestampTz at)
+{
+	ensure_reckoning(organization_id);
+	return opsflow_period(at, reckoning.time_zone, reset_day);
 }
 
 /*

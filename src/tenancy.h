@@ -25,6 +25,7 @@ typedef struct OpsflowPeriod
 
 extern OpsflowPeriod opsflow_period(TimestampTz at, pg_tz *time_zone, int reset_day);
 extern OpsflowPeriod opsflow_organization_period(const pg_uuid_t *organization_id, TimestampTz at);
+extern OpsflowPeriod opsflow_organization_period_from(const pg_uuid_t *organization_id, int reset_day, TimestampTz at);
 extern pg_tz *opsflow_time_zone(const char *name);
 
 #endif							/* OPSFLOW_TENANCY_H */

@@ -1,9 +1,10 @@
 /*
  * usage.c
- *		Counting AI calls.
+ *		Counting AI calls and API requests.
  *
  * A call counts in the quota period of its organization that its timestamp
- * falls in, by one appended row (counters.c).
+ * falls in, and its cost in the period of the credit pool that pays for it, by
+ * appended rows (counters.c).
  */
 #include "postgres.h"
 
@@ -14,52 +15,156 @@
 #include "core_row.h"
 #include "counters.h"
 #include "tenancy.h"
+#include "usage.h"
 
 PG_FUNCTION_INFO_V1(opsflow_count_ai_call);
+PG_FUNCTION_INFO_V1(opsflow_count_api_call);
 
-/* The calls of a row: one, in the period of its timestamp. */
-static bool
-calls_of(TupleDesc tupdesc, HeapTuple row, int64 calls, OpsflowDelta *delta)
+/* What one change of a row adds: to an organization and a pool, before and after. */
+#define MAX_DELTAS 4
+
+typedef struct Tally
 {
-	TimestampTz at;
+	OpsflowDelta deltas[MAX_DELTAS];
+	int count;
+} Tally;
 
+/* What a row takes away from one period and gives to the same one is one delta. */
+static void
+add(Tally *tally, const OpsflowDelta *delta)
+{
+	for (int i = 0; i < tally->count; i++)
+	{
+		OpsflowDelta *other = &tally->deltas[i];
+
+		if (other->subject == delta->subject && other->period == delta->period &&
+			opsflow_uuid_equal(&other->organization_id, &delta->organization_id) &&
+			opsflow_uuid_equal(&other->subject_id, &delta->subject_id))
+		{
+			other->calls += delta->calls;
+			other->api_calls += delta->api_calls;
+			other->nanodollars += delta->nanodollars;
+			return;
+		}
+	}
+	tally->deltas[tally->count++] = *delta;
+}
+
+/* Append what does not come to nothing. */
+static void
+append(const Tally *tally)
+{
+	OpsflowDelta deltas[MAX_DELTAS];
+	int count = 0;
+
+	for (int i = 0; i < tally->count; i++)
+	{
+		const OpsflowDelta *delta = &tally->deltas[i];
+
+		if (delta->calls != 0 || delta->api_calls != 0 || delta->nanodollars != 0)
+			deltas[count++] = *delta;
+	}
+	opsflow_count(deltas, count);
+}
+
+/* A delta of the organization of a row, for the period of its time. */
+static bool
+organization_delta(TupleDesc tupdesc, HeapTuple row, const char *time_column, TimestampTz *at, OpsflowDelta *delta)
+{
 	memset(delta, 0, sizeof(OpsflowDelta));
-	if (row == NULL || !opsflow_row_timestamp(tupdesc, row, "timestamp", &at) ||
+	if (row == NULL || !opsflow_row_timestamp(tupdesc, row, time_column, at) ||
 		!opsflow_row_uuid(tupdesc, row, "organization_id", &delta->organization_id))
 		return false;
 	delta->subject = OPSFLOW_ORGANIZATION;
 	delta->subject_id = delta->organization_id;
 	delta->has_period = true;
-	delta->period = opsflow_organization_period(&delta->organization_id, at).start;
-	delta->calls = calls;
+	delta->period = opsflow_organization_period(&delta->organization_id, *at).start;
 	return true;
+}
+
+/* The call of a row (sign 1), or that it is none any more (sign -1). */
+static void
+tally_ai_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
+{
+	OpsflowDelta call;
+	OpsflowDelta cost;
+	TimestampTz at;
+	Datum provider;
+	Datum total_cost;
+	bool no_provider;
+	bool no_cost;
+	int64 nanodollars;
+
+	if (!organization_delta(tupdesc, row, "timestamp", &at, &call))
+		return;
+	call.calls = sign;
+	add(tally, &call);
+
+	provider = opsflow_row_value(tupdesc, row, "model_provider", &no_provider);
+	total_cost = opsflow_row_value(tupdesc, row, "total_cost", &no_cost);
+	nanodollars = no_cost ? 0 : opsflow_nanodollars(total_cost);
+	if (nanodollars == 0 || no_provider ||
+		!opsflow_credit_pool_delta(&call.organization_id, provider, at, &cost))
+		return;
+	cost.nanodollars = sign * nanodollars;
+	add(tally, &cost);
 }
 
 /*
  * opsflow.count_ai_call() returns trigger
  *
  * AFTER INSERT, UPDATE or DELETE on ai_usage_logs: counts the calls of the
- * organization in the quota period.  A row that moves from one partition to
- * another is deleted here and inserted there, and counts once.
+ * organization in the quota period, and what they cost in the period of the
+ * provider's credit pool, if there is one.  A row that moves from one partition
+ * to another is deleted here and inserted there, and counts once.
  */
 Datum
 opsflow_count_ai_call(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_ai_call", OPSFLOW_AFTER);
-	OpsflowDelta deltas[2];
-	int			count = 0;
+	Tally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	if (!opsflow_changes(&change, "timestamp") && !opsflow_changes(&change, "organization_id"))
+	if (!opsflow_changes(&change, "timestamp") && !opsflow_changes(&change, "organization_id") &&
+		!opsflow_changes(&change, "model_provider") && !opsflow_changes(&change, "total_cost"))
 		return PointerGetDatum(NULL);
-	if (calls_of(change.tupdesc, change.before, -1, &deltas[count]))
-		count++;
-	if (calls_of(change.tupdesc, change.after, 1, &deltas[count]))
-		count++;
-	if (count == 2 && opsflow_uuid_equal(&deltas[0].organization_id, &deltas[1].organization_id) &&
-		deltas[0].period == deltas[1].period)
-		count = 0;
-	opsflow_count(deltas, count);
+	tally_ai_call(&tally, change.tupdesc, change.before, -1);
+	tally_ai_call(&tally, change.tupdesc, change.after, 1);
+	append(&tally);
+	return PointerGetDatum(NULL);
+}
+
+static void
+tally_api_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
+{
+	OpsflowDelta call;
+	TimestampTz at;
+
+	if (!organization_delta(tupdesc, row, "created_at", &at, &call))
+		return;
+	call.api_calls = sign;
+	add(tally, &call);
+}
+
+/*
+ * opsflow.count_api_call() returns trigger
+ *
+ * AFTER INSERT, UPDATE or DELETE on api_usage: counts the requests of the
+ * organization in the quota period.
+ */
+Datum
+opsflow_count_api_call(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_api_call", OPSFLOW_AFTER);
+	Tally tally = {.count = 0};
+
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	if (!opsflow_changes(&change, "created_at") && !opsflow_changes(&change, "organization_id"))
+		return PointerGetDatum(NULL);
+	tally_api_call(&tally, change.tupdesc, change.before, -1);
+	tally_api_call(&tally, change.tupdesc, change.after, 1);
+	append(&tally);
 	return PointerGetDatum(NULL);
 }

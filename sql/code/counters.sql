@@ -16,6 +16,6 @@ SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'opsflow_fold_counters';
 COMMENT ON FUNCTION opsflow.fold_counters(integer) IS
-'Replaces the rows that opsflow.counters has of up to batch agents, workflows, organizations and integrations by their sums, and writes these into the columns of the subject (execution_count, success_rate, ...). Skips what somebody else holds. Returns the number of deltas folded, 0 when there is nothing left to do. An organization that fails gives a WARNING and does not stop the others. For opsflow_admin. Errors: OF007 if batch is not positive.';
+'Replaces the rows that opsflow.counters has of up to batch agents, workflows, organizations, credit pools, ... by their sums, and writes these into the columns of the subject (execution_count, success_rate, ...). Skips what somebody else holds. Returns the number of deltas folded, 0 when there is nothing left to do. An organization that fails gives a WARNING and does not stop the others. For opsflow_admin. Errors: OF007 if batch is not positive.';
 
 GRANT EXECUTE ON FUNCTION opsflow.fold_counters(integer) TO opsflow_admin;

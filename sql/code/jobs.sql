@@ -12,7 +12,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_reset_quotas';
 COMMENT ON FUNCTION opsflow.reset_quotas(integer) IS
-'Begins the new quota period of up to batch organizations whose reset_date has come in their time zone: monthly_ai_calls_used and api_quota_used become what counts for the new period, reset_date the first day of the next period. Skips an organization that somebody else is changing; one that fails gives a WARNING and does not stop the others. Returns the number of organizations. For opsflow_admin. Errors: OF007 if batch is not positive.';
+'Begins the new quota period of organizations whose reset_date has come in their time zone: monthly_ai_calls_used and api_quota_used become what counts for the new period, reset_date the first day of the next period. Likewise for credit pools: current_balance and thresholds become those of the new period. Up to batch of both together. Skips what somebody else is changing; one that fails gives a WARNING and does not stop the others. Returns the number of organizations and pools. For opsflow_admin. Errors: OF007 if batch is not positive.';
 
 CREATE FUNCTION opsflow.purge_job_history(batch integer DEFAULT 10000)
 RETURNS bigint

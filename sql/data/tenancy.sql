@@ -63,8 +63,6 @@ CREATE TABLE opsflow.organizations (
     CONSTRAINT organizations_headquarters_location_check CHECK (char_length(headquarters_location) <= 255),
     CONSTRAINT organizations_risk_tolerance_check CHECK (risk_tolerance IN ('low', 'medium', 'high')),
     CONSTRAINT organizations_approval_expiry_check CHECK (approval_expiry > INTERVAL '0'),
-    CONSTRAINT organizations_plan_type_check
-        CHECK (plan_type IN ('free', 'starter', 'professional', 'team', 'enterprise', 'custom')),
     CONSTRAINT organizations_subscription_tier_check CHECK (char_length(subscription_tier) <= 50),
     CONSTRAINT organizations_monthly_ai_calls_limit_check CHECK (monthly_ai_calls_limit >= 0),
     CONSTRAINT organizations_quota_reset_day_check CHECK (quota_reset_day BETWEEN 1 AND 31),
@@ -101,7 +99,7 @@ COMMENT ON COLUMN opsflow.organizations.business_objectives IS 'Objectives its a
 COMMENT ON COLUMN opsflow.organizations.key_processes IS 'Processes its agents should know of.';
 COMMENT ON COLUMN opsflow.organizations.compliance_requirements IS 'Rules it is bound to: SOC2, GDPR, HIPAA, ...';
 COMMENT ON COLUMN opsflow.organizations.integration_priorities IS 'Systems it wants to be connected first.';
-COMMENT ON COLUMN opsflow.organizations.plan_type IS 'Plan: free, starter, professional, team, enterprise or custom.';
+COMMENT ON COLUMN opsflow.organizations.plan_type IS 'Plan: free, starter, professional, team, enterprise, custom or one of your own (billing_plans).';
 COMMENT ON COLUMN opsflow.organizations.subscription_tier IS 'The application''s own word for the tier of its subscription.';
 COMMENT ON COLUMN opsflow.organizations.monthly_ai_calls_limit IS 'AI calls allowed in a quota period; null means no limit.';
 COMMENT ON COLUMN opsflow.organizations.monthly_ai_calls_used IS 'AI calls made in the current quota period, as of the last fold of the counters.';

@@ -145,6 +145,22 @@ INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegat
 SELECT o.organization_id, o.id, m.id, now(), now() + interval '1 day'
 FROM opsflow.users o JOIN opsflow.users m USING (organization_id) WHERE o.role = 'owner' AND m.role = 'manager';
 
+-- Usage: a hold, a credit pool, a budget that has alerted, a request, a record, a subscription.
+INSERT INTO opsflow.usage_holds (organization_id, request_id, user_id, period, expires_at)
+SELECT organization_id, 'request', id, current_date, now() + interval '1 minute' FROM opsflow.users WHERE role = 'owner';
+INSERT INTO opsflow.provider_credit_pools (organization_id, provider, monthly_budget)
+SELECT id, 'anthropic', 100 FROM opsflow.organizations;
+INSERT INTO opsflow.budgets (organization_id, name, scope, limit_cost, created_by)
+SELECT organization_id, 'Budget', 'organization', 50, id FROM opsflow.users WHERE role = 'owner';
+INSERT INTO opsflow.budget_alerts (organization_id, budget_id, period, threshold, spent, limit_cost)
+SELECT organization_id, id, current_date, 50, 25, limit_cost FROM opsflow.budgets;
+INSERT INTO opsflow.api_usage (organization_id, user_id, endpoint, method, status_code)
+SELECT organization_id, id, '/approvals', 'GET', 200 FROM opsflow.users WHERE role = 'owner';
+INSERT INTO opsflow.usage_records (organization_id, user_id, metric, amount)
+SELECT organization_id, id, 'storage_gb', 3 FROM opsflow.users WHERE role = 'owner';
+INSERT INTO opsflow.subscriptions (organization_id, user_id, plan_id, status)
+SELECT organization_id, id, 'starter', 'active' FROM opsflow.users WHERE role = 'owner';
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash

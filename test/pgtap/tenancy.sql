@@ -122,7 +122,7 @@ SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug) VALUES (''X'', 
 SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug, timezone) VALUES (''X'', ''x'', ''Mars/Olympus'')', 'OF007', 'time zone "Mars/Olympus" is not known', 'a time zone is one');
 SELECT throws_ok('UPDATE opsflow.organizations SET timezone = repeat(''x'', 1000)', 'OF007', NULL, 'also in an UPDATE');
 SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug, settings) VALUES (''X'', ''x'', ''[]'')', '23514', NULL, 'settings are an object');
-SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug, plan_type) VALUES (''X'', ''x'', ''gold'')', '23514', NULL, 'a plan is one of the words');
+SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug, plan_type) VALUES (''X'', ''x'', ''gold'')', '23503', NULL, 'a plan is one of the catalog');
 SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug) VALUES (repeat(''x'', 256), ''x'')', '23514', NULL, 'a name has up to 255 characters');
 SELECT throws_ok('INSERT INTO opsflow.organizations (name, slug, approval_expiry) VALUES (''X'', ''x'', ''0'')', '23514', NULL, 'requests live for a while');
 
