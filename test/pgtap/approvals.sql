@@ -547,6 +547,95 @@ SELECT matches(plan_of('SELECT * FROM opsflow.approval_requests WHERE status = '
 SELECT matches(plan_of('SELECT organization_id, id FROM opsflow.approval_requests WHERE status IN (''pending'', ''escalated'') AND expires_at <= now() ORDER BY expires_at LIMIT 10'),
     '^Limit\n  ->  Index (Only )?Scan using approval_requests_due_idx on approval_requests\n *Index Cond: \(expires_at <= now\(\)\)\n$', 'what is due in all organizations is one index scan for the job');
 
+-- ---------------------------------------------------------------------------
+-- Policies, stages, votes and delegations: what their constraints mean, and
+-- that an application writes the rules and not what becomes of a request
+
+:as_one :ana :go
+INSERT INTO opsflow.approval_policies (organization_id, name, min_risk_level, condition, approval_ttl)
+    VALUES (:one, 'Money', 3, '$.usd > 1000', '2 days') RETURNING id AS policy \gset
+INSERT INTO opsflow.approval_stages (organization_id, policy_id, position, name, approver_roles) VALUES (:one, :'policy', 1, 'Manager', '{manager}') RETURNING id AS stage1 \gset
+INSERT INTO opsflow.approval_stages (organization_id, policy_id, position, approval_type, required_approvals, approver_permission)
+    VALUES (:one, :'policy', 2, 'multiple', 2, (SELECT min(name) FROM opsflow.permissions));
+SELECT is(created_by, :ana::uuid, 'a member makes policies, with their stages') FROM opsflow.approval_policies WHERE id = :'policy';
+SELECT is('{"usd": 5200}'::jsonb @@ condition, true, 'with a condition on the action') FROM opsflow.approval_policies WHERE id = :'policy';
+SELECT opsflow.request_approval('Staged', 'd') AS staged \gset
+SELECT throws_ok(format($$INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status) VALUES (%L, %L, 1, 'approved')$$, :one, :'staged'),
+    '42501', NULL, 'a member cannot give a request a stage');
+SELECT throws_ok(format('UPDATE opsflow.approval_stages SET approval_id = %L, policy_id = NULL WHERE id = %L', :'staged', :'stage1'), '42501', NULL, 'nor turn a policy''s into one');
+SELECT throws_ok(format('UPDATE opsflow.approval_stages SET status = ''approved'' WHERE id = %L', :'stage1'), '42501', NULL, 'nor decide a stage');
+SELECT throws_ok(v, '42501', NULL, 'nor write ' || what) FROM (VALUES
+    ('who is asked', 'DELETE FROM opsflow.approval_assignments'), ('votes', 'UPDATE opsflow.approval_decisions SET decision = ''approve'''),
+    ('votes at all', 'DELETE FROM opsflow.approval_decisions'), ('delegations', 'UPDATE opsflow.approval_delegations SET ends_at = ''infinity''')) w (what, v);
+:as_dba
+INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status, opened_at) VALUES (:one, :'staged', 1, 'open', now()) RETURNING id AS open_stage \gset
+-- Privileges on every column are not what keeps a member from the stages of requests.
+SAVEPOINT granted;
+GRANT UPDATE ON opsflow.approval_stages TO opsflow_member;
+:as_one :ana :go
+WITH u AS (UPDATE opsflow.approval_stages SET status = 'approved', approval_type = 'majority' WHERE approval_id IS NOT NULL RETURNING 1)
+SELECT is(count(*), 0::bigint, 'a member changes no stage of a request') FROM u;
+WITH d AS (DELETE FROM opsflow.approval_stages WHERE approval_id IS NOT NULL RETURNING 1)
+SELECT is(count(*), 0::bigint, 'and deletes none') FROM d;
+SELECT throws_ok(format('UPDATE opsflow.approval_stages SET approval_id = %L, policy_id = NULL, status = ''open'' WHERE id = %L', :'staged', :'stage1'), '42501',
+    'new row violates row-level security policy "policies_only_update" for table "approval_stages"', 'and makes none of a policy''s');
+SELECT is(count(*), 1::bigint, 'he reads them') FROM opsflow.approval_stages WHERE approval_id IS NOT NULL;
+SET LOCAL ROLE opsflow_service;
+WITH u AS (UPDATE opsflow.approval_stages SET status = 'approved' WHERE approval_id IS NOT NULL RETURNING 1)
+SELECT is(count(*), 0::bigint, 'a service is no better off') FROM u;
+ROLLBACK TO granted;
+:as_one :ana :go
+WITH d AS (DELETE FROM opsflow.approval_stages WHERE id = :'stage1' RETURNING 1)
+SELECT is(count(*), 1::bigint, 'the stages of a policy are his to delete') FROM d;
+:as_dba
+SELECT is(array_agg(DISTINCT entity_type ORDER BY entity_type), '{approval_policy,approval_stage}', 'the ledger has policies and stages')
+    FROM opsflow.audit_trail WHERE organization_id = :one AND entity_type IN ('approval_policy', 'approval_stage');
+
+SELECT throws_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name, %s) VALUES (%L, %s)', columns, :one, v), state, NULL, why)
+    FROM (VALUES ('priority', '''MONEY'', 1', '23505', 'policies have names, whatever the case'),
+        ('min_risk_level, max_risk_level', '''p'', 3, 2', '23514', 'a range of risk has a beginning and an end'),
+        ('max_risk_level', '''p'', 6', '23514', 'within the tiers'), ('auto_approve_max_risk', '''p'', 5', '23514', 'tier 5 is never approved by itself'),
+        ('sample_rate', '''p'', 1.1', '23514', 'a share is one of the whole'), ('auto_approve_min_confidence', '''p'', -0.1', '23514', 'confidence is 0 to 1'),
+        ('approval_ttl', '''p'', ''0''', '23514', 'an approval can be used for a while'), ('max_uses', '''p'', 0', '23514', 'and once at least'),
+        ('form_schema', '''p'', ''{}''', '23514', 'a form is an array of fields'), ('condition', '''p'', ''$.usd >''', '42601', 'a condition is a path'),
+        ('created_by', format('''p'', %L', :tom), '23503', 'who makes one is a member')) v (columns, v, state, why);
+SELECT lives_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name) VALUES (%L, ''Money'')', :two), 'another organization has the name too');
+
+SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, policy_id, approval_id, position, approval_type, required_approvals, status, opened_at, closed_at) VALUES (%L, %s)', :one,
+        replace(replace(v, 'POLICY', quote_literal(:'policy')), 'REQUEST', quote_literal(:'staged'))), state, NULL, why)
+    FROM (VALUES ('POLICY, NULL, 2, ''single'', NULL, NULL, NULL, NULL', '23505', 'one stage at a place of a policy'), ('NULL, REQUEST, 1, ''single'', NULL, ''open'', NULL, NULL', '23505', 'and of a request'),
+        ('POLICY, REQUEST, 3, ''single'', NULL, ''open'', NULL, NULL', '23514', 'a stage is of one of them'), ('NULL, NULL, 3, ''single'', NULL, NULL, NULL, NULL', '23514', 'and of one at least'),
+        ('POLICY, NULL, 0, ''single'', NULL, NULL, NULL, NULL', '23514', 'places count from 1'), ('POLICY, NULL, 3, ''multiple'', NULL, NULL, NULL, NULL', '23514', 'several are how many'),
+        ('POLICY, NULL, 3, ''unanimous'', 2, NULL, NULL, NULL', '23514', 'all are not two'), ('POLICY, NULL, 3, ''multiple'', 0, NULL, NULL, NULL', '23514', 'nor is nobody enough'),
+        ('POLICY, NULL, 3, ''single'', NULL, ''open'', NULL, NULL', '23514', 'a stage of a policy is in no state'), ('NULL, REQUEST, 3, ''single'', NULL, NULL, NULL, NULL', '23514', 'one of a request is'),
+        ('NULL, REQUEST, 3, ''single'', NULL, ''closed'', NULL, NULL', '23514', 'in one there is'),
+        ('NULL, REQUEST, 3, ''single'', NULL, ''approved'', now(), now() - interval ''1 s''', '23514', 'and is not closed before it is opened')) v (v, state, why);
+SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, policy_id, position, approver_permission) VALUES (%L, %L, 3, ''no.such'')', :one, :'policy'), '23503', NULL, 'a permission is one of the catalog');
+SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, policy_id, position) VALUES (%L, %L, 3)', :two, :'policy'), '23503', NULL, 'a policy is the organization''s own');
+
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id) VALUES (:one, :'staged', :'open_stage', :max) RETURNING id AS asked \gset
+SELECT throws_ok(format('INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, source, status) VALUES (%L, %L, %L, %L, %L, %L)', :one, :'staged', :'open_stage', who, source, status), state, NULL, why)
+    FROM (VALUES (:max, 'role', 'pending', '23505', 'nobody is asked twice in a stage'), (:tom, 'named', 'pending', '23503', 'nor somebody else''s member'),
+        (:olga, 'luck', 'pending', '23514', 'there is a reason'), (:olga, 'named', 'gone', '23514', 'and a state')) v (who, source, status, state, why);
+SELECT lives_ok(format('INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision, action_digest) SELECT %L, id, %L, %L, %L, ''approve'', action_digest FROM opsflow.approval_requests WHERE id = %L',
+    :one, :'open_stage', :'asked', :max, :'staged'), 'a vote');
+SELECT throws_ok(format('INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, user_id, decision, action_digest) VALUES (%L, %L, %L, %L, ''perhaps'', '''')', :one, :'staged', :'open_stage', :max), '23514', NULL, 'is yes or no');
+
+SELECT throws_ok(format('INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at, risk_levels) VALUES (%L, %L, %L, now(), now() + %L, %L)', :one, :olga, who, lasts, levels), state, NULL, why)
+    FROM (VALUES (:olga, '1 day', NULL, '23514', 'nobody delegates to himself'), (:max, '0', NULL, '23514', 'a delegation lasts for a while'),
+        (:max, '1 day', '{2,6}', '23514', 'for tiers there are'), (:tom, '1 day', NULL, '23503', 'to a member')) v (who, lasts, levels, state, why);
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at, risk_levels)
+    VALUES (:one, :olga, :max, now(), now() + interval '1 day', '{1,2}') RETURNING id AS delegation \gset
+SELECT is(is_active, true, 'it is active') FROM opsflow.approval_delegations WHERE id = :'delegation';
+UPDATE opsflow.approval_delegations SET revoked_at = now(), revoked_by = :olga WHERE id = :'delegation';
+SELECT is(is_active, false, 'until it is taken back') FROM opsflow.approval_delegations WHERE id = :'delegation';
+SELECT is(array_agg(event_type || ' ' || action ORDER BY seq), '{security_event insert,security_event update}', 'which the ledger has') FROM opsflow.audit_trail WHERE entity_id = :'delegation';
+
+INSERT INTO opsflow.work_items (organization_id, agent_id, title) VALUES (:one, :bot, 'Item') RETURNING id AS item \gset
+SELECT lives_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :one, :'item'), 'a request is about a work item');
+SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :two, :'item'), '23503', NULL, 'of its organization');
+SELECT throws_ok(format('DELETE FROM opsflow.work_items WHERE id = %L', :'item'), '23503', NULL, 'which stays');
+
 :as_dba
 SELECT is(count(*), 0::bigint, 'after all that the ledger verifies') FROM opsflow.verify_audit() WHERE verdict <> 'ok';
 
