@@ -236,7 +236,11 @@ SELECT h.seed, h.kind, h.object, h.name, h.note, format('unique by %s', k)
 FROM (SELECT h.*, renamed(h.seed, h.object, columns) AS wanted, key_columns(coalesce(nullif(conindid, 0), h.oid)) AS k
       FROM housed h JOIN parsed p USING (seed, kind, object, name) LEFT JOIN pg_constraint c ON c.oid = h.oid
       WHERE h.kind = 'constraint' AND h.name LIKE 'unique:%') h
-WHERE NOT k <@ wanted
+-- the organization adds nothing to what is of one organization already
+WHERE NOT k <@ CASE WHEN EXISTS (SELECT FROM pg_constraint f JOIN pg_attribute a ON attrelid = conrelid AND attnum = ANY (conkey)
+                                 WHERE conrelid = to_regclass('opsflow.' || relation) AND contype = 'f' AND cardinality(conkey) = 2 AND attname = ANY (wanted)
+                                   AND confrelid <> 'opsflow.organization_members'::regclass)
+                    THEN wanted || '{organization_id}' ELSE wanted END
 UNION ALL
 SELECT h.seed, h.kind, h.object, h.name, h.note, format('begins with %s', k)
 FROM (SELECT h.*, renamed(h.seed, h.object, columns) AS wanted, key_columns(h.oid) AS k
