@@ -1,0 +1,25 @@
+#!/bin/sh
+# rooms.sh: what stands in which room, from the sources: the rooms in floor order (ROOMS of the Makefile), and per room
+# what its files create, in their order. Tab-separated lines, to be read by test/docs/rooms.sql:
+#   room      NAME   what the first line of its files says  whether doc/NAME.md is there (1 or nothing)
+#   relation  NAME   table or view of it
+#   routine   NAME   function or procedure of it
+# Called from the top of the tree.
+set -eu
+
+tab=$(printf '\t')
+for room in $(sed -n '/^ROOMS = /,/[^\\]$/p' Makefile | tr '\\\n' '  ' | sed 's/^ROOMS = //'); do
+	files=
+	for file in "sql/data/$room.sql" "sql/code/$room.sql"; do
+		[ ! -f "$file" ] || files="$files $file"
+	done
+	[ -n "$files" ] || continue
+	# Tables and functions of a room introduce themselves; the longer line says more.
+	# shellcheck disable=SC2086 # a list of files
+	about=$(sed -s -n "1s/^-- $room: *//p" $files | awk 'length > length(line) { line = $0 } END { print line }')
+	printf 'room\t%s\t%s\t%s\n' "$room" "$about" "$([ ! -f "doc/$room.md" ] || echo 1)"
+	# shellcheck disable=SC2086
+	cat $files | sed -n -E \
+		-e "s/^CREATE (UNLOGGED )?(TABLE|VIEW) opsflow\.([a-z0-9_]+).*/relation$tab$room$tab\3/p" \
+		-e "s/^CREATE (FUNCTION|PROCEDURE) opsflow\.([a-z0-9_]+).*/routine$tab$room$tab\2/p"
+done
