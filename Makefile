@@ -41,7 +41,7 @@ endif
 
 # The project's own targets are scripts. They find (and install) PostgreSQL themselves, so they have to work before there
 # is a PGXS to include; and PGXS has a rule of its own for check.
-OWN_TARGETS = help demo check check-matrix check-ubsan check-valgrind lint format bench
+OWN_TARGETS = help demo check check-matrix check-ubsan check-valgrind lint format bench docs
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -51,7 +51,7 @@ ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 help:
 	@test/bin/help.sh
 
-demo check bench lint format:
+demo check bench docs lint format:
 	@test/bin/$@.sh
 
 check-matrix:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh [demo|check|ubsan|valgrind|bench|lint]: says what is missing for that job and installs it with apt-get (through sudo when
+# setup.sh [demo|check|ubsan|valgrind|bench|docs|lint]: says what is missing for that job and installs it with apt-get (through sudo when
 # not root). Nothing is asked, nothing that is there is touched. Without apt: says what is missing, exit status 2.
 # PG_CONFIG= chooses a PostgreSQL; else the newest that is installed, else the newest that apt has everything for.
 
@@ -8,10 +8,10 @@
 
 purpose=${1:-check}
 case $purpose in
-	demo | bench) pieces="server dev crypto cron" ;;
+	demo | bench | docs) pieces="server dev crypto cron" ;;
 	check | ubsan | valgrind) pieces="server dev crypto cron pgtap" ;;
 	lint) pieces="dev" ;;
-	*) fail "usage: setup.sh [demo|check|ubsan|valgrind|bench|lint]" 2 ;;
+	*) fail "usage: setup.sh [demo|check|ubsan|valgrind|bench|docs|lint]" 2 ;;
 esac
 
 # package_of PIECE MAJOR
@@ -61,6 +61,7 @@ tools()
 	esac
 	case $purpose in
 		valgrind) echo "command -v valgrind|valgrind|valgrind" ;;
+		docs) echo "command -v dot|graphviz|graphviz" ;;
 	esac
 }
 

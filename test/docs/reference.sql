@@ -212,6 +212,13 @@ SELECT floor, 1, place, 2, concat_ws(E'\n',
          FROM (SELECT DISTINCT c.relname::text COLLATE "C" AS name
                FROM pg_constraint JOIN pg_class c ON c.oid = conrelid
                WHERE confrelid = r.oid AND contype = 'f' AND NOT c.relispartition AND conrelid <> confrelid) c)) END,
+    pg_temp.item('Status', (
+        SELECT string_agg(before || after, '; ' ORDER BY place)
+        FROM (SELECT coalesce(pg_temp.code(from_status) || ' → ', 'new ') AS before,
+                     string_agg(pg_temp.code(to_status), ', ' ORDER BY t.place) AS after, min(t.place) AS place
+              FROM opsflow.status_transitions() WITH ORDINALITY AS t (relation, from_status, to_status, place)
+              WHERE t.relation = r.name
+              GROUP BY from_status) s)),
     pg_temp.item('Row security',
         (SELECT string_agg(
             pg_temp.code(polname) ||

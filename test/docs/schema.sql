@@ -1,4 +1,4 @@
--- The picture doc/schema.svg as text for graphviz's dot, as the temporary view docs_picture (text): a cluster per room,
+-- The picture doc/schema.svg as text for graphviz's dot, as the temporary view docs_schema (text): a cluster per room,
 -- a node per table, an edge per foreign key. Run from the top of the tree, after reference.sql or rooms.sql.
 --
 -- Every table belongs to an organization and most name the member who did something: lines to those would cover
@@ -44,7 +44,7 @@ node [shape=box, style="filled,rounded", fillcolor=white, fontname="Helvetica,Ar
 edge [dir=both, arrowtail=none, arrowhead=crow, arrowsize=0.7];$$);
 
 INSERT INTO docs_graph
-SELECT floor, 0, format(E'subgraph cluster_%s {\nlabel=<<b>%s</b>>; style="filled,rounded"; fillcolor="%s"; color="%s"; margin=9;',
+SELECT floor, 0, format(E'subgraph cluster_%s {\nlabel=<<b>%s</b>>; labelloc=t; style="filled,rounded"; fillcolor="%s"; color="%s"; margin=9;',
     room, room, light, dark)
 FROM docs_colours;
 
@@ -73,8 +73,9 @@ SELECT 1000001, t.place, format('{ rank=same; %s; %s; }', beside.name, t.name)
 FROM docs_tables t
 JOIN LATERAL (
     SELECT o.name FROM docs_tables o
-    WHERE o.room = t.room AND EXISTS (SELECT FROM docs_edges WHERE o.oid IN (parent, child))
-    ORDER BY EXISTS (SELECT FROM docs_edges WHERE child = o.oid AND within), o.place LIMIT 1) beside ON true
+    WHERE o.room = t.room AND o.oid <> t.oid
+    ORDER BY NOT EXISTS (SELECT FROM docs_edges WHERE o.oid IN (parent, child)),
+             EXISTS (SELECT FROM docs_edges WHERE child = o.oid AND within), o.place LIMIT 1) beside ON true
 WHERE NOT EXISTS (SELECT FROM docs_edges WHERE t.oid IN (parent, child));
 
 -- And the rooms that nothing leads to or from: a few in a row.
@@ -98,5 +99,5 @@ WHERE before IS NOT NULL;
 
 INSERT INTO docs_graph VALUES (1000003, 0, '}');
 
-CREATE TEMPORARY VIEW docs_picture AS
+CREATE TEMPORARY VIEW docs_schema AS
 SELECT string_agg(text, E'\n' ORDER BY floor, place) AS text FROM docs_graph;
