@@ -50,6 +50,21 @@ INSERT INTO answers VALUES
     ('workflow_executions', 'update', 'current_step', '23514 workflow_executions_progress_percentage_check', 'progress follows the steps'),
     ('users', 'insert', 'full_name', 'replaced', 'filled from first_name and last_name');
 
+CREATE TABLE checks AS
+SELECT p.name, p.relation, conname::text AS constraint_name, conkey, pg_get_constraintdef(k.oid) AS definition
+FROM probe p JOIN pg_constraint k ON conrelid = relation AND contype = 'c'
+WHERE own_row IS NOT NULL;
+
+-- The columns that a CHECK speaks of.
+CREATE VIEW check_columns AS
+SELECT k.*, c.column_name, c.type, cardinality(conkey) AS others, '"?' || c.column_name || '"?' AS named_there
+FROM checks k JOIN probe_columns c ON c.relation = k.relation AND c.attnum = ANY (conkey) AND NOT generated;
+
+-- One word of a list.
+CREATE VIEW word_columns AS
+SELECT * FROM check_columns
+WHERE type = 'text'::regtype AND (definition ~ ('\(' || named_there || ' = ANY') OR others = 1 AND definition ~ ('\(' || named_there || ' = '''));
+
 -- What a row references, by its own last column (the first is the organization).
 CREATE TABLE foreign_keys AS
 SELECT p.name, conname::text AS constraint_name, r.name AS parent, r.scope, r.other_row,
@@ -63,13 +78,32 @@ CREATE TABLE uniques AS
 SELECT p.name, p.relation, c.relname::text AS index_name, p.partitioned, pg_get_expr(indpred, indrelid) AS predicate, k.columns,
        'organization_id' = ANY (k.columns) AS per_organization,
        ARRAY(SELECT column_name FROM probe_columns o WHERE o.relation = p.relation AND column_name = ANY (k.columns) AND type IN ('text'::regtype, 'bytea')
-             AND NOT EXISTS (SELECT FROM foreign_keys f WHERE f.name = p.name AND f.column_name = o.column_name)) AS named
+             AND NOT EXISTS (SELECT FROM foreign_keys f WHERE f.name = p.name AND f.column_name = o.column_name)
+             AND NOT EXISTS (SELECT FROM word_columns w WHERE w.name = p.name AND w.column_name = o.column_name)) AS named,
+       NULL::jsonb AS own_row, NULL::jsonb AS other_row
 FROM probe p
 JOIN pg_index ON indrelid = p.relation AND indisunique AND NOT indisprimary
 JOIN pg_class c ON c.oid = indexrelid,
 LATERAL (SELECT array_agg(regexp_replace(pg_get_indexdef(indexrelid, n, true), '^(?:lower\()?"?([a-z_]+)"?\)?$', '\1'))
          FROM generate_series(1, indnkeyatts::integer) n) k (columns)
-WHERE own_row IS NOT NULL;
+WHERE own_row IS NOT NULL AND NOT 'id' = ANY (k.columns);
+
+-- A row that the index is for, if there is one.
+CREATE FUNCTION fill_uniques() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    u record;
+BEGIN
+    FOR u IN SELECT p.*, index_name, coalesce(predicate, 'true') AS predicate FROM uniques JOIN probe p USING (relation) LOOP
+        EXECUTE format('UPDATE uniques SET own_row = coalesce((SELECT to_jsonb(t) FROM %1$s t WHERE %3$s AND (%2$s) LIMIT 1), %5$L),
+                                           other_row = coalesce((SELECT to_jsonb(t) FROM %1$s t WHERE %4$s AND (%2$s) LIMIT 1), %6$L)
+                        WHERE index_name = %7$L',
+            u.relation::regclass, u.predicate,
+            coalesce(quote_ident(u.scope) || ' = ''00000000-0000-7000-8000-000000000001''', 'true'),
+            coalesce(quote_ident(u.scope) || ' = ''00000000-0000-7000-8000-000000000002''', 'true'),
+            u.own_row, u.other_row, u.index_name);
+    END LOOP;
+END $$;
+SELECT fill_uniques();
 
 CREATE FUNCTION another(old jsonb, type regtype) RETURNS jsonb LANGUAGE sql AS $$
     SELECT CASE
@@ -85,7 +119,8 @@ CREATE FUNCTION copy_of(p probe, source jsonb) RETURNS jsonb LANGUAGE sql AS $$
     SELECT jsonb_object_agg(key, CASE
         WHEN key = 'id' AND type = 'uuid'::regtype THEN to_jsonb(opsflow.uuidv7())
         WHEN key <> 'organization_id' AND EXISTS (SELECT FROM uniques u WHERE u.name = p.name AND key = ANY (u.columns))
-            AND NOT EXISTS (SELECT FROM foreign_keys f WHERE f.name = p.name AND f.column_name = key) THEN another(value, type)
+            AND NOT EXISTS (SELECT FROM foreign_keys f WHERE f.name = p.name AND f.column_name = key)
+            AND NOT EXISTS (SELECT FROM word_columns w WHERE w.name = p.name AND w.column_name = key) THEN another(value, type)
         ELSE value END)
     FROM jsonb_each(source) JOIN probe_columns c ON c.name = p.name AND c.column_name = key
 $$;
@@ -140,39 +175,33 @@ END $$;
 
 CREATE TABLE cases (place integer GENERATED ALWAYS AS IDENTITY, name text, column_name text, says text, ways text[], change jsonb, answers text[], right_too text[]);
 
-CREATE TABLE checks AS
-SELECT p.name, p.relation, conname::text AS constraint_name, conkey, pg_get_constraintdef(k.oid) AS definition
-FROM probe p JOIN pg_constraint k ON conrelid = relation AND contype = 'c'
-WHERE own_row IS NOT NULL;
-
--- The columns that a CHECK speaks of.
-CREATE VIEW check_columns AS
-SELECT k.*, c.column_name, c.type, cardinality(conkey) AS others, '\(' || c.column_name AS opened
-FROM checks k JOIN probe_columns c ON c.relation = k.relation AND c.attnum = ANY (conkey) AND NOT generated;
-
 INSERT INTO cases (name, column_name, says, ways, change, answers)
 SELECT name, column_name, format('%s instead of an %s', bad, kind), '{insert,update}', jsonb_build_object(column_name, bad), ARRAY['23514 ' || constraint_name]
 FROM check_columns,
-     LATERAL (SELECT (regexp_match(definition, 'jsonb_typeof\(' || column_name || '\) = ''(object|array)'''))[1]) k (kind),
+     LATERAL (SELECT (regexp_match(definition, 'jsonb_typeof\(' || named_there || '\) = ''(object|array)'''))[1]) k (kind),
      LATERAL unnest(CASE kind WHEN 'object' THEN '{"[]","\"words\""}' WHEN 'array' THEN '{"{}","7"}' END::jsonb[]) b (bad)
 WHERE type = 'jsonb'::regtype
 ORDER BY 1, 2, 3;
 
 -- A machine may answer before its CHECK.
 INSERT INTO cases (name, column_name, says, ways, change, answers)
-SELECT name, column_name, 'no word of the list', '{insert,update}',
-       CASE WHEN type = 'text'::regtype THEN jsonb_build_object(column_name, 'bogus') ELSE jsonb_build_object(column_name, '["bogus"]'::jsonb) END,
+SELECT name, column_name, 'no word of the list', '{insert,update}'::text[], jsonb_build_object(column_name, 'bogus'),
        ARRAY['23514 ' || constraint_name, CASE WHEN column_name = 'status' THEN 'OF007%' END]
-FROM check_columns
-WHERE others = 1 AND (type = 'text'::regtype AND definition ~ (opened || ' = (ANY|'')')
-      OR type = 'text[]'::regtype AND definition ~ (opened || ' <@ '))
+FROM word_columns
+UNION ALL
+SELECT name, column_name, 'not of the list', '{insert,update}',
+       jsonb_build_object(column_name, CASE type WHEN 'text[]'::regtype THEN '["bogus"]' ELSE '[99]' END::jsonb), ARRAY['23514 ' || constraint_name]
+FROM check_columns WHERE type IN ('text[]'::regtype, 'integer[]') AND definition ~ ('\(' || named_there || ' <@ ')
+UNION ALL
+SELECT name, column_name, 'of no such form', '{insert,update}', jsonb_build_object(column_name, '?!'), ARRAY['23514 ' || constraint_name]
+FROM check_columns WHERE type = 'text'::regtype AND definition ~ ('\(' || named_there || ' ~')
 ORDER BY 1, 2;
 
 INSERT INTO cases (name, column_name, says, ways, change, answers)
 SELECT name, column_name, 'too ' || CASE operator WHEN '<' THEN 'great' WHEN '<=' THEN 'great' ELSE 'small' END || ': ' || bad, '{insert,update}',
        jsonb_build_object(column_name, bad), ARRAY['23514 ' || constraint_name]
 FROM check_columns,
-     LATERAL regexp_matches(definition, opened || ' (>=|>|<=|<) \(?''?(-?[0-9.]+)''?\)?(?:::[a-z]+)?\)', 'g') m,
+     LATERAL regexp_matches(definition, '\(' || named_there || ' (>=|>|<=|<) \(?''?(-?[0-9.]+)''?\)?(?:::[a-z]+)?\)', 'g') m,
      LATERAL (SELECT m[1], m[2]::numeric + CASE m[1] WHEN '>=' THEN -1 WHEN '<=' THEN 1 ELSE 0 END) b (operator, bad)
 WHERE type IN ('smallint'::regtype, 'integer', 'bigint', 'numeric')
 ORDER BY 1, 2, 3;
@@ -180,14 +209,14 @@ ORDER BY 1, 2, 3;
 INSERT INTO cases (name, column_name, says, ways, change, answers)
 SELECT name, column_name, 'no time at all', '{insert,update}', jsonb_build_object(column_name, '-1 day'::interval), ARRAY['23514 ' || constraint_name]
 FROM check_columns
-WHERE type = 'interval'::regtype AND definition ~ (opened || ' >=? ''[^'']+''::interval')
+WHERE type = 'interval'::regtype AND definition ~ ('\(' || named_there || ' >=? ''[^'']+''::interval')
 ORDER BY 1, 2;
 
 INSERT INTO cases (name, column_name, says, ways, change, answers)
 SELECT name, column_name, CASE length WHEN 0 THEN 'empty' ELSE format('of %s characters', length) END, '{insert,update}',
        jsonb_build_object(column_name, repeat('x', length)), ARRAY['23514 ' || constraint_name]
 FROM check_columns,
-     LATERAL regexp_matches(definition, 'char_length\(' || column_name || '\) (>=|<=) ([0-9]+)', 'g') m,
+     LATERAL regexp_matches(definition, 'char_length\(' || named_there || '\) (>=|<=) ([0-9]+)', 'g') m,
      LATERAL (SELECT m[2]::integer + CASE m[1] WHEN '<=' THEN 1 ELSE -1 END) l (length)
 ORDER BY 1, 2, 3;
 
@@ -203,6 +232,14 @@ FROM (SELECT k.name, constraint_name, CASE WHEN m[2] LIKE '>%' THEN m[3] ELSE m[
       FROM checks k, regexp_matches(definition, '\(([a-z_]+) (>=|>|<=|<) ([a-z_]+)\)', 'g') m) k
 JOIN probe_columns c USING (name, column_name) JOIN probe p USING (name)
 WHERE start IN (SELECT o.column_name FROM probe_columns o WHERE o.name = k.name)
+ORDER BY 1, 2;
+
+-- Two that must differ.
+INSERT INTO cases (name, column_name, says, ways, change, answers)
+SELECT k.name, m[1], 'the same as ' || m[2], '{insert,update}', jsonb_build_object(m[1], own_row -> m[2]),
+       ARRAY['23514 ' || constraint_name]
+FROM checks k JOIN probe p USING (name), regexp_matches(definition, '\(([a-z_]+) <> ([a-z_]+)\)', 'g') m
+WHERE m[2] <> 'id'
 ORDER BY 1, 2;
 
 -- A parent that does not exist, and one of the other organization. Names are looked at before parents, and the row may
@@ -223,16 +260,24 @@ WHERE k.scope = 'organization_id' AND parent <> 'users' AND p.scope = 'organizat
   AND k.column_name <> 'organization_id'
 ORDER BY 1, 2, 3;
 
--- CHECKs of several columns, and whatever a pattern cannot tell.
+-- CHECKs that a pattern cannot tell.
 INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('audit_trail', 'entity_id', 'of nothing', '{insert}', '{"entity_id": null, "entity_key": null}', '{23514 audit_trail_entity_check}'),
     ('organizations', 'parent_organization_id', 'of a standalone one', '{update}',
-        '{"parent_organization_id": "00000000-0000-7000-8000-000000000001"}', '{23514 organizations_parent_check,OF007%}');
+        '{"parent_organization_id": "00000000-0000-7000-8000-000000000001"}', '{23514 organizations_parent_check,OF007%}'),
+    ('approval_stages', 'policy_id', 'and approval_id: neither', '{insert,update}', '{"policy_id": null, "approval_id": null}', '{23514 approval_stages_parent_check}'),
+    ('environment_variables', 'user_id', 'though it is global', '{insert,update}',
+        '{"scope": "global", "user_id": "00000000-0000-7000-8000-0000000000a1"}', '{23514 environment_variables_user_id_check}'),
+    ('environment_variables', 'workflow_id', 'though it is global', '{insert,update}',
+        '{"scope": "global", "workflow_id": "00000000-0000-7000-8000-0000000000d1"}', '{23514 environment_variables_workflow_id_check}');
 
 -- What has to be different, too, for the case to be the only thing that is wrong.
 CREATE TABLE besides (name text, column_name text, change jsonb);
 INSERT INTO besides VALUES
-    ('approval_requests', 'decided_by', jsonb_build_object('status', 'approved', 'decided_at', now()));
+    ('approval_requests', 'decided_by', jsonb_build_object('status', 'approved', 'decided_at', now())),
+    ('approval_stages', 'approval_id', '{"policy_id": null, "status": "waiting"}'),
+    ('environment_variables', 'user_id', '{"scope": "user", "workflow_id": null}'),
+    ('environment_variables', 'workflow_id', '{"scope": "workflow", "user_id": null}');
 UPDATE cases c SET change = b.change || c.change FROM besides b WHERE b.name = c.name AND b.column_name = c.column_name;
 
 CREATE FUNCTION verdict(c cases) RETURNS text LANGUAGE plpgsql AS $$
@@ -276,7 +321,7 @@ DECLARE
 BEGIN
     FOREACH column_name IN ARRAY u.named LOOP
         result := result || jsonb_build_object(column_name, CASE
-            WHEN p.own_row ->> column_name LIKE '\\x%' THEN '\x5a5a' ELSE coalesce(p.own_row ->> column_name, '') || 'same' END);
+            WHEN u.own_row ->> column_name LIKE '\\x%' THEN '\x5a5a' ELSE coalesce(u.own_row ->> column_name, '') || 'same' END);
     END LOOP;
     IF word IS NOT NULL THEN result := result || jsonb_build_object('status', word); END IF;
     RETURN result;
@@ -291,12 +336,12 @@ DECLARE
     told text;
 BEGIN
     BEGIN
-        PERFORM insert_row(p, named(u, p, p.own_row));
+        PERFORM insert_row(p, named(u, p, u.own_row));
     EXCEPTION WHEN unique_violation THEN
         -- It has no name of its own: then the row that is there is the first.
         IF u.named <> '{}' THEN RAISE; END IF;
     END;
-    PERFORM insert_row(p, named(u, p, CASE WHEN other THEN p.other_row ELSE p.own_row END));
+    PERFORM insert_row(p, named(u, p, CASE WHEN other THEN u.other_row ELSE u.own_row END));
     RAISE EXCEPTION USING ERRCODE = 'ZZ005', MESSAGE = 'taken';
 EXCEPTION
     WHEN SQLSTATE 'ZZ005' THEN
@@ -311,7 +356,7 @@ SELECT is(second_row(u, false), '23505 ' || index_name, format('%s (%s) twice', 
 SELECT is(second_row(u, true), CASE WHEN per_organization THEN 'taken' ELSE '23505 ' || index_name END,
         format('%s (%s) twice, in %s', u.name, array_to_string(columns, ', '),
             CASE WHEN per_organization THEN 'two organizations' ELSE 'the whole database' END))
-    FROM uniques u JOIN probe p USING (relation) WHERE named <> '{}' AND p.other_row IS NOT NULL ORDER BY u.name, index_name;
+    FROM uniques u WHERE named <> '{}' AND other_row IS NOT NULL ORDER BY u.name, index_name;
 
 -- The test can fail: without the constraint the bad value is not refused, or by something else.
 CREATE FUNCTION without(drop_it text, question text) RETURNS text LANGUAGE plpgsql AS $$

@@ -55,7 +55,8 @@ INSERT INTO unindexed VALUES
     ('to permissions', NULL, 'a catalog: its keys stay, rows are retired'),
     ('to billing_plans', NULL, 'a catalog: its keys stay, rows are retired'),
     ('ai_usage_logs', 'user_id', 'a log of high volume; members leave by status'),
-    ('approval_requests', 'requested_by_agent', 'who asked; an agent that did is archived');
+    ('approval_requests', 'requested_by_agent', 'who asked; an agent that did is archived'),
+    ('approval_assignments', 'user_id', 'members leave by status; an inbox looks for what is pending');
 
 CREATE TABLE not_captured (name text PRIMARY KEY, why text NOT NULL);
 INSERT INTO not_captured VALUES
