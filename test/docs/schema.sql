@@ -24,7 +24,8 @@ SELECT p.oid AS parent, c.oid AS child, p.room = c.room AS within, bool_or(confd
        bool_or((SELECT bool_and(attnotnull) FROM pg_attribute WHERE attrelid = conrelid AND attnum = ANY (conkey))) AS required
 FROM pg_constraint JOIN docs_tables p ON p.oid = confrelid JOIN docs_tables c ON c.oid = conrelid
 WHERE contype = 'f' AND conparentid = 0
-  AND (p.room = c.room OR p.name NOT IN ('organizations', 'organization_members', 'users'))
+  AND (p.name NOT IN ('organizations', 'organization_members', 'users')
+       OR c.name IN ('organizations', 'organization_members', 'users') AND p.name <> c.name)
 GROUP BY p.oid, c.oid, p.room, c.room;
 
 -- Soft colours, neighbours far apart. A line has the colour of the room that it comes from.
