@@ -99,17 +99,26 @@ WHERE pronamespace = 'opsflow'::regnamespace AND coalesce(obj_description(oid, '
 
 -- A grant of a command without a policy for it gives nothing, or waits for the day when row security is off.
 CREATE VIEW rule_policy AS
-SELECT DISTINCT format('%s: %s for %s', t.name, x.privilege_type, pg_get_userbyid(x.grantee)) AS what
-FROM tables t JOIN pg_class c USING (oid)
-CROSS JOIN LATERAL (
-    SELECT relacl UNION ALL SELECT attacl FROM pg_attribute WHERE attrelid = t.oid AND attnum > 0 AND NOT attisdropped) acls (acl)
-CROSS JOIN LATERAL aclexplode(acl) x
-WHERE x.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') AND x.grantee <> c.relowner
-  AND NOT EXISTS (
-    SELECT FROM pg_policy p
-    WHERE polrelid = t.oid AND polpermissive
-      AND polcmd IN ('*', CASE x.privilege_type WHEN 'SELECT' THEN 'r' WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END)
-      AND EXISTS (SELECT FROM unnest(polroles) AS r (role) WHERE role = 0 OR x.grantee <> 0 AND pg_has_role(x.grantee, role, 'USAGE')));
+WITH grants AS MATERIALIZED (
+    SELECT relation, privilege_type AS privilege, grantee
+    FROM (SELECT t.oid, relacl FROM tables t JOIN pg_class USING (oid)
+          UNION ALL
+          SELECT t.oid, attacl FROM tables t JOIN pg_attribute ON attrelid = t.oid AND attnum > 0 AND NOT attisdropped) a (relation, acl),
+         aclexplode(acl)
+    WHERE privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') AND grantee <> 'opsflow_owner'::text::regrole
+), policies AS MATERIALIZED (
+    SELECT polrelid AS relation, role, privilege
+    FROM pg_policy, unnest(polroles) role,
+         unnest(CASE polcmd WHEN 'r' THEN '{SELECT}' WHEN 'a' THEN '{INSERT}' WHEN 'w' THEN '{UPDATE}' WHEN 'd' THEN '{DELETE}'
+             ELSE '{SELECT,INSERT,UPDATE,DELETE}' END::text[]) privilege
+    WHERE polpermissive
+)
+SELECT DISTINCT format('%s: %s for %s', relation::regclass, privilege, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee)::text END) AS what
+FROM grants g
+WHERE NOT EXISTS (
+    SELECT FROM policies p
+    WHERE p.relation = g.relation AND p.privilege = g.privilege
+      AND CASE WHEN role = 0 THEN true WHEN grantee = 0 THEN false ELSE pg_has_role(grantee, role, 'USAGE') END);
 
 CREATE VIEW rule_owner_policy AS
 SELECT t.name AS what FROM tables t
