@@ -46,6 +46,9 @@ CREATE TABLE answers (name text, way text, column_name text, answer text, why te
 INSERT INTO answers VALUES
     ('audit_trail', 'update', NULL, 'OF009', 'append-only'),
     ('approval_requests', 'update', NULL, 'OF004', 'what was asked never changes, and functions decide'),
+    ('workflow_versions', 'update', NULL, 'OF004', 'a version never changes'),
+    ('workflows', 'update', 'version', 'OF007', 'versions go up'),
+    ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
     ('workflow_executions', 'update', 'approved_by', 'OF004', 'a decision approves'),
     ('workflow_executions', 'update', 'current_step', '23514 workflow_executions_progress_percentage_check', 'progress follows the steps'),
     ('users', 'insert', 'full_name', 'replaced', 'filled from first_name and last_name');
@@ -111,6 +114,8 @@ CREATE FUNCTION another(old jsonb, type regtype) RETURNS jsonb LANGUAGE sql AS $
         WHEN type = 'text'::regtype THEN to_jsonb((old #>> '{}') || translate(substr(md5(random()::text), 1, 6), '0123456789', 'ghijklmnop'))
         WHEN type = 'bytea'::regtype THEN to_jsonb('\x' || md5(random()::text))
         WHEN type = 'uuid'::regtype THEN to_jsonb(gen_random_uuid())
+        WHEN type = 'integer'::regtype THEN to_jsonb((old #>> '{}')::integer + 7)
+        WHEN type = 'date'::regtype THEN to_jsonb((old #>> '{}')::date + 7)
         ELSE old END
 $$;
 
@@ -243,20 +248,21 @@ WHERE m[2] <> 'id'
 ORDER BY 1, 2;
 
 -- A parent that does not exist, and one of the other organization. Names are looked at before parents, and the row may
--- have children of its own: it is right for one of the two ways to be refused for that.
+-- have children of its own: it is right for one of the two ways to be refused for that. A trigger that looks the parent up
+-- names no constraint.
 INSERT INTO cases (name, column_name, says, ways, change, answers, right_too)
 SELECT k.name, k.column_name, 'of nothing in ' || parent,
        CASE WHEN k.column_name = 'organization_id' THEN '{insert}' ELSE '{insert,update}' END::text[],
        jsonb_build_object(k.column_name, CASE type WHEN 'uuid'::regtype THEN to_jsonb(gen_random_uuid()) WHEN 'text'::regtype THEN '"bogus"' ELSE '999' END),
-       ARRAY[CASE WHEN k.column_name = 'organization_id' THEN '23503%' ELSE '23503 ' || constraint_name END], '{23503%,23505%}'
+       CASE WHEN k.column_name = 'organization_id' THEN '{23503%}' ELSE ARRAY['23503 ' || constraint_name, '23503 '] END, '{23503%,23505%}'
 FROM foreign_keys k JOIN probe_columns c USING (name, column_name)
 ORDER BY 1, 2, 3;
 
 INSERT INTO cases (name, column_name, says, ways, change, answers, right_too)
 SELECT k.name, k.column_name, 'of the other organization''s ' || parent, '{insert,update}',
-       jsonb_build_object(k.column_name, k.other_row -> parent_column), ARRAY['23503 ' || constraint_name], '{23503%,23505%}'
-FROM foreign_keys k JOIN probe p USING (name)
-WHERE k.scope = 'organization_id' AND parent <> 'users' AND p.scope = 'organization_id' AND k.name <> 'users'
+       jsonb_build_object(k.column_name, k.other_row -> parent_column), ARRAY['23503 ' || constraint_name, '23503 '], '{23503%,23505%}'
+FROM foreign_keys k JOIN probe p USING (name) JOIN probe_columns c USING (name, column_name)
+WHERE c.type = 'uuid'::regtype AND k.scope = 'organization_id' AND parent <> 'users' AND p.scope = 'organization_id' AND k.name <> 'users'
   AND k.column_name <> 'organization_id'
 ORDER BY 1, 2, 3;
 
@@ -266,6 +272,13 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('organizations', 'parent_organization_id', 'of a standalone one', '{update}',
         '{"parent_organization_id": "00000000-0000-7000-8000-000000000001"}', '{23514 organizations_parent_check,OF007%}'),
     ('approval_stages', 'policy_id', 'and approval_id: neither', '{insert,update}', '{"policy_id": null, "approval_id": null}', '{23514 approval_stages_parent_check}'),
+    ('budget_alerts', 'budget_id', 'and pool_id: neither', '{insert,update}', '{"budget_id": null, "pool_id": null}', '{23514 budget_alerts_parent_check}'),
+    ('budgets', 'limit_cost', 'limit_calls and limit_tokens: none', '{insert,update}',
+        '{"limit_cost": null, "limit_calls": null, "limit_tokens": null}', '{23514 budgets_limit_check}'),
+    ('budgets', 'alert_thresholds', 'of nothing', '{insert,update}', '{"alert_thresholds": [50, 0]}', '{23514 budgets_alert_thresholds_check}'),
+    ('budgets', 'agent_id', 'missing', '{insert,update}', '{"scope": "agent"}', '{23514 budgets_agent_id_check}'),
+    ('budgets', 'user_id', 'missing', '{insert,update}', '{"scope": "user"}', '{23514 budgets_user_id_check}'),
+    ('budgets', 'provider', 'missing', '{insert,update}', '{"scope": "provider"}', '{23514 budgets_provider_check}'),
     ('environment_variables', 'user_id', 'though it is global', '{insert,update}',
         '{"scope": "global", "user_id": "00000000-0000-7000-8000-0000000000a1"}', '{23514 environment_variables_user_id_check}'),
     ('environment_variables', 'workflow_id', 'though it is global', '{insert,update}',
@@ -276,6 +289,10 @@ CREATE TABLE besides (name text, column_name text, change jsonb);
 INSERT INTO besides VALUES
     ('approval_requests', 'decided_by', jsonb_build_object('status', 'approved', 'decided_at', now())),
     ('approval_stages', 'approval_id', '{"policy_id": null, "status": "waiting"}'),
+    ('budget_alerts', 'pool_id', '{"budget_id": null}'),
+    ('budgets', 'agent_id', '{"scope": "agent"}'),
+    ('budgets', 'user_id', '{"scope": "user"}'),
+    ('budgets', 'provider', '{"scope": "provider"}'),
     ('environment_variables', 'user_id', '{"scope": "user", "workflow_id": null}'),
     ('environment_variables', 'workflow_id', '{"scope": "workflow", "user_id": null}');
 UPDATE cases c SET change = b.change || c.change FROM besides b WHERE b.name = c.name AND b.column_name = c.column_name;
@@ -372,7 +389,7 @@ END $$;
 SELECT isnt(without(format('ALTER TABLE opsflow.%I DROP CONSTRAINT %I', name, constraint_name),
                     format('SELECT verdict(c) FROM cases c WHERE place = %s', place)), 'refused', format('noticed: %s.%s is gone', name, constraint_name))
     FROM (SELECT DISTINCT ON (split_part(answers[1], ' ', 2)) place, name, split_part(answers[1], ' ', 2) AS constraint_name
-          FROM cases WHERE name IN ('agents', 'workflows') AND answers[1] LIKE '23___ %' AND column_name <> 'status'
+          FROM cases WHERE name IN ('agents', 'integrations') AND answers[1] LIKE '23___ %' AND column_name <> 'status'
           ORDER BY split_part(answers[1], ' ', 2), place) c
     ORDER BY place;
 SELECT isnt(without('DROP INDEX opsflow.agents_slug_idx', $$SELECT second_row(u, false) FROM uniques u WHERE index_name = 'agents_slug_idx'$$),

@@ -56,6 +56,7 @@ INSERT INTO unindexed VALUES
     ('to billing_plans', NULL, 'a catalog: its keys stay, rows are retired'),
     ('ai_usage_logs', 'user_id', 'a log of high volume; members leave by status'),
     ('approval_requests', 'requested_by_agent', 'who asked; an agent that did is archived'),
+    ('workflow_executions', 'workflow_version', 'the index of workflow_id narrows it down enough'),
     ('approval_assignments', 'user_id', 'members leave by status; an inbox looks for what is pending');
 
 CREATE TABLE not_captured (name text PRIMARY KEY, why text NOT NULL);
