@@ -86,7 +86,7 @@ WITH roles (place, role) AS (
 SELECT relation, place, role, privilege_type AS privilege, attnum
 FROM acls CROSS JOIN aclexplode(acl) x JOIN roles ON role = pg_get_userbyid(x.grantee);
 
--- "INSERT", "UPDATE (a, b)", "SELECT except c", whichever is shorter.
+-- "INSERT", "UPDATE (a, b)" or "UPDATE (all but c)", whichever is shorter.
 CREATE FUNCTION pg_temp.right_of(of_relation oid, of_role text, of_privilege text) RETURNS text LANGUAGE sql AS $$
     SELECT CASE
         WHEN bool_or(attnum IS NULL) THEN of_privilege
@@ -94,8 +94,8 @@ CREATE FUNCTION pg_temp.right_of(of_relation oid, of_role text, of_privilege tex
             SELECT CASE
                 WHEN count(*) FILTER (WHERE NOT has) = 0 THEN ''
                 WHEN length(string_agg(attname, ', ') FILTER (WHERE NOT has)) < length(string_agg(attname, ', ') FILTER (WHERE has))
-                    THEN ' except ' || string_agg(pg_temp.code(attname), ', ' ORDER BY number) FILTER (WHERE NOT has)
-                ELSE ' of ' || string_agg(pg_temp.code(attname), ', ' ORDER BY number) FILTER (WHERE has)
+                    THEN ' (all but ' || string_agg(pg_temp.code(attname), ', ' ORDER BY number) FILTER (WHERE NOT has) || ')'
+                ELSE ' (' || string_agg(pg_temp.code(attname), ', ' ORDER BY number) FILTER (WHERE has) || ')'
             END
             FROM (SELECT a.attname, a.attnum AS number, EXISTS (
                       SELECT FROM docs_rights r
