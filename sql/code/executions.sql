@@ -30,6 +30,14 @@ AS 'MODULE_PATHNAME', 'opsflow_approval_decided';
 COMMENT ON FUNCTION opsflow.approval_decided() IS
 'Trigger, AFTER UPDATE OF status for each row of opsflow.approval_requests: releases the execution that waits for the decision, or cancels it.';
 
+CREATE FUNCTION opsflow.fill_node_execution()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_fill_node_execution';
+COMMENT ON FUNCTION opsflow.fill_node_execution() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.node_executions: fills workflow_id from the execution. OF007 for another workflow_id than the execution''s, OF004 for a change of execution_id or workflow_id.';
+
 CREATE FUNCTION opsflow.start_execution(
     workflow_id uuid, input jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL, priority text DEFAULT 'medium',
     agent_id uuid DEFAULT NULL, confidence_score numeric DEFAULT NULL, ai_reasoning text DEFAULT NULL,
