@@ -43,6 +43,17 @@ ALTER TABLE opsflow.workflow_executions ENABLE TRIGGER check_execution;
 SELECT is(pg_temp.check_of('triggers'), 'error: table approval_requests has no trigger approval_guard for each row; trigger check_execution of table workflow_executions does not fire always',
     'a state machine without its guard is an error');
 ROLLBACK TO well;
+DROP TRIGGER check_status ON opsflow.execution_queue;
+ALTER TABLE opsflow.agent_tasks ENABLE TRIGGER check_status;
+SELECT is(pg_temp.check_of('triggers'), 'error: table execution_queue has no trigger check_status for each row; trigger check_status of table agent_tasks does not fire always',
+    'whichever state machine it is');
+ROLLBACK TO well;
+DROP TRIGGER record_workflow_version ON opsflow.workflows;
+ALTER TABLE opsflow.workflows ENABLE TRIGGER version_workflow;
+ALTER TABLE opsflow.workflow_versions DISABLE TRIGGER keep_workflow_version;
+SELECT is(pg_temp.check_of('triggers'), 'error: table workflows has no trigger record_workflow_version for each row; trigger keep_workflow_version of table workflow_versions is disabled; trigger version_workflow of table workflows does not fire always',
+    'versions that are not kept are an error');
+ROLLBACK TO well;
 SELECT format('DROP TRIGGER audit_guard_truncate ON opsflow.%I', max(relname)) FROM pg_class WHERE relname ~ '^audit_trail_\d{4}_\d\d$' \gexec
 SELECT matches(pg_temp.check_of('triggers'), '^error: table audit_trail_\d{4}_\d\d has no trigger audit_guard for TRUNCATE$', 'a partition of the ledger without its guard is an error');
 SELECT is(pg_temp.check_of('partitions'),
