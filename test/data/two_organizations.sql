@@ -161,6 +161,47 @@ SELECT organization_id, id, 'storage_gb', 3 FROM opsflow.users WHERE role = 'own
 INSERT INTO opsflow.subscriptions (organization_id, user_id, plan_id, status)
 SELECT organization_id, id, 'starter', 'active' FROM opsflow.users WHERE role = 'owner';
 
+-- Rows around workflows and executions; each state machine at its beginning.
+INSERT INTO opsflow.workflow_tags (organization_id, id, name, color)
+SELECT organization_id, replace(id::text, '0d0', 'd10')::uuid, 'Tag', '#1a2B3c'
+FROM opsflow.workflows;
+
+INSERT INTO opsflow.workflow_tag_assignments (organization_id, workflow_id, tag_id)
+SELECT organization_id, replace(id::text, 'd10', '0d0')::uuid, id
+FROM opsflow.workflow_tags;
+
+INSERT INTO opsflow.workflow_templates (organization_id, name, category, template_data)
+SELECT id, 'Template', 'general', '{"steps": [{"do": "this"}]}'
+FROM opsflow.organizations;
+
+INSERT INTO opsflow.workflow_triggers (organization_id, workflow_id, trigger_type, settings)
+SELECT organization_id, id, 'manual', '{}'
+FROM opsflow.workflows;
+
+INSERT INTO opsflow.workflow_schedules (organization_id, workflow_id, cron_expression, timezone)
+SELECT organization_id, id, '0 9 * * 1-5', 'Europe/Paris'
+FROM opsflow.workflows;
+
+INSERT INTO opsflow.webhook_endpoints (organization_id, workflow_id, endpoint_path, secret)
+SELECT organization_id, id, 'hooks/' || id, 'ciphertext'
+FROM opsflow.workflows;
+
+INSERT INTO opsflow.node_executions (organization_id, id, execution_id, node_id, node_type)
+SELECT organization_id, replace(id::text, '0e0', 'e10')::uuid, id, 'first', 'task'
+FROM opsflow.workflow_executions;
+
+INSERT INTO opsflow.execution_logs (organization_id, execution_id, node_execution_id, level, message)
+SELECT organization_id, execution_id, id, 'info', 'begun'
+FROM opsflow.node_executions;
+
+INSERT INTO opsflow.execution_queue (organization_id, id, workflow_id, execution_id, node_execution_id, payload)
+SELECT organization_id, replace(id::text, 'e10', 'e20')::uuid, workflow_id, execution_id, id, '{"node": "first"}'
+FROM opsflow.node_executions;
+
+INSERT INTO opsflow.agent_tasks (organization_id, agent_id, execution_id, node_execution_id, job_id, task_type, input)
+SELECT q.organization_id, e.agent_id, q.execution_id, q.node_execution_id, q.id, 'completion', '{"prompt": "why"}'
+FROM opsflow.execution_queue q JOIN opsflow.workflow_executions e ON e.id = q.execution_id;
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash

@@ -55,7 +55,8 @@ SELECT opsflow.set_context(:one, :ada);
 
 SELECT opsflow.set_context(:one, :ada, :agent);
 DELETE FROM opsflow.workflows WHERE id = :agent;
-SELECT is((action, severity, previous_values ->> 'name', new_values::text)::text, '(delete,warning,River,{})', 'a DELETE has the previous values') FROM newest;
+SELECT is((action, severity, previous_values ->> 'name', new_values::text)::text, '(delete,warning,River,{})', 'a DELETE has the previous values')
+    FROM opsflow.audit_trail WHERE entity_type = 'workflow' AND action = 'delete';
 SELECT is((actor_type, actor_id::text, execution_context ->> 'on_behalf_of')::text, format('(agent,%s,%s)', :agent, :ada), 'an agent that acts for a user is the actor') FROM newest;
 SELECT opsflow.clear_context();
 RESET opsflow.ai_model; RESET opsflow.ai_reasoning; RESET opsflow.ai_confidence; RESET opsflow.tokens_used;

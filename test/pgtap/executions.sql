@@ -1,5 +1,6 @@
 -- executions: every transition there is and is not, what a decision on an
--- approval does, start_execution(), and the times that follow from the state.
+-- approval does, start_execution(), and the times that follow from the state;
+-- then the same of nodes, and what goes with an execution.
 BEGIN;
 SELECT no_plan();
 
@@ -250,9 +251,151 @@ SELECT is((r.status, e.status)::text, '(pending,requires_approval)', 'and nothin
     FROM opsflow.approval_requests r JOIN opsflow.workflow_executions e ON e.id = r.execution_id WHERE r.id = :'for_ada';
 SELECT opsflow.set_context(:one, :eve);
 SELECT is(opsflow.approve(:'for_ada'), 'approved', 'somebody else may');
-SELECT opsflow.set_context(:one);
+SELECT opsflow.clear_context();
+
+-- Progress -----------------------------------------------------------------------
+
+CREATE FUNCTION progress(change text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    result text;
+BEGIN
+    EXECUTE 'UPDATE opsflow.workflow_executions SET ' || change || ' WHERE topic = ''progress'' RETURNING progress_percentage' INTO result;
+    RETURN result;
+END $$;
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, requires_approval, topic, total_steps) VALUES (:one, :'linear', false, 'progress', 4);
+SELECT is(progress(change), percentage, change)
+FROM (VALUES (1, 'current_step = 1', '25.00'), (2, 'total_steps = 3', '33.33'), (3, 'current_step = 2', '66.67'), (4, 'context_data = ''{}''', '66.67'), (5, 'progress_percentage = 50', '50.00'),
+    (6, 'topic = topic', '50.00'), (7, 'current_step = 3, progress_percentage = 90', '90.00'), (8, 'current_step = 4', '100.00'), (9, 'current_step = 0', '0.00'),
+    (10, 'current_step = 1, total_steps = 0', '0.00'), (11, 'status = ''running''', '0.00'), (12, 'total_steps = 2', '50.00'), (13, 'status = ''completed''', '100.00')) c (n, change, percentage) ORDER BY n;
+SELECT throws_ok('UPDATE opsflow.workflow_executions SET ' || change || ' WHERE topic = ''progress''', '23514', NULL, change)
+    FROM unnest('{current_step = -1,total_steps = -1,progress_percentage = 101,progress_percentage = -1}'::text[]) change;
+
+-- Nodes and logs -----------------------------------------------------------------
+
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:two, :'foreign_workflow') RETURNING id AS foreign_run \gset
+SELECT new_run() AS run \gset
+INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type) VALUES (:one, :'run', 'n', 'task') RETURNING id AS node, (workflow_id, status, retry_count, token_usage)::text AS node_row \gset
+SELECT is(:'node_row', format('(%s,pending,0,{})', :'linear'), 'a node has the workflow of its execution');
+CREATE FUNCTION denied(statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE statement;
+    RETURN 'done';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE;
+END $$;
+SELECT is(denied(statement), state, statement)
+FROM (VALUES
+    (format('INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type, workflow_id) VALUES (%L, %L, ''n'', ''task'', %L)', :one, :'run', :'graph'), 'OF007'),
+    (format('INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type) VALUES (%L, %L, ''n'', ''task'')', :one, opsflow.uuidv7()), '23503'),
+    (format('INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type) VALUES (%L, %L, ''n'', ''task'')', :one, :'foreign_run'), '23503'),
+    (format('INSERT INTO opsflow.node_executions (organization_id, node_id, node_type) VALUES (%L, ''n'', ''task'')', :one), '23502'),
+    (format('INSERT INTO opsflow.node_executions (execution_id, node_id, node_type) VALUES (%L, ''n'', ''task'')', :'run'), '23502'),
+    ('UPDATE opsflow.node_executions SET workflow_id = opsflow.uuidv7()', 'OF004'),
+    (format('UPDATE opsflow.node_executions SET execution_id = %L', :'foreign_run'), 'OF004'),
+    ('UPDATE opsflow.node_executions SET node_id = ''''', '23514'),
+    ('UPDATE opsflow.node_executions SET node_type = repeat(''x'', 256)', '23514'),
+    ('UPDATE opsflow.node_executions SET retry_count = -1', '23514'),
+    ('UPDATE opsflow.node_executions SET max_retries = -1', '23514'),
+    ('UPDATE opsflow.node_executions SET token_usage = ''[]''', '23514'),
+    ('UPDATE opsflow.node_executions SET error_data = ''1''', '23514'),
+    (format('INSERT INTO opsflow.execution_logs (organization_id, execution_id, level, message) VALUES (%L, %L, ''loud'', ''m'')', :one, :'run'), '23514'),
+    (format('INSERT INTO opsflow.execution_logs (organization_id, execution_id, level, message, metadata) VALUES (%L, %L, ''info'', ''m'', ''[]'')', :one, :'run'), '23514'),
+    (format('INSERT INTO opsflow.execution_logs (organization_id, execution_id, level, message) VALUES (%L, %L, ''info'', ''m'')', :one, :'foreign_run'), '23503')) s (statement, state);
+
+-- Every move that the machine has, and every one that it has not.
+CREATE FUNCTION attempt_node(from_status text, to_status text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    node uuid;
+BEGIN
+    INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type, status)
+    SELECT organization_id, execution_id, 'm', 'task', from_status FROM opsflow.node_executions WHERE node_id = 'n' RETURNING id INTO node;
+    UPDATE opsflow.node_executions SET status = to_status WHERE id = node;
+    RETURN 'done';
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE;
+END $$;
+WITH words AS (SELECT DISTINCT to_status AS word FROM opsflow.status_transitions() WHERE relation = 'node_executions')
+SELECT is(attempt_node(f.word, t.word), CASE WHEN f.word = t.word OR EXISTS (SELECT FROM opsflow.status_transitions() WHERE relation = 'node_executions' AND from_status = f.word AND to_status = t.word)
+    THEN 'done' ELSE 'OF004' END, format('a node: %s to %s', f.word, t.word)) FROM words f, words t;
+SELECT is(attempt_node('stuck', 'pending'), 'OF007', 'a node: stuck');
+SELECT is(attempt_node('pending', 'stuck'), 'OF007', 'a node: to stuck');
+DELETE FROM opsflow.node_executions WHERE node_id = 'm';
+
+SELECT is((started_at, completed_at, duration_ms)::text, '(,,)', 'a node that has not begun has no times') FROM opsflow.node_executions WHERE id = :'node';
+UPDATE opsflow.node_executions SET status = 'running', worker_id = 'w' WHERE id = :'node';
+SELECT ok(started_at IS NOT NULL AND completed_at IS NULL, 'running begins') FROM opsflow.node_executions WHERE id = :'node';
+SELECT started_at AS started_at FROM opsflow.node_executions WHERE id = :'node' \gset
+UPDATE opsflow.node_executions SET status = 'waiting' WHERE id = :'node';
+UPDATE opsflow.node_executions SET status = 'failed', error_details = 'e' WHERE id = :'node';
+SELECT ok(started_at = :'started_at' AND completed_at >= started_at AND duration_ms = round(extract(epoch FROM completed_at - started_at) * 1000), 'failed ends')
+    FROM opsflow.node_executions WHERE id = :'node';
+UPDATE opsflow.node_executions SET status = 'pending', retry_count = 1 WHERE id = :'node';
+SELECT is((completed_at, duration_ms)::text, '(,)', 'another attempt has not ended') FROM opsflow.node_executions WHERE id = :'node';
+UPDATE opsflow.node_executions SET status = 'completed', completed_at = started_at + interval '2.5 s' WHERE id = :'node';
+SELECT is(duration_ms, 2500::bigint, 'a duration counts from the first') FROM opsflow.node_executions WHERE id = :'node';
+INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type, status, started_at, completed_at)
+SELECT :one, :'run', 'past', 'task', 'completed', '2025-01-01', '2025-01-02' RETURNING duration_ms AS past \gset
+SELECT is(:past::bigint, 86400000::bigint, 'a node with a past has its duration');
+
+-- Who may write what.
+SELECT opsflow.set_context(:one, :ada);
+SET LOCAL ROLE opsflow_owner;
+SELECT is(attempt_node(s.status, s.status), CASE WHEN m.relation IS NULL THEN 'OF004' ELSE 'done' END, 'a function begins a node as ' || s.status)
+FROM (SELECT DISTINCT to_status AS status FROM opsflow.status_transitions() WHERE relation = 'node_executions') s
+LEFT JOIN opsflow.status_transitions() m ON m.relation = 'node_executions' AND m.from_status IS NULL AND m.to_status = s.status;
+DELETE FROM opsflow.node_executions WHERE node_id = 'm';
+SET LOCAL ROLE opsflow_member;
+SELECT is(denied(statement), state, 'a member: ' || statement) FROM (VALUES
+    (format('INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type) VALUES (%L, %L, ''n'', ''task'')', :one, :'run'), '42501'),
+    ('UPDATE opsflow.node_executions SET node_name = ''x''', '42501'), ('DELETE FROM opsflow.node_executions', '42501'), ('SELECT FROM opsflow.node_executions', 'done'),
+    (format('INSERT INTO opsflow.execution_logs (organization_id, execution_id, node_execution_id, level, message) VALUES (%L, %L, %L, ''info'', ''from a member'')', :one, :'run', :'node'), 'done'),
+    (format('INSERT INTO opsflow.execution_logs (organization_id, execution_id, level, message) VALUES (%L, %L, ''info'', ''m'')', :two, :'foreign_run'), '42501'),
+    ('UPDATE opsflow.execution_logs SET message = ''x''', '42501'), ('DELETE FROM opsflow.execution_logs', '42501')) s (statement, state);
+SET LOCAL ROLE opsflow_worker;
+SELECT is(denied(statement), state, 'a worker: ' || statement) FROM (VALUES
+    ('SELECT FROM opsflow.node_executions', 'done'), ('UPDATE opsflow.node_executions SET node_name = ''x''', '42501'),
+    (format('INSERT INTO opsflow.execution_logs (organization_id, execution_id, level, message) VALUES (%L, %L, ''error'', ''from a worker'')', :one, :'run'), 'done'),
+    ('DELETE FROM opsflow.execution_logs', '42501')) s (statement, state);
+RESET ROLE;
+SELECT is(array_agg(DISTINCT tableoid::regclass::text), ARRAY[format('opsflow.execution_logs_%s', to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'))], 'logs are in the partition of their month') FROM opsflow.execution_logs;
+SELECT is(retention, '90 days'::interval, 'and go after 90 days') FROM opsflow.partition_settings WHERE relation = 'execution_logs';
+
+-- What goes with an execution, and what keeps it.
+SELECT opsflow.clear_context();
+CREATE FUNCTION keeps(reference text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    run uuid := new_run();
+    node uuid;
+BEGIN
+    INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type) VALUES ('00000000-0000-7000-8000-000000000001', run, 'kept', 'task') RETURNING id INTO node;
+    EXECUTE reference USING '00000000-0000-7000-8000-000000000001'::uuid, run, node;
+    DELETE FROM opsflow.workflow_executions WHERE id = run;
+    RETURN 'done' || CASE WHEN EXISTS (SELECT FROM opsflow.node_executions WHERE execution_id = run) OR EXISTS (SELECT FROM opsflow.execution_logs WHERE execution_id = run)
+        OR EXISTS (SELECT FROM opsflow.execution_queue WHERE execution_id = run) OR EXISTS (SELECT FROM opsflow.agent_tasks WHERE execution_id = run) THEN ' by half' ELSE '' END;
+EXCEPTION WHEN OTHERS THEN
+    RETURN SQLSTATE;
+END $$;
+SELECT is(keeps(reference), state, reference)
+FROM (VALUES
+    ('SELECT $1, $2, $3', 'done'),
+    ('INSERT INTO opsflow.execution_logs (organization_id, execution_id, node_execution_id, level, message) VALUES ($1, $2, $3, ''info'', ''m''), ($1, $2, NULL, ''info'', ''m'')', 'done'),
+    ('INSERT INTO opsflow.execution_queue (organization_id, execution_id, node_execution_id, payload) VALUES ($1, $2, $3, ''{}''), ($1, $2, NULL, ''{}'')', 'done'),
+    (format('INSERT INTO opsflow.agent_tasks (organization_id, agent_id, execution_id, node_execution_id, task_type) VALUES ($1, %L, $2, $3, ''t'')', :'agent1'), 'done'),
+    (format('WITH q AS (INSERT INTO opsflow.execution_queue (organization_id, execution_id, payload) VALUES ($1, $2, ''{}'') RETURNING id)'
+        ' INSERT INTO opsflow.agent_tasks (organization_id, agent_id, execution_id, node_execution_id, job_id, task_type) SELECT $1, %L, $2, $3, id, ''t'' FROM q', :'agent1'), 'done'),
+    ('INSERT INTO opsflow.ai_usage_logs (organization_id, execution_id, model_provider, model_name, input_tokens, output_tokens, total_tokens) VALUES ($1, $2, ''p'', ''m'', 1, 1, 2)', '23503'),
+    ('INSERT INTO opsflow.usage_holds (organization_id, execution_id, request_id, period, expires_at) VALUES ($1, $2, ''kept'', ''2026-01-01'', now() + interval ''1 day'')', '23503'),
+    ('INSERT INTO opsflow.integration_operations (organization_id, execution_id, operation_type) VALUES ($1, $2, ''sync'')', '23503'),
+    ('INSERT INTO opsflow.approval_requests (organization_id, execution_id, title, description, status, expires_at) VALUES ($1, $2, ''t'', ''d'', ''pending'', now() + interval ''1 day'')', '23503')) r (reference, state);
+DELETE FROM opsflow.node_executions WHERE id = :'node';
+SELECT is(array_agg(message), '{"from a worker"}', 'the logs of a node go with it') FROM opsflow.execution_logs;
+INSERT INTO opsflow.projects (organization_id, name, topic) VALUES (:one, 'Project', 'topic') RETURNING id AS project \gset
+UPDATE opsflow.workflow_executions SET project_id = :'project' WHERE id = :'run';
+SELECT is(denied('DELETE FROM opsflow.projects'), '23503', 'a project with executions stays');
+SELECT is(denied(format('UPDATE opsflow.workflow_executions SET project_id = %L WHERE id = %L', :'project', :'foreign_run')), '23503', 'and is no other organization''s');
 
 -- The ledger
+SELECT is(array_agg(DISTINCT event_type), '{workflow_execution}', 'the ledger has nodes') FROM opsflow.audit_trail WHERE entity_type = 'node_execution';
 SELECT is((event_type, ai_reasoning, confidence_score)::text, '(workflow_execution,because,0.9950)', 'the ledger knows what the AI thought')
     FROM opsflow.audit_trail WHERE entity_type = 'execution' AND action = 'insert' AND new_values ->> 'topic' = 'Order 7';
 SELECT is_empty('SELECT * FROM opsflow.verify_audit() WHERE verdict <> ''ok''', 'and is whole');
