@@ -324,26 +324,28 @@ COMMENT ON COLUMN opsflow.workflow_execution_summary.min_duration_ms IS 'Shortes
 COMMENT ON COLUMN opsflow.workflow_execution_summary.failure_rate IS 'Percent of all these executions, ended or not, that failed; 0 if there are none.';
 GRANT SELECT ON opsflow.workflow_execution_summary TO opsflow_member;
 
--- The days are few and the people may be many: each index is read once.
+-- Organization by organization, so that each reads its own days of the index once, for whoever asks and however many
+-- people there are.
 CREATE VIEW opsflow.user_activity_summary WITH (security_invoker = true) AS
-SELECT m.user_id, u.full_name AS user_name, u.email, o.id AS organization_id, o.name AS organization_name,
-    coalesce(e.executions_started, 0) AS executions_started, coalesce(w.workflows_created, 0) AS workflows_created,
-    greatest(e.last_started_at, w.last_created_at) AS last_activity_at
-FROM opsflow.organization_members m
-    JOIN opsflow.users u ON u.id = m.user_id
-    JOIN opsflow.organizations o ON o.id = m.organization_id
-    LEFT JOIN (
-        SELECT x.organization_id, x.created_by, count(*) AS executions_started, max(x.started_at) AS last_started_at
-        FROM opsflow.workflow_executions x
-        WHERE x.started_at >= now() - INTERVAL '7 days'
-        GROUP BY x.organization_id, x.created_by) e
-        ON e.organization_id = m.organization_id AND e.created_by = m.user_id
-    LEFT JOIN (
-        SELECT f.organization_id, f.created_by, count(*) AS workflows_created, max(f.created_at) AS last_created_at
-        FROM opsflow.workflows f
-        WHERE f.created_at >= now() - INTERVAL '7 days'
-        GROUP BY f.organization_id, f.created_by) w
-        ON w.organization_id = m.organization_id AND w.created_by = m.user_id;
+SELECT a.user_id, u.full_name AS user_name, u.email, o.id AS organization_id, o.name AS organization_name,
+    coalesce(a.executions_started, 0) AS executions_started, coalesce(a.workflows_created, 0) AS workflows_created,
+    greatest(a.last_started_at, a.last_created_at) AS last_activity_at
+FROM opsflow.organizations o
+    CROSS JOIN LATERAL (
+        SELECT m.user_id, e.executions_started, e.last_started_at, w.workflows_created, w.last_created_at
+        FROM opsflow.organization_members m
+            LEFT JOIN (
+                SELECT x.created_by, count(*) AS executions_started, max(x.started_at) AS last_started_at
+                FROM opsflow.workflow_executions x
+                WHERE x.organization_id = o.id AND x.started_at >= now() - INTERVAL '7 days'
+                GROUP BY x.created_by) e ON e.created_by = m.user_id
+            LEFT JOIN (
+                SELECT f.created_by, count(*) AS workflows_created, max(f.created_at) AS last_created_at
+                FROM opsflow.workflows f
+                WHERE f.organization_id = o.id AND f.created_at >= now() - INTERVAL '7 days'
+                GROUP BY f.created_by) w ON w.created_by = m.user_id
+        WHERE m.organization_id = o.id) a
+    JOIN opsflow.users u ON u.id = a.user_id;
 
 COMMENT ON VIEW opsflow.user_activity_summary IS 'One row for each membership, whatever its status: what the person did in the organization in the last 7 days, up to now.';
 COMMENT ON COLUMN opsflow.user_activity_summary.user_id IS 'The person.';

@@ -127,6 +127,13 @@ SELECT organization_id, id, 'internal', '[]' FROM opsflow.agents WHERE name = 'A
 INSERT INTO opsflow.hallucination_flags (organization_id, agent_id, detection_method)
 SELECT organization_id, id, 'confidence' FROM opsflow.agents WHERE name = 'Agent';
 
+-- Executions leave their marks in metric_changes by themselves.
+INSERT INTO opsflow.workflow_metrics (organization_id, workflow_id, execution_date, total_executions)
+SELECT organization_id, id, '2025-01-01', 1 FROM opsflow.workflows;
+
+INSERT INTO opsflow.node_metrics (organization_id, workflow_id, node_id, node_type, execution_date, execution_count)
+SELECT organization_id, id, 'start', 'http', '2025-01-01', 1 FROM opsflow.workflows;
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash
