@@ -53,7 +53,7 @@ PG_FUNCTION_INFO_V1(opsflow_sample_system_metrics);
 /* Longer names of nodes are marked every time. */
 #define MAX_REMEMBERED_NODE 63
 
-#define REMEMBERED_MARKS 128
+#define REMEMBERED_MARKS 512
 
 /* What is counted as one: a day of a workflow, or of one of its nodes. */
 typedef struct MetricKey
