@@ -133,7 +133,10 @@ remember_mark(const MetricKey *key)
 	place->subid = GetCurrentSubTransactionId();
 	place->key = *key;
 	if (key->node_id != NULL)
-		place->key.node_id = strcpy(place->node, key->node_id);
+	{
+		strlcpy(place->node, key->node_id, sizeof(place->node));
+		place->key.node_id = place->node;
+	}
 }
 
 /* A column of a mark, by name: a user may have added others. */
