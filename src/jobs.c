@@ -46,6 +46,7 @@ typedef struct Job
 {
 	const char *name;
 	OpsflowPlan batch;
+	bool		once;			/* one call does it all, whatever it returns */
 } Job;
 
 #define BATCH(call)                                            \
@@ -60,6 +61,8 @@ static Job jobs[] = {
 	{"expire_approvals", BATCH("expire_approvals($1)")},
 	{"fold_counters", BATCH("fold_counters($1)")},
 	{"reset_quotas", BATCH("reset_quotas($1)")},
+	{"rollup_metrics", BATCH("rollup_metrics($1)")},
+	{"sample_system_metrics", BATCH("sample_system_metrics($1)"), true},
 	{"trim_chain_heads", BATCH("trim_chain_heads($1)")},
 	{"maintain_partitions", BATCH("maintain_partitions($1)")},
 	{"apply_retention", BATCH("apply_retention($1)")},
@@ -182,7 +185,7 @@ opsflow_run_job(PG_FUNCTION_ARGS)
 		if (error != NULL)
 			break;
 		run.processed += run.last_batch;
-		if (run.last_batch < run.batch_size)
+		if (run.job->once || run.last_batch < run.batch_size)
 			break;
 		if (!atomic)
 			SPI_commit();

@@ -202,6 +202,13 @@ INSERT INTO opsflow.agent_tasks (organization_id, agent_id, execution_id, node_e
 SELECT q.organization_id, e.agent_id, q.execution_id, q.node_execution_id, q.id, 'completion', '{"prompt": "why"}'
 FROM opsflow.execution_queue q JOIN opsflow.workflow_executions e ON e.id = q.execution_id;
 
+-- Executions leave their marks in metric_changes by themselves.
+INSERT INTO opsflow.workflow_metrics (organization_id, workflow_id, execution_date, total_executions)
+SELECT organization_id, id, '2025-01-01', 1 FROM opsflow.workflows;
+
+INSERT INTO opsflow.node_metrics (organization_id, workflow_id, node_id, node_type, execution_date, execution_count)
+SELECT organization_id, id, 'start', 'http', '2025-01-01', 1 FROM opsflow.workflows;
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash
