@@ -47,7 +47,7 @@ CREATE TABLE opsflow.approval_policies (
     CONSTRAINT approval_policies_action_kind_check CHECK (char_length(action_kind) BETWEEN 1 AND 100),
     CONSTRAINT approval_policies_min_risk_level_check CHECK (min_risk_level BETWEEN 0 AND 5),
     CONSTRAINT approval_policies_max_risk_level_check
-        CHECK (max_risk_level BETWEEN 0 AND 5 AND min_risk_level <= max_risk_level),
+        CHECK (max_risk_level >= 0 AND max_risk_level <= 5 AND min_risk_level <= max_risk_level),
     CONSTRAINT approval_policies_auto_approve_max_risk_check CHECK (auto_approve_max_risk BETWEEN 0 AND 4),
     CONSTRAINT approval_policies_auto_approve_min_confidence_check CHECK (auto_approve_min_confidence BETWEEN 0 AND 1),
     CONSTRAINT approval_policies_sample_rate_check CHECK (sample_rate BETWEEN 0 AND 1),

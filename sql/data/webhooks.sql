@@ -21,7 +21,7 @@ CREATE TABLE opsflow.webhooks (
     CONSTRAINT webhooks_created_by_fkey
         FOREIGN KEY (organization_id, created_by) REFERENCES opsflow.organization_members (organization_id, user_id),
     CONSTRAINT webhooks_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
-    CONSTRAINT webhooks_url_check CHECK (char_length(url) BETWEEN 1 AND 500 AND url ~* '^https?://')
+    CONSTRAINT webhooks_url_check CHECK (char_length(url) <= 500 AND url ~* '^https?://')
 );
 
 COMMENT ON TABLE opsflow.webhooks IS 'Addresses of other systems that are told of events.';
