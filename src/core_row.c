@@ -10,6 +10,7 @@
 #include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
@@ -17,6 +18,8 @@
 
 #include "core.h"
 #include "core_row.h"
+
+PG_FUNCTION_INFO_V1(opsflow_keep_row);
 
 /* The row trigger's change, or an error for a trigger that was made wrongly. */
 OpsflowChange
@@ -150,4 +153,23 @@ void
 opsflow_change_set_text(OpsflowChange *change, const char *column, const char *value)
 {
 	set_column(change, column, CStringGetTextDatum(value), false);
+}
+
+/*
+ * opsflow.keep_row() returns trigger
+ *
+ * BEFORE UPDATE or DELETE: a row that is written once and never changed.
+ */
+Datum
+opsflow_keep_row(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.keep_row", OPSFLOW_BEFORE);
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
+	if (change.before == NULL || IsLogicalWorker())
+		return PointerGetDatum(change.after != NULL ? change.after : change.before);
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("rows of table \"%s\" do not change", RelationGetRelationName(trigdata->tg_relation)),
+			 errhint("What they record stays as it was. A new row records what is new.")));
 }

@@ -30,7 +30,6 @@
 
 PG_FUNCTION_INFO_V1(opsflow_version_workflow);
 PG_FUNCTION_INFO_V1(opsflow_record_workflow_version);
-PG_FUNCTION_INFO_V1(opsflow_keep_workflow_version);
 PG_FUNCTION_INFO_V1(opsflow_use_workflow_template);
 
 #define MAX_NAME 255
@@ -173,24 +172,6 @@ opsflow_record_workflow_version(PG_FUNCTION_ARGS)
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
 	return PointerGetDatum(NULL);
-}
-
-/*
- * opsflow.keep_workflow_version() returns trigger
- *
- * BEFORE UPDATE on workflow_versions: never.
- */
-Datum
-opsflow_keep_workflow_version(PG_FUNCTION_ARGS)
-{
-	OpsflowChange change = opsflow_change(fcinfo, "opsflow.keep_workflow_version", OPSFLOW_BEFORE);
-
-	if (change.before == NULL || change.after == NULL || IsLogicalWorker())
-		return PointerGetDatum(change.after != NULL ? change.after : change.before);
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-			 errmsg("a version of a workflow does not change"),
-			 errhint("Change the workflow: that makes a new version.")));
 }
 
 /* ----------------------------------------------------------------

@@ -27,6 +27,13 @@ AS 'MODULE_PATHNAME', 'opsflow_set_updated_at';
 COMMENT ON FUNCTION opsflow.set_updated_at() IS
 'Trigger, BEFORE UPDATE for each row: sets updated_at to the time of the transaction. Arguments name derived columns; a change of one of them is the work of a job and leaves updated_at alone.';
 
+CREATE FUNCTION opsflow.keep_row()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_keep_row';
+COMMENT ON FUNCTION opsflow.keep_row() IS
+'Trigger, BEFORE UPDATE or DELETE for each row: refuses it with OF004. For tables whose rows are written once.';
+
 CREATE FUNCTION opsflow.check_status()
 RETURNS trigger
 LANGUAGE C VOLATILE

@@ -29,7 +29,8 @@ WITH relations AS (
     FROM (VALUES ('approval_requests', 'approval_guard', false), ('approval_requests', 'approval_guard', true),
         ('approval_requests', 'approval_requested', false), ('approval_requests', 'approval_decided', false),
         ('workflow_executions', 'check_execution', false), ('workflows', 'version_workflow', false),
-        ('workflows', 'record_workflow_version', false), ('workflow_versions', 'keep_workflow_version', false),
+        ('workflows', 'record_workflow_version', false), ('workflow_versions', 'keep_row', false),
+        ('approval_decisions', 'keep_row', false),
         ('node_executions', 'fill_node_execution', false)) g (relname, proname, is_truncate)
     UNION ALL
     SELECT DISTINCT s.relation, 'check_status', false FROM opsflow.status_transitions() s
@@ -66,7 +67,7 @@ WITH relations AS (
     SELECT 'triggers', 'error', format('trigger %s of table %s does not fire always', t.tgname, t.relname)
     FROM triggers t WHERE t.proname IN ('capture', 'audit_guard', 'require_context', 'approval_guard',
             'approval_requested', 'approval_decided', 'check_execution', 'check_status', 'version_workflow',
-            'record_workflow_version', 'keep_workflow_version', 'fill_node_execution') AND t.tgenabled IN ('O', 'R')
+            'record_workflow_version', 'keep_row', 'fill_node_execution') AND t.tgenabled IN ('O', 'R')
     UNION ALL
     SELECT 'triggers', 'error', format('table %s has no trigger %s for %s', n.relname, n.proname,
         CASE WHEN n.is_truncate THEN 'TRUNCATE' ELSE 'each row' END)

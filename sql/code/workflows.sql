@@ -15,13 +15,6 @@ AS 'MODULE_PATHNAME', 'opsflow_record_workflow_version';
 COMMENT ON FUNCTION opsflow.record_workflow_version() IS
 'Trigger, AFTER INSERT or UPDATE for each row of opsflow.workflows: keeps each version in opsflow.workflow_versions.';
 
-CREATE FUNCTION opsflow.keep_workflow_version()
-RETURNS trigger
-LANGUAGE C VOLATILE
-AS 'MODULE_PATHNAME', 'opsflow_keep_workflow_version';
-COMMENT ON FUNCTION opsflow.keep_workflow_version() IS
-'Trigger, BEFORE UPDATE for each row of opsflow.workflow_versions: a version does not change (OF004), whoever asks.';
-
 CREATE FUNCTION opsflow.use_workflow_template(template_id uuid, name text DEFAULT NULL)
 RETURNS uuid
 LANGUAGE C VOLATILE SECURITY DEFINER

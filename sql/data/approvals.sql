@@ -446,6 +446,10 @@ CREATE INDEX approval_decisions_assignment_id_idx ON opsflow.approval_decisions 
 CREATE INDEX approval_decisions_on_behalf_of_idx ON opsflow.approval_decisions (organization_id, on_behalf_of)
     WHERE on_behalf_of IS NOT NULL;
 
+CREATE TRIGGER keep_row BEFORE UPDATE OR DELETE ON opsflow.approval_decisions
+    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_row();
+ALTER TABLE opsflow.approval_decisions ENABLE ALWAYS TRIGGER keep_row;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('approval_decisions', 'approval_request', 'approval_decision');
 

@@ -168,9 +168,9 @@ COMMENT ON COLUMN opsflow.workflow_versions.settings IS 'Settings of the applica
 COMMENT ON COLUMN opsflow.workflow_versions.created_at IS 'When the version was made.';
 COMMENT ON COLUMN opsflow.workflow_versions.created_by IS 'The member who made it; null if that was no member.';
 
-CREATE TRIGGER keep_workflow_version BEFORE UPDATE ON opsflow.workflow_versions
-    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_workflow_version();
-ALTER TABLE opsflow.workflow_versions ENABLE ALWAYS TRIGGER keep_workflow_version;
+CREATE TRIGGER keep_row BEFORE UPDATE ON opsflow.workflow_versions
+    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_row();
+ALTER TABLE opsflow.workflow_versions ENABLE ALWAYS TRIGGER keep_row;
 
 -- That a version was made the entry of its workflow says; that one is gone nothing else would.
 CREATE TRIGGER capture AFTER UPDATE OR DELETE ON opsflow.workflow_versions

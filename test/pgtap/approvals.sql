@@ -620,6 +620,8 @@ SELECT throws_ok(format('INSERT INTO opsflow.approval_assignments (organization_
 SELECT lives_ok(format('INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision, action_digest) SELECT %L, id, %L, %L, %L, ''approve'', action_digest FROM opsflow.approval_requests WHERE id = %L',
     :one, :'open_stage', :'asked', :max, :'staged'), 'a vote');
 SELECT throws_ok(format('INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, user_id, decision, action_digest) VALUES (%L, %L, %L, %L, ''perhaps'', '''')', :one, :'staged', :'open_stage', :max), '23514', NULL, 'is yes or no');
+SELECT throws_ok(format('UPDATE opsflow.approval_decisions SET reason = ''changed'' WHERE stage_id = %L', :'open_stage'), 'OF004', NULL, 'not even a superuser changes a vote');
+SELECT throws_ok(format('DELETE FROM opsflow.approval_decisions WHERE stage_id = %L', :'open_stage'), 'OF004', NULL, 'or removes one');
 
 SELECT throws_ok(format('INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at, risk_levels) VALUES (%L, %L, %L, now(), now() + %L, %L)', :one, :olga, who, lasts, levels), state, NULL, why)
     FROM (VALUES (:olga, '1 day', NULL, '23514', 'nobody delegates to himself'), (:max, '0', NULL, '23514', 'a delegation lasts for a while'),

@@ -47,6 +47,7 @@ INSERT INTO answers VALUES
     ('audit_trail', 'update', NULL, 'OF009', 'append-only'),
     ('approval_requests', 'update', NULL, 'OF004', 'what was asked never changes, and functions decide'),
     ('workflow_versions', 'update', NULL, 'OF004', 'a version never changes'),
+    ('approval_decisions', 'update', NULL, 'OF004', 'nor does a vote'),
     ('workflows', 'update', 'version', 'OF007', 'versions go up'),
     ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
     ('workflow_executions', 'update', 'approved_by', 'OF004', 'a decision approves'),

@@ -50,8 +50,8 @@ SELECT is(pg_temp.check_of('triggers'), 'error: table execution_queue has no tri
 ROLLBACK TO well;
 DROP TRIGGER record_workflow_version ON opsflow.workflows;
 ALTER TABLE opsflow.workflows ENABLE TRIGGER version_workflow;
-ALTER TABLE opsflow.workflow_versions DISABLE TRIGGER keep_workflow_version;
-SELECT is(pg_temp.check_of('triggers'), 'error: table workflows has no trigger record_workflow_version for each row; trigger keep_workflow_version of table workflow_versions is disabled; trigger version_workflow of table workflows does not fire always',
+ALTER TABLE opsflow.workflow_versions DISABLE TRIGGER keep_row;
+SELECT is(pg_temp.check_of('triggers'), 'error: table workflows has no trigger record_workflow_version for each row; trigger keep_row of table workflow_versions is disabled; trigger version_workflow of table workflows does not fire always',
     'versions that are not kept are an error');
 ROLLBACK TO well;
 SELECT format('DROP TRIGGER audit_guard_truncate ON opsflow.%I', max(relname)) FROM pg_class WHERE relname ~ '^audit_trail_\d{4}_\d\d$' \gexec
