@@ -189,7 +189,7 @@ SELECT opsflow.start_jobs();
 SQL
 
 heading "Two organizations, and six weeks of traffic"
-psql -Xq -v ON_ERROR_STOP=1 -f load.sql
+psql -Xq -v ON_ERROR_STOP=1 -f ../data/sample.sql
 name techcorp "SELECT id FROM opsflow.organizations WHERE slug = 'techcorp-inc'"
 name northwind "SELECT id FROM opsflow.organizations WHERE slug = 'northwind-clinic'"
 name alex "SELECT id FROM opsflow.users WHERE email = 'admin@techcorp.com'"
@@ -411,6 +411,18 @@ SELECT name AS agent, llm_model AS model, executions_30d AS runs, successes_30d 
        round(avg_confidence_30d, 2) AS confidence,
        round(avg_duration_seconds_30d, 1) AS seconds, round(cost_30d, 2) AS usd
 FROM opsflow.agent_performance ORDER BY runs DESC;
+SQL
+
+heading "The house"
+tell "What the two organizations have in all tables, by domain."
+# A domain is a file of sql/data, and has the tables that the file makes.
+vars+=(-v "tables=$(grep -oE '^CREATE TABLE opsflow\.[a-z_]+ \($' ../../sql/data/*.sql |
+	sed 's|^.*/\([a-z_]*\)\.sql:CREATE TABLE opsflow\.\([a-z_]*\) ($|\1.\2|' | paste -sd ' ')")
+dba result '^ *approvals ' <<'SQL'
+SELECT format('SELECT domain, count(*) AS tables, sum(rows) AS rows FROM (%s) AS t GROUP BY domain ORDER BY domain',
+    string_agg(format('SELECT %L AS domain, count(*) AS rows FROM opsflow.%I', split_part(t, '.', 1),
+        split_part(t, '.', 2)), ' UNION ALL '))
+FROM string_to_table(:'tables', ' ') AS t \gexec
 SQL
 
 printf '\n%sThat was opsflow.%s\n' "$bold" "$plain"
