@@ -413,8 +413,8 @@ SELECT name AS agent, llm_model AS model, executions_30d AS runs, successes_30d 
 FROM opsflow.agent_performance ORDER BY runs DESC;
 SQL
 
-heading "The house"
-tell "What the two organizations have in all tables, by domain."
+heading "What there is now"
+tell "All tables of opsflow, by domain, with what the two organizations have in them."
 # A domain is a file of sql/data, and has the tables that the file makes.
 vars+=(-v "tables=$(grep -oE '^CREATE TABLE opsflow\.[a-z_]+ \($' ../../sql/data/*.sql |
 	sed 's|^.*/\([a-z_]*\)\.sql:CREATE TABLE opsflow\.\([a-z_]*\) ($|\1.\2|' | paste -sd ' ')")

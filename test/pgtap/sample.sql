@@ -30,7 +30,7 @@ SELECT is(array_agg(o.slug ORDER BY o.slug), '{northwind-clinic,techcorp-inc}', 
 SELECT is_empty($$SELECT r.name FROM relation r WHERE pg_temp.rows_of(r.oid) = 0 AND r.name NOT IN (SELECT m.name FROM may_be_empty m)$$,
     'no table is empty');
 SELECT is_empty(format($$SELECT r.name FROM relation r
-        WHERE r.of_organization AND pg_temp.rows_of(r.oid, 'organization_id = %L') = 0 AND r.name NOT IN (SELECT m.name FROM may_be_empty m)$$, o.id),
+        WHERE r.of_organization AND pg_temp.rows_of(r.oid, 'organization_id = ''%s''') = 0 AND r.name NOT IN (SELECT m.name FROM may_be_empty m)$$, o.id),
     'nor is one of ' || o.slug) FROM opsflow.organizations o ORDER BY o.slug;
 SELECT is_empty($$SELECT m.name FROM may_be_empty m WHERE m.name NOT IN (SELECT r.name FROM relation r WHERE pg_temp.rows_of(r.oid) = 0)$$,
     'and those that may be are');
@@ -45,7 +45,7 @@ SELECT is_empty($$
         SELECT c.conrelid::regclass, w.word
         FROM pg_constraint c
         CROSS JOIN LATERAL (SELECT DISTINCT m[1] AS word FROM regexp_matches(pg_get_constraintdef(c.oid), '[''{,]([a-z_]+)(?=[''},])', 'g') AS m) w
-        WHERE c.contype = 'c' AND c.connamespace = 'opsflow'::regnamespace AND c.conparentid = 0 AND c.conname ~ '_status_check$'
+        WHERE c.contype = 'c' AND c.conrelid IN (SELECT r.oid FROM relation r) AND c.conname ~ '_status_check$'
             AND c.conrelid::regclass::text ~ '(approval|invitations|user_sessions|api_keys|agent_messages|webhook_deliveries|notifications|usage_holds)'
             AND w.word <> 'text' AND pg_temp.rows_of(c.conrelid, format('status = %L', w.word)) = 0$$,
     'and so does every one of what people, agents and deliveries go through');
@@ -56,13 +56,13 @@ SELECT is_empty($$SELECT * FROM opsflow.verify_audit() WHERE verdict <> 'ok'$$, 
 SELECT cmp_ok(sum(entries), '>', 1000::numeric, 'and has recorded the load') FROM opsflow.verify_audit();
 SELECT is((a.execution_count, a.success_rate, a.last_executed)::text,
     (SELECT (count(*), coalesce(round(100.0 * count(*) FILTER (WHERE e.status = 'completed')
-            / nullif(count(*) FILTER (WHERE e.status IN ('completed', 'failed', 'cancelled')), 0), 2), 0), max(e.started_at))::text
+            / nullif(count(*) FILTER (WHERE e.status IN ('completed', 'failed', 'cancelled')), 0), 2), 0)::numeric(5,2), max(coalesce(e.running_at, e.started_at)))::text
         FROM opsflow.workflow_executions e WHERE e.organization_id = a.organization_id AND e.agent_id = a.id),
     'the statistics of an agent are a recount: ' || a.name) FROM opsflow.agents a ORDER BY a.name;
 SELECT is(o.monthly_ai_calls_used, (SELECT count(*) FROM opsflow.ai_usage_logs u WHERE u.organization_id = o.id AND u.timestamp >= date_trunc('month', now())),
     'so are the AI calls of the month: ' || o.slug) FROM opsflow.organizations o ORDER BY o.slug;
 SELECT is(sum(m.total_executions), (SELECT count(*) FROM opsflow.workflow_executions), 'the metrics count every run') FROM opsflow.workflow_metrics m;
-SELECT is(sum(m.execution_count), (SELECT count(*) FROM opsflow.node_executions WHERE started_at IS NOT NULL), 'and every node that has begun') FROM opsflow.node_metrics m;
+SELECT is(sum(m.execution_count), (SELECT count(*) FROM opsflow.node_executions), 'and every node of them') FROM opsflow.node_metrics m;
 
 CREATE TEMPORARY TABLE before AS
 SELECT 'agent' AS kind, to_jsonb(t) AS figures FROM opsflow.agents t UNION ALL SELECT 'workflow', to_jsonb(t) FROM opsflow.workflows t

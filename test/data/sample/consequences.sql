@@ -27,9 +27,8 @@ ORDER BY n;
 
 INSERT INTO conversation_logs (organization_id, id, agent_id, work_item_id, execution_id, channel, external_id,
     messages, cost_amount, token_count, started_at, ended_at, created_at)
-SELECT i.organization_id, id('conversation', i.n), i.agent_id, i.id, NULL, pick('{telegram,slack,email,internal}',
-    luck(i.n, 62)),
-    'chat-' || 700000 + i.n, jsonb_build_array(
+SELECT i.organization_id, id('conversation', i.n), i.agent_id, i.id, NULL,
+    pick('{telegram,slack,email,internal}', luck(i.n, 62)), 'chat-' || 700000 + i.n, jsonb_build_array(
         jsonb_build_object('role', 'system', 'content', 'You answer in one sentence.'),
         jsonb_build_object('role', 'user', 'content', 'What is the state of no. ' || i.n || '?'),
         jsonb_build_object('role', 'assistant', 'content', 'It is ' || i.status || '.')),
@@ -51,10 +50,10 @@ ORDER BY n;
 INSERT INTO hallucination_flags (organization_id, id, agent_id, work_item_id, conversation_log_id, detection_method,
     confidence_score, flagged_content, status, reviewed_by, reviewed_at, notes, created_at, updated_at)
 SELECT i.organization_id, id('flag', i.n), i.agent_id, i.id, id('conversation', i.n),
-    pick('{confidence,fact_check,pattern}', luck(i.n, 65)), round(luck(i.n, 66)::numeric, 4), 'It is ' || i.status
-        || '.', s.status,
-    CASE WHEN s.status <> 'pending' THEN p.id END, CASE WHEN s.status <> 'pending'
-        THEN i.created_at + interval '3 hours' END,
+    pick('{confidence,fact_check,pattern}', luck(i.n, 65)), round(luck(i.n, 66)::numeric, 4),
+    'It is ' || i.status || '.', s.status,
+    CASE WHEN s.status <> 'pending' THEN p.id END,
+    CASE WHEN s.status <> 'pending' THEN i.created_at + interval '3 hours' END,
     CASE s.status WHEN 'confirmed' THEN 'There is no such order.' WHEN 'false_positive' THEN 'It was right.' END,
     i.created_at + interval '5 minutes', i.created_at + interval '3 hours'
 FROM item i
@@ -76,8 +75,7 @@ INSERT INTO notifications (organization_id, id, user_id, type, channel, title, b
     entity_id, status, attempt, error_details, next_attempt_at, sent_at, read_at, created_at, updated_at)
 SELECT a.organization_id, id('notification of ' || a.kind, a.n), a.decider, 'approval.requested', c.channel, a.title,
     'Somebody has to decide.', jsonb_build_object('risk', a.risk), pick('{medium,high,low,urgent}', luck(a.n, 71)),
-        'approval', a.id,
-    s.status, CASE s.status WHEN 'pending' THEN 0 WHEN 'failed' THEN 5 ELSE 1 END,
+    'approval', a.id, s.status, CASE s.status WHEN 'pending' THEN 0 WHEN 'failed' THEN 5 ELSE 1 END,
     CASE s.status WHEN 'failed' THEN 'the mailbox is full' END,
     CASE s.status WHEN 'pending' THEN a.created_at + interval '1 minute' END,
     CASE s.status WHEN 'sent' THEN a.created_at + interval '5 seconds' END,
@@ -89,10 +87,10 @@ CROSS JOIN LATERAL (SELECT CASE WHEN c.channel = 'in_app' THEN 'sent' WHEN a.dec
 ORDER BY a.created_at, a.id;
 INSERT INTO notifications (organization_id, id, user_id, type, channel, title, body, data, entity_type, entity_id,
     status, attempt, sent_at, created_at, updated_at)
-SELECT r.organization_id, id('notification', r.n), r.asker, 'execution.' || r.status, 'in_app', r.name || ' no. '
-    || r.n || ' ' || r.status,
-    NULL, jsonb_build_object('step', r.at_step), 'execution', r.id, 'sent', 1, r.completed_at, r.completed_at,
-        r.completed_at
+SELECT r.organization_id, id('notification', r.n), r.asker, 'execution.' || r.status, 'in_app',
+    r.name || ' no. ' || r.n || ' ' || r.status, NULL,
+    jsonb_build_object('step', r.at_step), 'execution', r.id, 'sent', 1, r.completed_at,
+    r.completed_at, r.completed_at
 FROM run r
 WHERE r.completed_at IS NOT NULL AND (r.status <> 'completed' OR r.n % 4 = 0)
 ORDER BY r.n;
@@ -105,8 +103,8 @@ SELECT r.organization_id, id('delivery of ' || w.name, r.n), w.id, id('event', r
     jsonb_build_object('execution', r.id, 'status', r.status), d.status,
     CASE d.status WHEN 'pending' THEN 0 WHEN 'discarded' THEN 10 WHEN 'failed' THEN 3 ELSE 1 END, 10,
     CASE d.status WHEN 'delivered' THEN 200 WHEN 'failed' THEN 503 WHEN 'discarded' THEN 410 END,
-    CASE d.status WHEN 'delivered' THEN 'ok' END, CASE d.status WHEN 'failed' THEN 'HTTP 503' WHEN 'discarded'
-        THEN 'HTTP 410' END,
+    CASE d.status WHEN 'delivered' THEN 'ok' END,
+    CASE d.status WHEN 'failed' THEN 'HTTP 503' WHEN 'discarded' THEN 'HTTP 410' END,
     CASE WHEN d.status IN ('pending', 'failed') THEN r.completed_at + interval '1 hour' END,
     CASE d.status WHEN 'delivered' THEN r.completed_at + interval '1 second' END,
     CASE WHEN d.status NOT IN ('pending', 'delivering') THEN (40 + 900 * luck(r.n, 74))::integer END, r.completed_at,
@@ -124,8 +122,8 @@ INSERT INTO api_usage (organization_id, id, user_id, api_key_id, endpoint, metho
 SELECT p.organization_id, id('api call', n), CASE WHEN n % 5 > 0 THEN p.id END,
     CASE WHEN n % 5 = 0 AND p.slug = 'techcorp-inc' THEN key('api key/CI pipeline') WHEN n % 5 = 0
         THEN key('api key/Patient portal') END,
-    pick('{/v1/executions,/v1/workflows,/v1/approvals,/v1/agents}', luck(n, 81)), pick('{GET,GET,GET,POST,PATCH}',
-        luck(n, 82)),
+    pick('{/v1/executions,/v1/workflows,/v1/approvals,/v1/agents}', luck(n, 81)),
+    pick('{GET,GET,GET,POST,PATCH}', luck(n, 82)),
     (2000 * luck(n, 83) * luck(n, 84))::integer, (8 + 250 * luck(n, 85))::integer,
     CASE WHEN luck(n, 86) < 0.04 THEN 429 WHEN luck(n, 86) < 0.05 THEN 500 ELSE 200 END,
     clock() - (400 * :factor - n) * (interval '42 days' / (400 * :factor))
@@ -149,7 +147,7 @@ SELECT r.organization_id, id('hold', r.n), 'call-' || r.n, r.llm_provider, r.llm
     CASE h.status WHEN 'settled' THEN round((0.02 * luck(r.n, 95))::numeric, 6) END, h.status,
     CASE WHEN r.completed_at IS NULL THEN clock() ELSE r.running_at END + interval '15 minutes',
     CASE WHEN h.status <> 'held' THEN r.running_at + interval '4 seconds' END, r.running_at,
-        r.running_at + interval '4 seconds'
+    r.running_at + interval '4 seconds'
 FROM run r
 CROSS JOIN LATERAL (SELECT CASE WHEN r.completed_at IS NULL THEN 'held' WHEN luck(r.n, 94) < 0.05 THEN 'expired'
     WHEN luck(r.n, 94) < 0.12 THEN 'released' ELSE 'settled' END AS status) AS h

@@ -23,9 +23,9 @@ INSERT INTO work_items (organization_id, id, agent_id, title, description, statu
     estimated_cost, actual_cost, context, result, error_details, due_at, started_at, completed_at, created_by,
     created_at, updated_at)
 SELECT i.organization_id, i.id, i.agent_id,
-    pick('{Summarize the week,Compare two offers,Answer a complaint,Clean up the wiki,Prepare the meeting}', luck(i.n,
-        43))
-        || ' no. ' || i.n, 'Given by hand.', i.status, 1 + i.n % 5, i.n % 6, round((0.5 * luck(i.n, 44))::numeric, 4),
+    pick('{Summarize the week,Compare two offers,Answer a complaint,Clean up the wiki,Prepare the meeting}',
+        luck(i.n, 43)) || ' no. ' || i.n, 'Given by hand.', i.status,
+    1 + i.n % 5, i.n % 6, round((0.5 * luck(i.n, 44))::numeric, 4),
     CASE WHEN i.completed_at IS NOT NULL THEN round((0.5 * luck(i.n, 45))::numeric, 4) END,
     jsonb_build_object('source', pick('{mail,chat,meeting}', luck(i.n, 46))),
     CASE WHEN i.status = 'completed' THEN '{"summary": "done", "attachments": []}'::jsonb END,
@@ -38,12 +38,11 @@ ORDER BY i.n;
 
 -- What was asked, for runs (up) and work items.
 CREATE TABLE asked AS
-SELECT n, 'run' AS kind, id('approval', n) AS id, organization_id, slug, id AS execution_id, NULL::uuid AS work_item_id,
-    agent_id, name || ' no. ' || n AS title, jsonb_build_object('workflow', name, 'number', n) AS action,
-        outcome AS status,
-    asker, decider, risk, coalesce(policy, 'Changes') AS policy, confidence,
-        started_at + interval '1 second' AS created_at,
-    decided_at
+SELECT n, 'run' AS kind, id('approval', n) AS id, organization_id, slug, id AS execution_id,
+    NULL::uuid AS work_item_id, agent_id, name || ' no. ' || n AS title,
+    jsonb_build_object('workflow', name, 'number', n) AS action, outcome AS status, asker, decider, risk,
+    coalesce(policy, CASE slug WHEN 'techcorp-inc' THEN 'Changes' ELSE 'Patient letters' END) AS policy, confidence,
+    started_at + interval '1 second' AS created_at, decided_at
 FROM run
 WHERE outcome IS NOT NULL
 UNION ALL
@@ -52,8 +51,7 @@ SELECT i.n, 'item', id('item approval', i.n), i.organization_id, i.slug, NULL, i
     jsonb_build_object('work_item', i.n), CASE WHEN i.status = 'awaiting_approval' THEN 'pending' ELSE 'approved' END,
     key('person/' || CASE i.slug WHEN 'techcorp-inc' THEN 'sam@techcorp.com' ELSE 'omar@northwind.example' END),
     key('person/' || CASE i.slug WHEN 'techcorp-inc' THEN 'lena@techcorp.com' ELSE 'grace@northwind.example' END),
-        1 + i.n % 3,
-    CASE i.slug WHEN 'techcorp-inc' THEN 'Payments' ELSE 'Patient letters' END, 0.9, i.started_at,
+    1 + i.n % 3, CASE i.slug WHEN 'techcorp-inc' THEN 'Payments' ELSE 'Patient letters' END, 0.9, i.started_at,
     CASE WHEN i.status = 'completed' THEN i.completed_at END
 FROM item i
 WHERE i.status = 'awaiting_approval' OR i.status = 'completed' AND i.n % 4 = 0;
@@ -67,8 +65,7 @@ INSERT INTO approval_requests (organization_id, id, execution_id, work_item_id, 
     risk_level, risk_factors, impact_analysis, approver_id, approver_ids, priority, due_date, expires_at,
     escalation_count, status, decision_reason, decided_at, decided_by, form_data, created_at, updated_at)
 SELECT a.organization_id, a.id, a.execution_id, a.work_item_id, a.title, 'Asked by the agent before it goes on.',
-    a.action,
-    hash(a.action::text), a.asker, a.agent_id, jsonb_build_object('policy', a.policy),
+    a.action, hash(a.action::text), a.asker, a.agent_id, jsonb_build_object('policy', a.policy),
     CASE WHEN a.confidence > 0.8 THEN 'approve' ELSE 'review' END, a.confidence,
     'Similar cases went well.', a.risk, '{external_effect}', '{"financial_impact": "low", "reversible": true}',
     CASE WHEN a.status IN ('pending', 'escalated') THEN a.decider END,
@@ -92,8 +89,8 @@ SELECT a.n, a.kind, id('stage of ' || a.kind, a.n * 2 + s.position) AS id, a.org
     a.id AS approval_id,
     a.action, a.asker, a.created_at, s.position, s.name, s.approval_type, s.required_approvals, s.allow_veto,
     s.approver_permission, s.timeout, s.timeout_action, s.reminder_before, o.opened_at, a.decided_at,
-    CASE WHEN last.position = s.position THEN a.decider
-        ELSE key('person/admin@techcorp.com') END AS decider,
+    CASE WHEN last.position = s.position OR a.decided_at IS NULL THEN a.decider
+        ELSE key('person/priya@techcorp.com') END AS decider,
     CASE WHEN a.status IN ('pending', 'escalated') THEN CASE WHEN s.position = 1 THEN 'open' ELSE 'waiting' END
         WHEN a.status = 'cancelled' THEN 'skipped' WHEN a.status = 'approved' THEN 'approved'
         WHEN s.position < last.position THEN CASE a.status WHEN 'rejected' THEN 'approved' ELSE 'expired' END
@@ -107,11 +104,6 @@ JOIN (SELECT policy_id, max(position) AS position
 CROSS JOIN LATERAL (SELECT CASE WHEN s.position = 1 THEN a.created_at
     WHEN a.status NOT IN ('pending', 'escalated')
         THEN a.created_at + (a.decided_at - a.created_at) / 2 END AS opened_at) AS o;
-UPDATE stage SET decider = (
-    SELECT p.id FROM person p
-    WHERE p.organization_id = stage.organization_id AND p.role IN ('owner', 'manager') AND p.id <> stage.decider
-        AND p.id <> stage.asker AND p.email <> 'priya@techcorp.com')
-WHERE status IN ('approved', 'rejected') AND slug = 'techcorp-inc' AND decider = asker;
 ANALYZE stage;
 
 INSERT INTO approval_stages (organization_id, id, approval_id, position, name, approval_type, required_approvals,
@@ -120,8 +112,7 @@ INSERT INTO approval_stages (organization_id, id, approval_id, position, name, a
 SELECT organization_id, id, approval_id, position, name, approval_type, required_approvals, allow_veto, ARRAY[decider],
     approver_permission, timeout, timeout_action, reminder_before, status, opened_at, opened_at + timeout,
     CASE WHEN status NOT IN ('waiting', 'open') THEN coalesce(greatest(decided_at, opened_at), created_at) END,
-        created_at,
-    coalesce(decided_at, created_at)
+    created_at, coalesce(decided_at, created_at)
 FROM stage
 ORDER BY created_at, id;
 
@@ -142,16 +133,15 @@ WHERE s.status <> 'waiting';
 
 INSERT INTO approval_assignments (organization_id, id, approval_id, stage_id, user_id, delegated_from, source, status,
     notified_at, reminded_at, responded_at, created_at, updated_at)
-SELECT a.organization_id, a.assignment_id, a.approval_id, a.id, a.user_id, CASE WHEN a.delegated AND NOT a.other
-    THEN b.user_id END,
+SELECT a.organization_id, a.assignment_id, a.approval_id, a.id, a.user_id,
+    CASE WHEN a.delegated AND NOT a.other THEN b.user_id END,
     CASE WHEN a.delegated AND NOT a.other THEN 'delegation' WHEN a.approver_permission IS NOT NULL THEN 'permission'
         WHEN a.other THEN 'role' ELSE 'named' END,
     CASE WHEN a.status = 'open' THEN 'pending' WHEN a.status IN ('expired', 'skipped') THEN 'stale'
         WHEN NOT a.other THEN a.status WHEN a.delegated THEN 'delegated' ELSE 'not_required' END,
     a.opened_at, CASE WHEN a.n % 5 = 0 THEN a.opened_at + interval '5 minutes' END,
     CASE WHEN NOT a.other AND a.status IN ('approved', 'rejected') THEN greatest(a.decided_at, a.opened_at) END,
-        a.created_at,
-    coalesce(a.decided_at, a.created_at)
+    a.created_at, coalesce(a.decided_at, a.created_at)
 FROM assignment a
 LEFT JOIN assignment b ON b.id = a.id AND b.other AND a.delegated AND NOT a.other
 ORDER BY a.created_at, a.assignment_id;
@@ -159,8 +149,7 @@ ORDER BY a.created_at, a.assignment_id;
 INSERT INTO approval_decisions (organization_id, id, approval_id, stage_id, assignment_id, user_id, on_behalf_of,
     decision, reason, action_digest, form_data, created_at)
 SELECT a.organization_id, id('decision of ' || a.kind, a.n * 2 + a.position), a.approval_id, a.id, a.assignment_id,
-    a.user_id,
-    b.user_id, CASE a.status WHEN 'approved' THEN 'approve' ELSE 'reject' END,
+    a.user_id, b.user_id, CASE a.status WHEN 'approved' THEN 'approve' ELSE 'reject' END,
     CASE a.status WHEN 'approved' THEN 'looks right' ELSE 'not like this' END, hash(a.action::text), '{}',
     greatest(a.decided_at, a.opened_at)
 FROM assignment a

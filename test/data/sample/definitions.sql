@@ -13,8 +13,7 @@ SET id = key('agent/' || name), slug = 'code-review-assistant', assistant_type =
 INSERT INTO agents (organization_id, id, name, slug, description, agent_type, assistant_type, capabilities,
     llm_provider, llm_model, model_config, configuration, system_prompt, tools, risk_tier, status, created_by)
 SELECT p.organization_id, key('agent/' || a.name), a.name, lower(replace(a.name, ' ', '-')), a.description,
-    a.agent_type,
-    a.assistant_type, a.capabilities::text[], a.llm_provider, a.llm_model,
+    a.agent_type, a.assistant_type, a.capabilities::text[], a.llm_provider, a.llm_model,
     jsonb_build_object('provider', a.llm_provider, 'model', a.llm_model, 'temperature', 0.3),
     '{"language": "en", "escalate_to": "owner"}', a.system_prompt,
     (SELECT jsonb_agg(jsonb_build_object('name', t)) FROM unnest(a.capabilities::text[]) AS t), a.risk_tier, a.status,
@@ -95,7 +94,7 @@ INSERT INTO flow VALUES (0, 38, 'techcorp-inc', 'Pull request review', 'Reads a 
     '{priya@techcorp.com,admin@techcorp.com}'),
     (38, 47, 'techcorp-inc', 'Release to production', 'From the build to the watch after it.', 'engineering',
         'Release Agent', 'high', false, 600, 1, 3, 'Editor 4', 'Production changes', 'tom@techcorp.com',
-        '{priya@techcorp.com,admin@techcorp.com}'),
+        '{admin@techcorp.com}'),
     (47, 68, 'techcorp-inc', 'Supplier invoice', 'Books what was ordered.', 'finance', 'Invoice Agent', 'medium', false,
         25, 0.5, 2, NULL, 'Payments', 'sam@techcorp.com', '{lena@techcorp.com,admin@techcorp.com}'),
     (68, 73, 'techcorp-inc', 'Issue triage', 'Sorts new issues by product and urgency.', 'engineering',
@@ -280,8 +279,7 @@ WHERE i.name IN ('GitHub', 'Slack', 'Mail gateway');
 INSERT INTO webhooks (organization_id, id, name, url, events, secret_key, is_active, last_triggered_at, created_by,
     created_at, updated_at)
 SELECT p.organization_id, key('webhook/' || h.name), h.name, h.url, h.events::text[], cipher('webhook/' || h.name),
-    true,
-    clock() - interval '1 hour', p.id, clock() - interval '46 days', clock() - interval '46 days'
+    true, clock() - interval '1 hour', p.id, clock() - interval '46 days', clock() - interval '46 days'
 FROM (VALUES
     ('techcorp-inc', 'Status page', 'https://status.techcorp.com/hook', '{execution.completed,execution.failed}'),
     ('techcorp-inc', 'Archive', 'https://archive.techcorp.com/opsflow', '{execution.failed,execution.cancelled}'),
@@ -329,8 +327,7 @@ FROM (VALUES
 
 INSERT INTO node_ratings (organization_id, id, marketplace_node_id, user_id, rating, review, created_at, updated_at)
 SELECT p.organization_id, key('rating/' || r.email || '/' || r.node), key('marketplace/' || r.node), p.id, r.rating,
-    r.review,
-    clock() - interval '30 days', clock() - interval '30 days'
+    r.review, clock() - interval '30 days', clock() - interval '30 days'
 FROM (VALUES
     ('lena@techcorp.com', 'PDF reader', 5, 'Reads even faxes.'), ('sam@techcorp.com', 'PDF reader', 4, NULL),
     ('sam@techcorp.com', 'Weather', 2, 'Rain where there is none.'), ('omar@northwind.example', 'HL7 parser', 5, NULL)
@@ -376,8 +373,7 @@ INSERT INTO approval_stages (organization_id, id, policy_id, position, name, app
 SELECT a.organization_id, key('stage/' || s.policy || '/' || s.position), a.id, s.position, s.name, s.approval_type,
     s.required, s.allow_veto, CASE WHEN s.approver IS NOT NULL THEN ARRAY[key('person/' || s.approver)] END,
     s.roles::text[], s.permission, s.timeout::interval, s.timeout_action, NULL, s.escalate_to_role,
-        interval '30 minutes',
-    a.created_at, a.updated_at
+    interval '30 minutes', a.created_at, a.updated_at
 FROM (VALUES
     ('Production changes', 1, 'Engineering', 'single', NULL, false, 'priya@techcorp.com', NULL, NULL, '4 hours',
         'escalate',

@@ -1,5 +1,5 @@
--- Loads what sample/stage.sql has staged: into each table of opsflow that has something staged, past no constraint and
--- no trigger. Then drops the staged rows and runs the jobs that move rows to their partitions and derive figures.
+-- Loads what sample/stage.sql has staged: into the tables of opsflow, under all their constraints and
+-- triggers. Then drops the staged rows and runs the jobs that move rows to their partitions and derive figures.
 
 SELECT format('INSERT INTO opsflow.%I (%s) SELECT %2$s FROM sample.%1$I', relation, columns)
 FROM sample.load_order ORDER BY position \gexec

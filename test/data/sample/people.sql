@@ -82,8 +82,7 @@ JOIN (VALUES
 INSERT INTO member_roles (organization_id, id, user_id, role_id, assigned_by, assigned_at, expires_at, created_at,
     updated_at)
 SELECT r.organization_id, key('member role/' || m.email || '/' || m.role), key('person/' || m.email), r.id,
-    r.created_by,
-    clock() - interval '50 days', clock() + m.days * interval '1 day', clock() - interval '50 days',
+    r.created_by, clock() - interval '50 days', clock() + m.days * interval '1 day', clock() - interval '50 days',
     clock() - interval '50 days'
 FROM (VALUES
     ('priya@techcorp.com', 'Release manager', NULL), ('lena@techcorp.com', 'Finance approver', NULL),
@@ -95,9 +94,8 @@ JOIN roles r ON r.name = m.role;
 INSERT INTO invitations (organization_id, id, email, role, token_hash, invited_by, status, expires_at, accepted_at,
     accepted_by, created_at, updated_at)
 SELECT p.organization_id, key('invitation/' || i.email), i.email, i.role, hash('invitation/' || i.email), p.id,
-    i.status,
-    clock() + (i.days + 7) * interval '1 day', CASE i.status WHEN 'accepted'
-        THEN clock() + (i.days + 1) * interval '1 day' END,
+    i.status, clock() + (i.days + 7) * interval '1 day',
+    CASE i.status WHEN 'accepted' THEN clock() + (i.days + 1) * interval '1 day' END,
     CASE i.status WHEN 'accepted' THEN key('person/' || i.email) END,
     clock() + i.days * interval '1 day', clock() + i.days * interval '1 day'
 FROM (VALUES
@@ -115,8 +113,8 @@ JOIN person p ON p.slug = i.slug AND p.role = 'owner';
 INSERT INTO user_sessions (organization_id, id, user_id, token_hash, ip_address, user_agent, status, expires_at,
     last_seen_at, revoked_at, created_at, updated_at)
 SELECT p.organization_id, id('session', p.place * 10 + s), p.id, hash('session/' || p.email || '/' || s),
-    ('192.0.2.' || p.place * 10 + s)::inet, pick('{Mozilla/5.0 (X11; Linux x86_64) Firefox/143.0,opsflow-cli/1.4}',
-        luck(p.place, s)),
+    ('192.0.2.' || p.place * 10 + s)::inet,
+    pick('{Mozilla/5.0 (X11; Linux x86_64) Firefox/143.0,opsflow-cli/1.4}', luck(p.place, s)),
     w.status, w.began + interval '8 hours', w.began + interval '40 minutes',
     CASE w.status WHEN 'revoked' THEN w.began + interval '1 hour' END, w.began, w.began
 FROM person p

@@ -11,11 +11,13 @@ SELECT n, id('run', n) AS id, key('organization/' || f.slug) AS organization_id,
     1 + floor(luck(n, 6) * s.steps)::integer AS at_step,
     round((0.70 + 0.30 * luck(n, 4))::numeric, 4) AS confidence
 FROM generate_series(0, 520 * :factor - 1) AS n
-JOIN flow f ON 100 * luck(n, 1) >= f.low AND 100 * luck(n, 1) < f.high
+-- evenly among those that are not finished, so that there is some of everything
+CROSS JOIN LATERAL (SELECT CASE WHEN n >= 500 * :factor THEN n % 20 * 5 + 2.5 ELSE 100 * luck(n, 1) END AS share) AS h
+JOIN flow f ON h.share >= f.low AND h.share < f.high
 JOIN agents a ON a.name = f.agent
 JOIN (SELECT flow, count(*)::integer AS steps FROM step GROUP BY flow) AS s ON s.flow = f.name
 CROSS JOIN LATERAL (SELECT CASE WHEN n >= 500 * :factor
-    THEN pick('{running,pending,requires_approval,approved,paused}', n % 5 / 5.0 + 0.1) END AS state) AS c
+    THEN pick('{pending,approved,paused,running,requires_approval}', n * 3 % 5 / 5.0 + 0.1) END AS state) AS c
 CROSS JOIN LATERAL (SELECT CASE WHEN c.state IS NULL
     THEN clock() - interval '3 hours' - (500 * :factor - n - luck(n, 5)) * (interval '42 days' / (500 * :factor))
     ELSE clock() - interval '1 minute' - (520 * :factor - n - luck(n, 5)) * (interval '2 hours' / (20 * :factor))
@@ -74,22 +76,21 @@ INSERT INTO workflow_executions (organization_id, id, workflow_id, workflow_vers
     running_at, completed_at, estimated_completion, result, error_details, error_data, requires_approval, approved_by,
     approved_at, approval_notes, created_by, created_at, updated_at)
 SELECT r.organization_id, r.id, r.workflow_id, 1, r.agent_id, r.project_id,
-    CASE WHEN r.name = 'Idea to launch' THEN pick('{Offline mode,Shared cursors,A plug-in store,Dark theme}', luck(n,
-        11)) END,
+    CASE WHEN r.name = 'Idea to launch' THEN pick('{Offline mode,Shared cursors,A plug-in store,Dark theme}',
+        luck(n, 11)) END,
     CASE WHEN n % 31 = 0 THEN 'urgent' ELSE pick('{medium,medium,medium,high,low}', luck(n, 12)) END,
     jsonb_build_object('type', pick('{webhook,event,schedule,manual}', luck(n, 13)), 'number', n),
     CASE r.category
         WHEN 'engineering' THEN jsonb_build_object('repository', 'techcorp/editor', 'number', 4000 + n)
-        WHEN 'finance' THEN jsonb_build_object('invoice', 'RE-' || 20000 + n, 'amount', round((9000 * luck(n,
-            14))::numeric, 2))
+        WHEN 'finance' THEN jsonb_build_object('invoice', 'RE-' || 20000 + n,
+            'amount', round((9000 * luck(n, 14))::numeric, 2))
         WHEN 'care' THEN jsonb_build_object('patient', 'P' || 100000 + n)
         ELSE '{}' END,
     '["read", "think", "act"]', jsonb_build_object('attempt', 1), '{"dry_run": false}', NOT r.is_graph, r.status,
-        d.done,
-    r.steps, round(100.0 * d.done / r.steps, 2), CASE WHEN r.completed_at IS NULL THEN 0
-        ELSE round(100.0 * d.done / r.steps, 2) END,
-    pick('{The change is small and covered by tests.,The order matches the invoice.,Similar cases went well.,The numbers differ: a person should look.}',
-        luck(n, 15)),
+    d.done, r.steps, round(100.0 * d.done / r.steps, 2),
+    CASE WHEN r.completed_at IS NULL THEN 0 ELSE round(100.0 * d.done / r.steps, 2) END,
+    pick(ARRAY['The change is small and covered by tests.', 'The order matches the invoice.',
+        'Similar cases went well.', 'The numbers differ: a person should look.'], luck(n, 15)),
     r.confidence, jsonb_build_object('level', r.risk, 'factors', jsonb_build_array('external_effect')), r.started_at,
     r.running_at, r.completed_at, r.started_at + interval '10 minutes',
     CASE WHEN r.status = 'completed' AND r.name = 'Idea to launch' THEN jsonb_build_object(
@@ -104,8 +105,8 @@ SELECT r.organization_id, r.id, r.workflow_id, 1, r.agent_id, r.project_id,
     CASE WHEN r.status = 'failed' THEN jsonb_build_object('code', 'timeout', 'step', r.at_step) ELSE '{}' END,
     r.outcome IS NOT NULL, CASE WHEN r.outcome = 'approved' THEN r.decider END,
     CASE WHEN r.outcome = 'approved' THEN r.decided_at END, CASE WHEN r.outcome = 'approved' THEN 'looks right' END,
-    CASE WHEN n % 4 = 0 THEN r.asker END, r.started_at, coalesce(r.completed_at, r.decided_at, r.running_at,
-        r.started_at)
+    CASE WHEN n % 4 = 0 THEN r.asker END, r.started_at,
+    coalesce(r.completed_at, r.decided_at, r.running_at, r.started_at)
 FROM run r
 CROSS JOIN LATERAL (SELECT CASE WHEN r.status = 'completed' THEN r.steps WHEN r.running_at IS NULL THEN 0
     ELSE r.at_step - 1 END AS done) AS d
@@ -138,8 +139,8 @@ FROM run
 ORDER BY n;
 INSERT INTO execution_logs (organization_id, id, execution_id, node_execution_id, level, message, metadata, created_at)
 SELECT organization_id, id('node log', n), execution_id, id,
-    CASE status WHEN 'failed' THEN 'error' WHEN 'waiting' THEN 'warn' ELSE CASE WHEN ai THEN 'debug'
-        ELSE 'info' END END,
+    CASE status WHEN 'failed' THEN 'error' WHEN 'waiting' THEN 'warn'
+        ELSE CASE WHEN ai THEN 'debug' ELSE 'info' END END,
     'node ' || node_id || ' is ' || status, jsonb_build_object('worker', 1 + n % 4), coalesce(completed_at, started_at)
 FROM node
 WHERE started_at IS NOT NULL
@@ -173,8 +174,8 @@ INSERT INTO agent_tasks (organization_id, id, agent_id, execution_id, node_execu
     total_tokens, cost, confidence_score, ai_reasoning, error_details, error_data, started_at, completed_at,
     created_at, updated_at)
 SELECT n.organization_id, id('task', n.n), n.agent_id, n.execution_id, n.id, id('job', n.n), n.node_id, n.llm_provider,
-    n.llm_model, jsonb_build_object('node', n.node_id), CASE WHEN t.status = 'completed'
-        THEN '{"verdict": "fine"}'::jsonb END,
+    n.llm_model, jsonb_build_object('node', n.node_id),
+    CASE WHEN t.status = 'completed' THEN '{"verdict": "fine"}'::jsonb END,
     t.status, CASE WHEN t.status = 'failed' THEN 3 ELSE 0 END, 3, '{"backoff": "exponential", "base_seconds": 2}', 300,
     CASE WHEN t.status = 'completed' THEN n.input_tokens END, CASE WHEN t.status = 'completed' THEN n.output_tokens END,
     CASE WHEN t.status = 'completed' THEN n.input_tokens + n.output_tokens END,
