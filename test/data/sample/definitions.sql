@@ -428,7 +428,8 @@ INSERT INTO budgets (organization_id, id, name, scope, agent_id, user_id, provid
     limit_tokens, enforcement, created_by, created_at, updated_at)
 SELECT p.organization_id, key('budget/' || b.name || '/' || p.slug), b.name, b.scope,
     CASE b.scope WHEN 'agent' THEN key('agent/' || b.of) END, CASE b.scope WHEN 'user' THEN key('person/' || b.of) END,
-    CASE b.scope WHEN 'provider' THEN b.of END, b.period, b.cost * :factor, b.calls * :factor, b.tokens * :factor,
+    CASE b.scope WHEN 'provider' THEN b.of END, b.period, b.cost * :factor, b.calls * :factor,
+    b.tokens::bigint * :factor,
     b.enforcement, p.id, clock() - interval '50 days', clock() - interval '50 days'
 FROM (VALUES
     ('techcorp-inc', 'All of it', 'organization', NULL, 'month', 100, NULL, NULL, 'block'),
