@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use FindBin;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -55,6 +56,9 @@ $node->safe_psql('original', qq{
 	INSERT INTO opsflow.ai_usage_logs (organization_id, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens, timestamp)
 		VALUES ('$org', 'gemini', 'gemini-2.5-pro', 'completion', 1, 1, 2, '2020-05-05');
 });
+# And something in every table.
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port, '-d', 'original', '-f', "$FindBin::RealBin/../data/sample.sql" ],
+	'the sample data');
 my (undef, undef, $warning) = $node->psql('original', 'SELECT opsflow.maintain_partitions()');
 like($warning, qr/partition opsflow.users_own_partition does not belong to role.*HINT:.*ALTER TABLE opsflow.users_own_partition OWNER TO opsflow_owner/s,
 	'a partition that a user attached is asked for');
