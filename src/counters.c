@@ -37,6 +37,9 @@ PG_FUNCTION_INFO_V1(opsflow_fold_counters);
 /* Rows of one subject that one fold replaces at most. */
 #define MAX_ROWS_OF_SUBJECT 10000
 
+/* Subjects that are looked for at a time. */
+#define FOLD_CHUNK 1000
+
 /* ----------------------------------------------------------------
  * Subjects
  * ----------------------------------------------------------------
@@ -90,17 +93,19 @@ static OpsflowPlan exists_plans[] = {
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE),
 };
 
-#define SUMS                                                                           \
+/* An id says nothing about what it is the id of: applications choose those of their rows. */
+#define SUMS(subject)                                                                  \
 	" FROM (SELECT sum(executions) AS executions, sum(finished) AS finished,"          \
 	" sum(successes) AS successes, sum(durations) AS durations,"                       \
 	" sum(duration_ms) AS duration_ms, sum(calls) AS calls, sum(uses) AS uses,"        \
 	" sum(ratings) AS ratings, sum(rating_sum) AS rating_sum, max(last_at) AS last_at" \
-	" FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2) s"
+	" FROM opsflow.counters"                                                           \
+	" WHERE organization_id = $1 AND subject_id = $2 AND subject = '" subject "') s"
 
-#define WRITE_USES(table)                                                \
-	"WITH v AS (SELECT uses::bigint AS usage_count" SUMS ")"             \
-	" UPDATE opsflow." table " t SET usage_count = v.usage_count FROM v" \
-	" WHERE t.organization_id = $1 AND t.id = $2 AND t.usage_count IS DISTINCT FROM v.usage_count"
+#define WRITE_USES(table, subject)                                                                                                     \
+	"WITH v AS (SELECT uses::bigint AS usage_count" SUMS(subject) ")"                                                                  \
+																  " UPDATE opsflow." table " t SET usage_count = v.usage_count FROM v" \
+																  " WHERE t.organization_id = $1 AND t.id = $2 AND t.usage_count IS DISTINCT FROM v.usage_count"
 
 /* Write what follows from the sums into the columns of the subject. */
 static OpsflowPlan write_plans[] = {
@@ -108,31 +113,31 @@ static OpsflowPlan write_plans[] = {
 		"WITH v AS (SELECT executions::bigint AS execution_count,"
 		" CASE WHEN finished > 0 THEN round(100 * successes / finished, 2) ELSE 0 END AS success_rate,"
 		" CASE WHEN durations > 0 THEN round(duration_ms / durations / 1000, 2) ELSE 0 END AS avg_execution_time,"
-		" last_at AS last_executed" SUMS ")"
-		" UPDATE opsflow.agents a SET execution_count = v.execution_count, success_rate = v.success_rate,"
-		" avg_execution_time = v.avg_execution_time, last_executed = v.last_executed FROM v"
-		" WHERE a.organization_id = $1 AND a.id = $2"
-		" AND (a.execution_count, a.success_rate, a.avg_execution_time, a.last_executed)"
-		" IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)"),
+		" last_at AS last_executed" SUMS("agent") ")"
+												  " UPDATE opsflow.agents a SET execution_count = v.execution_count, success_rate = v.success_rate,"
+												  " avg_execution_time = v.avg_execution_time, last_executed = v.last_executed FROM v"
+												  " WHERE a.organization_id = $1 AND a.id = $2"
+												  " AND (a.execution_count, a.success_rate, a.avg_execution_time, a.last_executed)"
+												  " IS DISTINCT FROM (v.execution_count, v.success_rate, v.avg_execution_time, v.last_executed)"),
 	[OPSFLOW_WORKFLOW] = ABOUT("WITH v AS (SELECT executions::bigint AS execution_count, successes::bigint AS success_count,"
 							   " CASE WHEN durations > 0 THEN (duration_ms / durations)::float8 * interval '1 millisecond'"
-							   " ELSE interval '0' END AS avg_completion_time" SUMS ")"
-							   " UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
-							   " success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
-							   " WHERE w.organization_id = $1 AND w.id = $2"
-							   " AND (w.execution_count, w.success_count, w.avg_completion_time)"
-							   " IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)"),
+							   " ELSE interval '0' END AS avg_completion_time" SUMS("workflow") ")"
+																								" UPDATE opsflow.workflows w SET execution_count = v.execution_count,"
+																								" success_count = v.success_count, avg_completion_time = v.avg_completion_time FROM v"
+																								" WHERE w.organization_id = $1 AND w.id = $2"
+																								" AND (w.execution_count, w.success_count, w.avg_completion_time)"
+																								" IS DISTINCT FROM (v.execution_count, v.success_count, v.avg_completion_time)"),
 	[OPSFLOW_ORGANIZATION] = ABOUT(
 		"WITH v AS (SELECT coalesce(sum(c.calls), 0)::bigint AS calls, coalesce(sum(c.api_calls), 0)::bigint AS api_calls"
 		" FROM opsflow.organizations o LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2"
 		" AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day) WHERE o.id = $1)"
 		" UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls, api_quota_used = v.api_calls FROM v"
 		" WHERE o.id = $1 AND (o.monthly_ai_calls_used, o.api_quota_used) IS DISTINCT FROM (v.calls, v.api_calls)"),
-	[OPSFLOW_INTEGRATION] = ABOUT("WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS ")"
-								  " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
-								  " success_count = v.success_count FROM v"
-								  " WHERE i.organization_id = $1 AND i.id = $2"
-								  " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)"),
+	[OPSFLOW_INTEGRATION] = ABOUT("WITH v AS (SELECT calls::bigint AS requests_count, successes::bigint AS success_count" SUMS("integration") ")"
+																																			  " UPDATE opsflow.integrations i SET requests_count = v.requests_count,"
+																																			  " success_count = v.success_count FROM v"
+																																			  " WHERE i.organization_id = $1 AND i.id = $2"
+																																			  " AND (i.requests_count, i.success_count) IS DISTINCT FROM (v.requests_count, v.success_count)"),
 	/* The thresholds follow from the balance, by the trigger of the table. */
 	[OPSFLOW_CREDIT_POOL] = ABOUT(
 		"WITH p AS (SELECT opsflow.quota_period(now(), o.timezone, t.reset_day_of_month) AS period, t.monthly_budget"
@@ -144,14 +149,14 @@ static OpsflowPlan write_plans[] = {
 		" UPDATE opsflow.provider_credit_pools t SET period = v.period, current_balance = v.balance FROM v"
 		" WHERE t.organization_id = $1 AND t.id = $2"
 		" AND (t.period, t.current_balance) IS DISTINCT FROM (v.period, v.balance)"),
-	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(WRITE_USES("workflow_templates")),
-	[OPSFLOW_NODE_TEMPLATE] = ABOUT(WRITE_USES("node_templates")),
+	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(WRITE_USES("workflow_templates", "workflow_template")),
+	[OPSFLOW_NODE_TEMPLATE] = ABOUT(WRITE_USES("node_templates", "node_template")),
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(
 		"WITH v AS (SELECT uses::bigint AS download_count, ratings::bigint AS rating_count,"
-		" CASE WHEN ratings > 0 THEN round(rating_sum / ratings, 2) ELSE 0 END AS rating" SUMS ")"
-		" UPDATE opsflow.node_marketplace m SET download_count = v.download_count, rating_count = v.rating_count,"
-		" rating = v.rating FROM v WHERE m.id = $2 AND (m.download_count, m.rating_count, m.rating)"
-		" IS DISTINCT FROM (v.download_count, v.rating_count, v.rating)"),
+		" CASE WHEN ratings > 0 THEN round(rating_sum / ratings, 2) ELSE 0 END AS rating" SUMS("marketplace_node") ")"
+																												   " UPDATE opsflow.node_marketplace m SET download_count = v.download_count, rating_count = v.rating_count,"
+																												   " rating = v.rating FROM v WHERE m.id = $2 AND (m.download_count, m.rating_count, m.rating)"
+																												   " IS DISTINCT FROM (v.download_count, v.rating_count, v.rating)"),
 };
 
 static OpsflowSubject
@@ -339,6 +344,9 @@ opsflow_carry_calls(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
+/* Where the walk over the subjects begins: before all of them. */
+#define NO_SUBJECT ((OpsflowSubject) -1)
+
 typedef struct FoldTarget
 {
 	pg_uuid_t organization_id;
@@ -362,8 +370,9 @@ replace_rows(const FoldTarget *target, bool keep, bool *more)
 {
 	static OpsflowPlan plan = {
 		"WITH gone AS ("
-		" DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 AND id <= coalesce("
-		" (SELECT id FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2"
+		" DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2 AND subject = $5"
+		" AND id <= coalesce((SELECT id FROM opsflow.counters"
+		" WHERE organization_id = $1 AND subject_id = $2 AND subject = $5"
 		" ORDER BY id OFFSET $3 - 1 LIMIT 1), 'ffffffff-ffff-ffff-ffff-ffffffffffff')"
 		" RETURNING *),"
 		" kept AS ("
@@ -373,11 +382,11 @@ replace_rows(const FoldTarget *target, bool keep, bool *more)
 		" sum(duration_ms), sum(calls), sum(api_calls), sum(nanodollars), sum(uses), sum(ratings), sum(rating_sum),"
 		" max(last_at), true FROM gone WHERE $4 GROUP BY subject, period)"
 		" SELECT count(*) FILTER (WHERE NOT folded), count(*) = $3 FROM gone",
-		4,
-		{UUIDOID, UUIDOID, INT4OID, BOOLOID}};
-	Datum values[4] = {
+		5,
+		{UUIDOID, UUIDOID, INT4OID, BOOLOID, TEXTOID}};
+	Datum values[5] = {
 		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(&target->subject_id),
-		Int32GetDatum(MAX_ROWS_OF_SUBJECT), BoolGetDatum(keep)};
+		Int32GetDatum(MAX_ROWS_OF_SUBJECT), BoolGetDatum(keep), CStringGetTextDatum(subjects[target->subject])};
 	bool isnull;
 
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
@@ -449,26 +458,27 @@ fold_subject(const FoldTarget *target)
 	return folded;
 }
 
-/* The subjects that have deltas, found by leaps over the index. */
+/* The next subjects that have deltas, found by leaps over the index. */
 static FoldTarget *
-find_targets(int batch, int *count)
+find_targets(const FoldTarget *after, int limit, int *count)
 {
 	static OpsflowPlan plan = {
 		"WITH RECURSIVE walk AS ("
-		" (SELECT organization_id, subject_id, subject FROM opsflow.counters WHERE NOT folded"
-		" ORDER BY organization_id, subject_id LIMIT 1)"
+		" SELECT $1 AS organization_id, $2 AS subject_id, $3 AS subject"
 		" UNION ALL"
 		" SELECT n.organization_id, n.subject_id, n.subject FROM walk w, LATERAL ("
 		" SELECT c.organization_id, c.subject_id, c.subject FROM opsflow.counters c WHERE NOT c.folded"
-		" AND (c.organization_id, c.subject_id) > (w.organization_id, w.subject_id)"
-		" ORDER BY c.organization_id, c.subject_id LIMIT 1) n)"
-		" SELECT organization_id, subject_id, subject FROM walk LIMIT $1",
-		1,
-		{INT4OID}};
-	Datum value = Int32GetDatum(batch);
+		" AND (c.organization_id, c.subject_id, c.subject) > (w.organization_id, w.subject_id, w.subject)"
+		" ORDER BY c.organization_id, c.subject_id, c.subject LIMIT 1) n)"
+		" SELECT organization_id, subject_id, subject FROM walk OFFSET 1 LIMIT $4",
+		4,
+		{UUIDOID, UUIDOID, TEXTOID, INT4OID}};
+	Datum values[4] = {
+		UUIDPGetDatum(&after->organization_id), UUIDPGetDatum(&after->subject_id),
+		CStringGetTextDatum(after->subject == NO_SUBJECT ? "" : subjects[after->subject]), Int32GetDatum(limit)};
 	FoldTarget *targets;
 
-	*count = opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT);
+	*count = opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
 	targets = palloc(Max(*count, 1) * sizeof(FoldTarget));
 	for (int i = 0; i < *count; i++)
 	{
@@ -482,11 +492,12 @@ find_targets(int batch, int *count)
 	return targets;
 }
 
-/* The subjects of one organization, and how many deltas of them were folded. */
+/* Subjects of one organization, and how many of them and of their deltas were folded. */
 typedef struct FoldWork
 {
 	const FoldTarget *targets;
 	int count;
+	int subjects;
 	int64 folded;
 } FoldWork;
 
@@ -499,27 +510,60 @@ fold_in_organization(void *arg)
 
 	for (int i = 0; i < work->count; i++)
 	{
+		int64 folded;
+
 		CHECK_FOR_INTERRUPTS();
-		work->folded += fold_subject(&work->targets[i]);
+		folded = fold_subject(&work->targets[i]);
+		work->folded += folded;
+		work->subjects += folded > 0 ? 1 : 0;
 	}
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
 }
 
-/* An organization whose counters cannot be folded does not stop the others. */
-static int64
-try_fold(const FoldTarget *targets, int count)
+/* An organization whose counters cannot be folded does not stop the others: returns false. */
+static bool
+try_fold(const FoldTarget *targets, int count, int *subjects, int64 *folded)
 {
-	FoldWork work = {targets, count, 0};
+	FoldWork work = {targets, count};
 	ErrorData *error = opsflow_attempt(fold_in_organization, &work);
 
 	if (error == NULL)
-		return work.folded;
+	{
+		*subjects += work.subjects;
+		*folded += work.folded;
+		return true;
+	}
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("could not fold the counters of organization %s: %s",
 					opsflow_uuid_text(&targets[0].organization_id), error->message)));
-	return 0;
+	return false;
+}
+
+/*
+ * Fold a chunk of subjects, organization by organization, and move the place to
+ * the last of them; past all subjects of an organization that fails.  Returns
+ * how many subjects were folded.
+ */
+static int
+fold_chunk(const FoldTarget *targets, int count, FoldTarget *place, int64 *folded)
+{
+	int subjects = 0;
+	bool succeeded = true;
+	int end;
+
+	for (int start = 0; start < count; start = end)
+	{
+		end = start + 1;
+		while (end < count && opsflow_uuid_equal(&targets[end].organization_id, &targets[start].organization_id))
+			end++;
+		succeeded = try_fold(targets + start, end - start, &subjects, folded);
+	}
+	*place = targets[count - 1];
+	if (!succeeded)
+		memset(place->subject_id.data, 0xFF, UUID_LEN);
+	return subjects;
 }
 
 /*
@@ -532,10 +576,9 @@ Datum
 opsflow_fold_counters(PG_FUNCTION_ARGS)
 {
 	int batch = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
-	FoldTarget *targets;
-	int count;
-	int end;
+	FoldTarget place = {.subject = NO_SUBJECT};
 	int64 folded = 0;
+	int count;
 
 	if (batch < 1)
 		ereport(ERROR,
@@ -543,13 +586,14 @@ opsflow_fold_counters(PG_FUNCTION_ARGS)
 				 errmsg("batch must be at least 1"),
 				 errhint("It is the number of agents, workflows, ... to fold at most.")));
 	SPI_connect();
-	targets = find_targets(batch, &count);
-	for (int start = 0; start < count; start = end)
+	while (batch > 0)
 	{
-		end = start + 1;
-		while (end < count && opsflow_uuid_equal(&targets[end].organization_id, &targets[start].organization_id))
-			end++;
-		folded += try_fold(targets + start, end - start);
+		FoldTarget *targets = find_targets(&place, Min(batch, FOLD_CHUNK), &count);
+
+		if (count == 0)
+			break;
+		batch -= fold_chunk(targets, count, &place, &folded);
+		pfree(targets);
 	}
 	SPI_finish();
 	PG_RETURN_INT64(folded);

@@ -50,7 +50,7 @@ COMMENT ON COLUMN opsflow.counters.last_at IS 'When the latest execution began; 
 COMMENT ON COLUMN opsflow.counters.folded IS 'True for the sums that a fold has written into the columns of the subject.';
 
 -- What there is to fold, without looking at what has been folded.
-CREATE INDEX counters_delta_idx ON opsflow.counters (organization_id, subject_id) WHERE NOT folded;
+CREATE INDEX counters_delta_idx ON opsflow.counters (organization_id, subject_id, subject) WHERE NOT folded;
 
 ALTER TABLE opsflow.counters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.counters FORCE ROW LEVEL SECURITY;

@@ -209,7 +209,7 @@ SELECT o.id, o.name, o.plan_type, o.monthly_ai_calls_limit,
             SELECT CASE WHEN sum(c.finished) > 0 THEN round(100 * sum(c.successes) / sum(c.finished), 2) ELSE 0 END
                 AS success_rate
             FROM opsflow.counters c
-            WHERE c.organization_id = a.organization_id AND c.subject_id = a.id) s
+            WHERE c.organization_id = a.organization_id AND c.subject_id = a.id AND c.subject = 'agent') s
         WHERE a.organization_id = o.id) AS avg_agent_success_rate,
     (SELECT count(*)
         FROM opsflow.workflow_executions e
@@ -255,7 +255,7 @@ FROM opsflow.agents a
                 AS avg_execution_time,
             max(c.last_at) AS last_executed
         FROM opsflow.counters c
-        WHERE c.organization_id = a.organization_id AND c.subject_id = a.id) t
+        WHERE c.organization_id = a.organization_id AND c.subject_id = a.id AND c.subject = 'agent') t
     CROSS JOIN LATERAL (
         SELECT count(*) AS executions_30d,
             count(*) FILTER (WHERE x.status = 'completed') AS successes_30d,

@@ -123,12 +123,12 @@ SELECT cmp_ok(count(*), '>', 100::bigint, 'of which there were enough') FROM ops
 -- The fold ---------------------------------------------------------------------
 
 CREATE VIEW wrong_columns AS
-SELECT a.name FROM opsflow.agents a JOIN brute_force b ON b.subject_id = a.id
+SELECT a.name FROM opsflow.agents a JOIN brute_force b ON b.subject_id = a.id AND b.subject = 'agent'
 WHERE (a.execution_count, a.success_rate, a.avg_execution_time) IS DISTINCT FROM
       (b.executions, CASE WHEN b.finished > 0 THEN round(100.0 * b.successes / b.finished, 2) ELSE 0 END,
        CASE WHEN b.durations > 0 THEN round(b.duration_ms / b.durations / 1000, 2) ELSE 0 END)
 UNION ALL
-SELECT w.name FROM opsflow.workflows w JOIN brute_force b ON b.subject_id = w.id
+SELECT w.name FROM opsflow.workflows w JOIN brute_force b ON b.subject_id = w.id AND b.subject = 'workflow'
 WHERE (w.execution_count, w.success_count) IS DISTINCT FROM (b.executions, b.successes)
    OR abs(extract(epoch FROM w.avg_completion_time) * 1000 - CASE WHEN b.durations > 0 THEN b.duration_ms / b.durations ELSE 0 END) > 0.01;
 
@@ -173,6 +173,21 @@ SELECT is_empty('SELECT * FROM wrong', 'and nothing is lost');
 ALTER TABLE opsflow.agents DROP CONSTRAINT broken;
 SELECT opsflow.fold_counters() \g /dev/null
 SELECT is_empty('SELECT * FROM wrong_columns', 'the next fold makes up for it');
+
+-- Nor does it where a batch has room for nobody else.
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, agent_id)
+SELECT w.organization_id, w.id, a.id FROM opsflow.workflows w JOIN opsflow.agents a USING (organization_id);
+ALTER TABLE opsflow.agents ADD CONSTRAINT broken CHECK (organization_id <> '00000000-0000-7000-8000-000000000001') NOT VALID;
+ALTER TABLE opsflow.workflows ADD CONSTRAINT broken CHECK (organization_id <> '00000000-0000-7000-8000-000000000001') NOT VALID;
+SET LOCAL client_min_messages = error;
+SELECT cmp_ok(opsflow.fold_counters(1), '>', 0::bigint, 'a batch of one goes to another organization');
+SELECT opsflow.fold_counters(2) FROM generate_series(1, 2) \g /dev/null
+SET LOCAL client_min_messages = warning;
+SELECT is(array_agg(DISTINCT organization_id), ARRAY[:one]::uuid[], 'small ones come to all that it has') FROM opsflow.counters WHERE NOT folded;
+ALTER TABLE opsflow.agents DROP CONSTRAINT broken;
+ALTER TABLE opsflow.workflows DROP CONSTRAINT broken;
+SELECT opsflow.fold_counters() \g /dev/null
+SELECT is_empty('SELECT * FROM wrong_columns', 'and nothing is lost either');
 
 -- Requests of integrations come in the same way.
 INSERT INTO opsflow.integrations (organization_id, name, type, created_by) VALUES (:one, 'Slack', 'slack', :ada) RETURNING id AS slack \gset
@@ -234,6 +249,35 @@ SELECT log_call(:one, now() - interval '70 days');
 SELECT is(monthly_ai_calls_used, 0::bigint, 'monthly_ai_calls_used waits for the fold') FROM opsflow.organizations WHERE id = :one;
 SELECT opsflow.fold_counters() \g /dev/null
 SELECT is(monthly_ai_calls_used, 7::bigint, 'and then has the calls of the current period') FROM opsflow.organizations WHERE id = :one;
+
+-- Applications choose ids: what bears the id of something else counts for itself.
+INSERT INTO opsflow.provider_credit_pools (organization_id, provider, monthly_budget, current_balance) VALUES (:one, 'mistral', 10, 3) RETURNING id AS pool \gset
+SELECT opsflow.set_context(:one, :ada);
+SET LOCAL ROLE opsflow_member;
+INSERT INTO opsflow.workflow_templates (organization_id, id, name, template_data)
+SELECT :one, id, 'Template', '{}' FROM unnest(ARRAY[:one, :'pool', :'agent1']::uuid[]) id;
+SELECT opsflow.use_workflow_template(id) FROM unnest(ARRAY[:one, :'pool', :'agent1', :'agent1']::uuid[]) id \g /dev/null
+INSERT INTO opsflow.agents (organization_id, id, name, system_prompt, status) VALUES (:one, :'workflow1', 'double', 'p', 'active');
+INSERT INTO opsflow.integrations (organization_id, id, name, type) VALUES (:one, :one, 'Slack', 'slack');
+INSERT INTO opsflow.integration_operations (organization_id, integration_id, operation_type) VALUES (:one, :one, 'post');
+UPDATE opsflow.integration_operations SET status = 'completed' WHERE integration_id = :one;
+SELECT is(execution_count, 0::bigint, 'an agent with the id of a workflow has no executions of it') FROM opsflow.agent_performance WHERE id = :'workflow1';
+RESET ROLE;
+SELECT opsflow.fold_counters() \g /dev/null
+SELECT is(usage_count, 2::bigint, 'a template with the id of an agent is used as often as it is') FROM opsflow.workflow_templates WHERE id = :'agent1';
+SELECT is(requests_count, 1::bigint, 'an integration with the id of the organization has its own requests') FROM opsflow.integrations WHERE id = :one;
+SELECT is_empty('SELECT * FROM wrong UNION ALL SELECT name, NULL, NULL, NULL FROM wrong_columns', 'agents and workflows have theirs');
+SET LOCAL ROLE opsflow_member;
+SELECT opsflow.use_workflow_template(id) FROM unnest(ARRAY[:one, :'pool', :'agent1']::uuid[]) id \g /dev/null
+DELETE FROM opsflow.workflow_templates WHERE id IN (:one, :'pool', :'agent1');
+DELETE FROM opsflow.agents WHERE id = :'workflow1';
+RESET ROLE;
+SELECT opsflow.clear_context();
+SELECT opsflow.fold_counters() \g /dev/null
+SELECT is_empty($$SELECT 1 FROM opsflow.counters WHERE subject = 'workflow_template'$$, 'what is deleted takes its counters along');
+SELECT is(sum(calls), 8::numeric, 'but not the calls of the organization') FROM opsflow.counters WHERE subject = 'organization' AND subject_id = :one;
+SELECT is(sum(nanodollars), 7000000000::numeric, 'nor what was spent of a pool') FROM opsflow.counters WHERE subject = 'credit_pool' AND subject_id = :'pool';
+SELECT is_empty('SELECT * FROM wrong UNION ALL SELECT name, NULL, NULL, NULL FROM wrong_columns', 'nor the executions of an agent');
 
 -- The first day of the period moves: the calls of the current period stay in it.
 UPDATE opsflow.organizations SET quota_reset_day = CASE WHEN extract(day FROM now() AT TIME ZONE 'UTC') = 3 THEN 4 ELSE 3 END WHERE id = :one;
