@@ -180,7 +180,7 @@ GRANT SELECT ON opsflow.system_metrics TO opsflow_admin;
 CREATE INDEX workflow_executions_open_idx ON opsflow.workflow_executions (status)
     WHERE status IN ('pending', 'requires_approval', 'approved', 'running', 'paused');
 CREATE POLICY admin_reads ON opsflow.workflow_executions FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.workflow_executions TO opsflow_admin;
+GRANT SELECT (status) ON opsflow.workflow_executions TO opsflow_admin;
 
 CREATE VIEW opsflow.organization_dashboard WITH (security_invoker = true) AS
 SELECT o.id, o.name, o.plan_type, o.monthly_ai_calls_limit,

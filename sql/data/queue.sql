@@ -110,7 +110,11 @@ ALTER TABLE opsflow.execution_queue ENABLE ALWAYS TRIGGER check_status;
 
 SELECT opsflow.protect('opsflow.execution_queue', captured => false);
 CREATE POLICY admin_reads ON opsflow.execution_queue FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.execution_queue TO opsflow_member, opsflow_worker, opsflow_admin;
+-- Who shows the token has the job: it is for the worker that got it.
+GRANT SELECT (organization_id, id, queue, workflow_id, execution_id, node_execution_id, status, priority, payload,
+        result, run_at, retry_count, max_retries, concurrency_key, idempotency_key, worker_id, lease_expires_at,
+        error_details, error_data, started_at, completed_at, duration_ms, created_at, updated_at, created_by)
+    ON opsflow.execution_queue TO opsflow_member, opsflow_worker, opsflow_admin;
 
 CREATE TABLE opsflow.agent_tasks (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),

@@ -304,6 +304,7 @@ SELECT by_scan, by_index FROM reads \gset
 SET LOCAL ROLE opsflow_admin;
 SELECT is(opsflow.sample_system_metrics(), 12::bigint, 'a sample is a row for each signal, and one for each queue');
 SELECT throws_ok('DELETE FROM opsflow.system_metrics', '42501', NULL, 'which opsflow_admin reads but does not write');
+SELECT throws_ok('SELECT input FROM opsflow.workflow_executions', '42501', NULL, 'what executions are about is not its business');
 RESET ROLE;
 SELECT is(r.by_scan - :by_scan, 0::numeric, 'a sample scans no table') FROM reads r;
 SELECT cmp_ok(r.by_index - :by_index, '<=', :open::numeric, 'and reads nothing that has ended') FROM reads r;

@@ -117,6 +117,8 @@ END $$;
 SELECT is(as_role(r, format(statement, t)), CASE WHEN statement LIKE 'SELECT%' THEN 'done' ELSE '42501' END, format('%s: %s', r, format(statement, t)))
 FROM unnest('{opsflow_member,opsflow_worker,opsflow_service}'::text[]) r, unnest('{execution_queue,agent_tasks}'::text[]) t,
     unnest('{SELECT FROM opsflow.%I,UPDATE opsflow.%I SET retry_count = 1,DELETE FROM opsflow.%I,INSERT INTO opsflow.%I (organization_id) VALUES (NULL)}'::text[]) statement;
+SELECT is(as_role(r, 'SELECT lease_token FROM opsflow.execution_queue'), '42501', r || ' learns no token of a lease')
+FROM unnest('{opsflow_member,opsflow_worker,opsflow_service,opsflow_admin}'::text[]) r;
 SELECT opsflow.clear_context();
 SET LOCAL ROLE opsflow_admin;
 SELECT is(array_agg(DISTINCT organization_id ORDER BY organization_id), ARRAY[:one, :two]::uuid[], 'opsflow_admin sees the jobs of all') FROM opsflow.execution_queue;
