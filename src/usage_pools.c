@@ -18,6 +18,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "replication/logicalworker.h"
@@ -137,20 +138,46 @@ opsflow_credit_pool_delta(const pg_uuid_t *organization_id, Datum provider, Time
  * ----------------------------------------------------------------
  */
 
+static void
+too_much(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+			 errmsg("a credit pool cannot hold that much"),
+			 errhint("Budget, balance and what is spent are up to %d million US dollars.",
+					 (int) (PG_INT64_MAX / NANODOLLARS / 1000000))));
+}
+
 static int64
 row_nanodollars(TupleDesc tupdesc, HeapTuple pool, const char *column)
 {
 	bool isnull;
 	Datum value = opsflow_row_value(tupdesc, pool, column, &isnull);
 
-	return isnull ? 0 : opsflow_nanodollars(value);
+	if (isnull)
+		return 0;
+	if (DatumGetBool(DirectFunctionCall2(numeric_gt, DirectFunctionCall1(numeric_abs, value),
+										 NumericGetDatum(int64_to_numeric(PG_INT64_MAX / NANODOLLARS)))))
+		too_much();
+	return opsflow_nanodollars(value);
+}
+
+static int64
+subtract(int64 from, int64 amount)
+{
+	int64 result;
+
+	if (pg_sub_s64_overflow(from, amount, &result))
+		too_much();
+	return result;
 }
 
 /* What has been spent of the budget, by what the row says. */
 static int64
 spent_of(TupleDesc tupdesc, HeapTuple pool)
 {
-	return row_nanodollars(tupdesc, pool, "monthly_budget") - row_nanodollars(tupdesc, pool, "current_balance");
+	return subtract(row_nanodollars(tupdesc, pool, "monthly_budget"),
+					row_nanodollars(tupdesc, pool, "current_balance"));
 }
 
 /* The first day of the period that a pool is in now, by its reset day. */
@@ -196,7 +223,7 @@ fill_balance(OpsflowChange *change)
 		if (!is_over(change->tupdesc, change->before))
 			spent = spent_of(change->tupdesc, change->before);
 	}
-	opsflow_change_set(change, "current_balance", NumericGetDatum(int64_div_fast_to_numeric(budget - spent, 9)));
+	opsflow_change_set(change, "current_balance", NumericGetDatum(int64_div_fast_to_numeric(subtract(budget, spent), 9)));
 }
 
 /* Is that percentage of the budget spent? */
@@ -294,7 +321,7 @@ count_change(const OpsflowChange *change)
 	if (change->before != NULL)
 	{
 		if (!is_over(change->tupdesc, change->before))
-			is.nanodollars -= spent_of(change->tupdesc, change->before);
+			is.nanodollars = subtract(is.nanodollars, spent_of(change->tupdesc, change->before));
 		init_delta(change->tupdesc, change->before, current_period(change->tupdesc, change->before), &was);
 		if (was.period != is.period)
 			carry(&was, &is);

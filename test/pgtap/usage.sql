@@ -131,6 +131,17 @@ UPDATE opsflow.organizations SET timezone = 'UTC' WHERE id = :one;
 
 SELECT id AS twos FROM opsflow.provider_credit_pools WHERE organization_id = :two \gset
 
+-- What does not fit is refused, and never counted as something else.
+SELECT throws_ok(format('INSERT INTO opsflow.provider_credit_pools (organization_id, provider, monthly_budget, current_balance) VALUES (%L, ''groq'', %s, %s)', :one, budget, coalesce(balance, 'NULL')),
+    'OF007', 'a credit pool cannot hold that much', format('a budget of %s and a balance of %s', budget, coalesce(balance, 'as much')))
+FROM (VALUES ('9999999999', NULL), ('9000000000', '-9000000000'), ('1', '-9999999999.999999999'), ('9223372036.5', NULL)) v (budget, balance);
+SAVEPOINT rich;
+INSERT INTO opsflow.provider_credit_pools (organization_id, provider, monthly_budget, current_balance) VALUES (:one, 'groq', 0, 9000000000);
+SELECT is(folded('groq'), '9000000000 ', 'a great balance is kept');
+SELECT throws_ok($$UPDATE opsflow.provider_credit_pools SET current_balance = -9000000000 WHERE provider = 'groq'$$, 'OF007', NULL, 'a change may be too great as well');
+SELECT throws_ok($$UPDATE opsflow.provider_credit_pools SET monthly_budget = 9000000000 WHERE provider = 'groq'$$, 'OF007', NULL, 'and a balance that follows from a budget');
+ROLLBACK TO rich;
+
 -- A new period. The job that begins it finds a pool of an old one (which the triggers would not let us make).
 CREATE FUNCTION backdate(pool uuid) RETURNS void LANGUAGE sql AS $$
     ALTER TABLE opsflow.provider_credit_pools DISABLE TRIGGER USER;
