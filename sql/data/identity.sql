@@ -4,7 +4,8 @@
 -- Only hashes of tokens and keys are kept. No application reads them, nor the
 -- tokens of other providers; the ledger records that they changed. A session
 -- belongs to a person in an organization, and that person alone sees it. An
--- account with a provider belongs to the person everywhere.
+-- account with a provider belongs to the person everywhere. Colleagues read the
+-- ledger: it says that these come and go, not from where nor who one is elsewhere.
 
 CREATE TABLE opsflow.user_sessions (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -128,10 +129,11 @@ CREATE INDEX oauth_accounts_user_id_idx ON opsflow.oauth_accounts (user_id);
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, ignored_columns, masked_columns)
 VALUES
     ('user_sessions', 'security_event', 'session', 'organization', 'organization_id', '{last_seen_at,is_active}',
-        '{token_hash}'),
+        '{token_hash,ip_address,user_agent}'),
     ('api_keys', 'security_event', 'api_key', 'organization', 'organization_id', '{last_used_at,is_active}',
         '{key_hash}'),
-    ('oauth_accounts', 'security_event', 'oauth_account', 'user', 'user_id', '{}', '{access_token,refresh_token}');
+    ('oauth_accounts', 'security_event', 'oauth_account', 'user', 'user_id', '{}',
+        '{access_token,refresh_token,provider_user_id}');
 
 SELECT opsflow.protect('opsflow.user_sessions',
     derived => '{last_seen_at}');

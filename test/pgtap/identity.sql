@@ -82,6 +82,20 @@ SELECT is(count(*), 0::bigint, 'and nowhere else in it') FROM opsflow.audit_trai
        OR position(encode(sha256('key of ada'), 'hex') IN concat(changes, previous_values, new_values, metadata)) > 0;
 SELECT is(count(*), 2::bigint, 'a person''s account is in the ledger of each of the organizations') FROM opsflow.audit_trail
     WHERE entity_type = 'oauth_account' AND new_values ->> 'user_id' = :bob AND organization_id IN (:one, :two);
+UPDATE opsflow.user_sessions SET ip_address = '192.0.2.77', user_agent = 'browser of ada' WHERE user_id = :ada;
+UPDATE opsflow.oauth_accounts SET provider_user_id = 'ada elsewhere' WHERE user_id = :ada AND provider = (SELECT min(provider) FROM opsflow.oauth_accounts WHERE user_id = :ada);
+SAVEPOINT gone;
+DELETE FROM opsflow.user_sessions WHERE user_id = :ada;
+DELETE FROM opsflow.oauth_accounts WHERE user_id = :ada;
+SELECT opsflow.set_context(:one, :bob);
+SET LOCAL ROLE opsflow_member;
+SELECT cmp_ok(count(*), '>=', 2::bigint, 'a colleague reads that a session and an account have gone') FROM opsflow.audit_trail
+    WHERE action = 'delete' AND entity_type IN ('session', 'oauth_account') AND previous_values ->> 'user_id' = :ada;
+SELECT is(count(*), 0::bigint, 'but not where they were used, nor under which name') FROM opsflow.audit_trail
+    WHERE concat(changes, previous_values, new_values, metadata) ~ '192\.0\.2\.77|browser of ada|ada elsewhere';
+RESET ROLE;
+SELECT opsflow.clear_context();
+ROLLBACK TO gone;
 SELECT count(*) AS entries FROM opsflow.audit_trail \gset
 UPDATE opsflow.user_sessions SET last_seen_at = clock_timestamp(), updated_at = '2001-01-01';
 UPDATE opsflow.api_keys SET last_used_at = clock_timestamp();
