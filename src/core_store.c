@@ -66,11 +66,18 @@ opsflow_relation_owner(Oid relid)
 	return owner;
 }
 
-/* The name of a relation as SQL wants it. */
+/* The name of a relation as SQL wants it; an error if there is none, or no more. */
 char *
 opsflow_qualified_name(Oid relid)
 {
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+	char	   *name = get_rel_name(relid);
+	char	   *schema = get_namespace_name(get_rel_namespace(relid));
+
+	if (name == NULL || schema == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("there is no relation with OID %u", relid)));
+	return quote_qualified_identifier(schema, name);
 }
 
 /* Start to write rows to "rel"; its indexes stay open until the close. */

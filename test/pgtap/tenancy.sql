@@ -323,5 +323,10 @@ SELECT count(*) AS entries FROM opsflow.audit_trail \gset
 UPDATE opsflow.users SET last_login = now();
 SELECT is(count(*), :entries::bigint, 'a login is no change of a person') FROM opsflow.audit_trail;
 
+-- What is not there cannot be protected.
+SELECT throws_ok('SELECT opsflow.protect(4294967294::oid::regclass)', '42P01', NULL, 'protect() wants a table that there is');
+SELECT throws_ok('SELECT opsflow.track(0::oid::regclass)', '42P01', NULL, 'so does track()');
+SELECT throws_ok('SELECT opsflow.protect(NULL)', 'OF007', NULL, 'and no null');
+
 SELECT * FROM finish();
 ROLLBACK;
