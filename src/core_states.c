@@ -15,6 +15,7 @@
 
 #include "access/htup_details.h"
 #include "commands/trigger.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -252,19 +253,24 @@ set_time(OpsflowChange *change, const char *column, bool known)
 		opsflow_change_set_null(change, column);
 }
 
-/* Milliseconds of work, from when it began (or the row was made) to when it ended. */
+/*
+ * Milliseconds of work, from when it began (or the row was made) to when it
+ * ended; false if there is no telling.
+ */
 bool
 opsflow_row_duration(const OpsflowMachine *machine, TupleDesc tupdesc, HeapTuple row, int64 *duration_ms)
 {
 	TimestampTz from;
 	TimestampTz to;
+	int64 duration;
 
 	if (!opsflow_row_timestamp(tupdesc, row, machine->ended, &to) ||
 		(!opsflow_row_timestamp(tupdesc, row, machine->began, &from) &&
 		 (machine->created == NULL || !opsflow_row_timestamp(tupdesc, row, machine->created, &from))) ||
-		TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to))
+		TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to) ||
+		pg_sub_s64_overflow(to, from, &duration))
 		return false;
-	*duration_ms = (to - from + (to >= from ? 500 : -500)) / 1000;
+	*duration_ms = duration / 1000 + (duration % 1000 >= 500) - (duration % 1000 <= -500);
 	return true;
 }
 
