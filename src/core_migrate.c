@@ -443,17 +443,49 @@ record_version(void)
 	CacheInvalidateRelcacheByRelid(opsflow_relation_id("schema_version"));
 }
 
+/*
+ * Enable what a load of data with disabled triggers has left disabled: triggers
+ * of ours, and those of foreign keys, which only a superuser can.  What has to
+ * fire always the file sees to, but for the partitions of the ledger.
+ */
+static void
+enable_triggers(void)
+{
+	SPITupleTable *statements;
+	uint64 count;
+
+	if (SPI_execute("SELECT format('ALTER TABLE %I.%I ENABLE %s TRIGGER %I', n.nspname, c.relname,"
+					" CASE WHEN p.proname = 'audit_guard' THEN 'ALWAYS' END, t.tgname)"
+					" FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+					" JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = t.tgfoid"
+					" WHERE n.nspname = 'opsflow' AND t.tgenabled = 'D'"
+					" AND (t.tgisinternal OR p.pronamespace = n.oid)",
+					true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read pg_trigger");
+	statements = SPI_tuptable;
+	count = SPI_processed;
+	for (uint64 i = 0; i < count; i++)
+	{
+		if (SPI_execute(SPI_getvalue(statements->vals[i], statements->tupdesc, 1), false, 0) < 0)
+			elog(ERROR, "could not enable a trigger");
+	}
+	SPI_freetuptable(statements);
+}
+
 /* Run the data file with the rights of opsflow_owner. */
 static void
 run_as_owner(bool adopting)
 {
-	OpsflowUser caller = opsflow_become_owner();
+	OpsflowUser caller;
 	int nest = NewGUCNestLevel();
 
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (adopting)
+		enable_triggers();
+	caller = opsflow_become_owner();
 	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting, caller);
 	if (!adopting)
 		record_version();

@@ -64,6 +64,10 @@ WITH relations AS (
     SELECT 'triggers', 'error', format('trigger %s of table %s is disabled', t.tgname, t.relname)
     FROM triggers t WHERE t.tgenabled = 'D'
     UNION ALL
+    SELECT 'triggers', 'error', format('foreign keys of table %s are disabled', r.relname)
+    FROM relations r
+    WHERE EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = r.oid AND t.tgisinternal AND t.tgenabled <> 'O')
+    UNION ALL
     SELECT 'triggers', 'error', format('trigger %s of table %s does not fire always', t.tgname, t.relname)
     FROM triggers t WHERE t.proname IN ('capture', 'audit_guard', 'require_context', 'approval_guard',
             'approval_requested', 'approval_decided', 'check_execution', 'check_status', 'version_workflow',

@@ -97,9 +97,15 @@ SELECT opsflow.migrate();
 SELECT ok(NOT has_table_privilege('opsflow_auditor', 'opsflow.audit_trail', 'SELECT'), 'what a DBA revoked stays revoked');
 GRANT SELECT ON opsflow.audit_trail TO opsflow_auditor;
 
-ALTER TABLE opsflow.agents DISABLE TRIGGER capture;
+ALTER TABLE opsflow.agents DISABLE TRIGGER ALL;
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER ALL;
 ALTER TABLE opsflow.agents NO FORCE ROW LEVEL SECURITY;
 SELECT opsflow.migrate();
+SELECT is(array_agg(tgrelid::regclass || '.' || tgname), NULL, 'nothing stays disabled: no foreign key, no trigger of a partition')
+    FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE relnamespace = 'opsflow'::regnamespace AND tgenabled = 'D';
+SELECT is(array_agg(DISTINCT tgenabled), '{A}', 'and guards fire always, on partitions too')
+    FROM pg_trigger JOIN pg_proc ON pg_proc.oid = tgfoid WHERE proname = 'audit_guard';
 SELECT is(tgenabled, 'A', 'a disabled trigger fires again')
     FROM pg_trigger WHERE tgrelid = 'opsflow.agents'::regclass AND tgname = 'capture';
 SELECT ok(relforcerowsecurity, 'and row security is forced again') FROM pg_class WHERE oid = 'opsflow.agents'::regclass;

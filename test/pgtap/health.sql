@@ -43,6 +43,10 @@ ALTER TABLE opsflow.workflow_executions ENABLE TRIGGER check_execution;
 SELECT is(pg_temp.check_of('triggers'), 'error: table approval_requests has no trigger approval_guard for each row; trigger check_execution of table workflow_executions does not fire always',
     'a state machine without its guard is an error');
 ROLLBACK TO well;
+ALTER TABLE opsflow.node_metrics DISABLE TRIGGER ALL;
+SELECT is(pg_temp.check_of('triggers'), 'error: foreign keys of table node_metrics are disabled; trigger require_context of table node_metrics is disabled; trigger set_updated_at of table node_metrics is disabled',
+    'foreign keys that do not check are an error');
+ROLLBACK TO well;
 DROP TRIGGER check_status ON opsflow.execution_queue;
 ALTER TABLE opsflow.agent_tasks ENABLE TRIGGER check_status;
 SELECT is(pg_temp.check_of('triggers'), 'error: table execution_queue has no trigger check_status for each row; trigger check_status of table agent_tasks does not fire always',
