@@ -12,16 +12,20 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/sysattr.h"
+#include "access/table.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "common/int.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "context.h"
 #include "core.h"
@@ -30,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(opsflow_version_workflow);
 PG_FUNCTION_INFO_V1(opsflow_record_workflow_version);
+PG_FUNCTION_INFO_V1(opsflow_complete_workflow_versions);
 PG_FUNCTION_INFO_V1(opsflow_use_workflow_template);
 
 #define MAX_NAME 255
@@ -172,6 +177,86 @@ opsflow_record_workflow_version(PG_FUNCTION_ARGS)
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
 	return PointerGetDatum(NULL);
+}
+
+/* ----------------------------------------------------------------
+ * Versions that no trigger has kept
+ * ----------------------------------------------------------------
+ */
+
+#define DEFINITION(t) \
+	t ".trigger_conditions, " t ".steps, " t ".nodes, " t ".edges, " t ".approval_rules, " t ".settings"
+#define KEPT \
+	" v.organization_id = $1 AND v.workflow_id = w.id AND v.version_number = w.version"
+
+static void
+complete_versions(const pg_uuid_t *organization_id)
+{
+	/* What is not what its version says is a new version, which the triggers keep. */
+	static OpsflowPlan advance_plan = {
+		"UPDATE opsflow.workflows w SET version = 1 + (SELECT max(n.version_number) FROM opsflow.workflow_versions n"
+		" WHERE n.organization_id = $1 AND n.workflow_id = w.id)"
+		" FROM opsflow.workflow_versions v WHERE w.organization_id = $1 AND" KEPT
+		" AND (" DEFINITION("w") ") IS DISTINCT FROM (" DEFINITION("v") ")",
+		1,
+		{UUIDOID}};
+	static OpsflowPlan keep_plan = {
+		"INSERT INTO opsflow.workflow_versions (organization_id, workflow_id, version_number, name, description,"
+		" trigger_conditions, steps, nodes, edges, approval_rules, settings)"
+		" SELECT w.organization_id, w.id, w.version, w.name, w.description, w.trigger_conditions, w.steps, w.nodes,"
+		" w.edges, w.approval_rules, w.settings FROM opsflow.workflows w WHERE w.organization_id = $1"
+		" AND NOT EXISTS (SELECT FROM opsflow.workflow_versions v WHERE" KEPT ")",
+		1,
+		{UUIDOID}};
+	Datum value = UUIDPGetDatum(organization_id);
+	int nest_level = opsflow_enter_organization(organization_id);
+
+	(void) opsflow_execute(&advance_plan, &value, NULL, SPI_OK_UPDATE);
+	(void) opsflow_execute(&keep_plan, &value, NULL, SPI_OK_INSERT);
+	opsflow_leave_organization(nest_level);
+}
+
+/* The ids of all organizations, which row security shows to nobody who may write. */
+static List *
+all_organizations(void)
+{
+	Relation rel = table_open(opsflow_relation_id("organizations"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, GetActiveSnapshot(), 0, NULL);
+	List *ids = NIL;
+	HeapTuple row;
+
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
+
+		(void) opsflow_row_uuid(RelationGetDescr(rel), row, "id", id);
+		ids = lappend(ids, id);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return ids;
+}
+
+/*
+ * opsflow.complete_workflow_versions() returns void
+ *
+ * For migrate(): the versions of workflows that were made or changed while the
+ * triggers were away.  Executions need them.
+ */
+Datum
+opsflow_complete_workflow_versions(PG_FUNCTION_ARGS)
+{
+	List *organizations = all_organizations();
+	ListCell *lc;
+
+	SPI_connect();
+	foreach(lc, organizations)
+	{
+		CHECK_FOR_INTERRUPTS();
+		complete_versions(lfirst(lc));
+	}
+	SPI_finish();
+	PG_RETURN_VOID();
 }
 
 /* ----------------------------------------------------------------

@@ -99,6 +99,6 @@ GROUP BY c.name, c.place
 ORDER BY c.place
 $function$;
 COMMENT ON FUNCTION opsflow.health_check() IS
-'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture and guards exist and fire always), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
+'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture and guards exist and fire always, foreign keys are enabled), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
 
 GRANT EXECUTE ON FUNCTION opsflow.library_version(), opsflow.health_check() TO opsflow_admin;

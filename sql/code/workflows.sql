@@ -15,6 +15,14 @@ AS 'MODULE_PATHNAME', 'opsflow_record_workflow_version';
 COMMENT ON FUNCTION opsflow.record_workflow_version() IS
 'Trigger, AFTER INSERT or UPDATE for each row of opsflow.workflows: keeps each version in opsflow.workflow_versions.';
 
+CREATE FUNCTION opsflow.complete_workflow_versions()
+RETURNS void
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_complete_workflow_versions';
+COMMENT ON FUNCTION opsflow.complete_workflow_versions() IS
+'For opsflow.migrate(): keeps the versions of workflows that were made or changed while the triggers were away. A definition that is not what its version says becomes a new version.';
+
 CREATE FUNCTION opsflow.use_workflow_template(template_id uuid, name text DEFAULT NULL)
 RETURNS uuid
 LANGUAGE C VOLATILE SECURITY DEFINER

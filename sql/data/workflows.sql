@@ -183,6 +183,9 @@ VALUES ('workflow_versions', 'configuration_change', 'workflow_version');
 SELECT opsflow.protect('opsflow.workflow_versions');
 GRANT SELECT ON opsflow.workflow_versions TO opsflow_member, opsflow_worker;
 
+-- Workflows that were made or changed while the triggers were away: executions need their versions.
+SELECT opsflow.complete_workflow_versions();
+
 CREATE TABLE opsflow.workflow_tags (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),

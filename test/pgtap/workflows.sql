@@ -293,5 +293,23 @@ SELECT is(count(*), 0::bigint, 'nothing is left of a template that is gone') FRO
     WHERE subject = 'workflow_template' AND NOT EXISTS (SELECT FROM opsflow.workflow_templates t WHERE t.organization_id = c.organization_id AND t.id = c.subject_id);
 SELECT is_empty('SELECT * FROM opsflow.verify_audit() WHERE verdict <> ''ok''', 'the ledger is whole');
 
+-- what happened while the triggers were away, migrate() makes up for
+RESET ROLE;
+INSERT INTO opsflow.workflows (organization_id, id, name, status, created_by) VALUES
+    (:one, '00000000-0000-7000-8000-00000000da01', 'Changed', 'active', :ada),
+    (:one, '00000000-0000-7000-8000-00000000da02', 'Not changed', 'active', :ada);
+ALTER TABLE opsflow.workflows DISABLE TRIGGER ALL;
+UPDATE opsflow.workflows SET steps = '[{"step": 1}]' WHERE id = '00000000-0000-7000-8000-00000000da01';
+INSERT INTO opsflow.workflows (organization_id, id, name, status, created_by) VALUES
+    (:two, '00000000-0000-7000-8000-00000000da03', 'New', 'active', :tom);
+SELECT opsflow.migrate();
+SELECT is(versions('00000000-0000-7000-8000-00000000da01'), '1 2', 'a definition that has changed is a new version');
+SELECT is(versions('00000000-0000-7000-8000-00000000da02'), '1', 'one that has not is none');
+SELECT is(versions('00000000-0000-7000-8000-00000000da03'), '1', 'a new workflow has its version');
+SELECT lives_ok($$INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, workflow_version)
+    SELECT organization_id, id, version FROM opsflow.workflows WHERE name = 'New'$$, 'and can be executed');
+SELECT is(new_values ->> 'version', '2', 'the ledger says which version is new') FROM opsflow.audit_trail
+    WHERE entity_id = '00000000-0000-7000-8000-00000000da01' ORDER BY timestamp DESC, id DESC LIMIT 1;
+
 SELECT * FROM finish();
 ROLLBACK;
