@@ -15,10 +15,11 @@
  * change or go are no special cases, and running twice changes nothing.
  *
  * Locking: one rollup at a time, under an advisory lock tag that SQL cannot
- * use; the second goes home.  A rollup holds a workflow FOR KEY SHARE, which
- * the foreign key of its metrics wants anyway, taken with SKIP LOCKED: whoever
- * is deleting the workflow is not waited for.  Memory: marks that this
- * transaction has appended are remembered in a table of fixed size.
+ * use; the second goes home.  A rollup holds a workflow and its organization
+ * FOR KEY SHARE, which the foreign keys of its metrics want anyway, taken with
+ * SKIP LOCKED: whoever is deleting them, or has locked them FOR UPDATE, is not
+ * waited for.  Memory: marks that this transaction has appended are remembered
+ * in a table of fixed size.
  */
 #include "postgres.h"
 
@@ -393,7 +394,7 @@ find_days(const MetricDay *after, int limit, int *count)
 typedef enum WorkflowState
 {
 	WORKFLOW_OURS,
-	WORKFLOW_HELD, /* somebody is deleting it */
+	WORKFLOW_HELD, /* somebody is deleting it, or has locked it or the organization */
 	WORKFLOW_GONE
 } WorkflowState;
 
@@ -401,7 +402,8 @@ static WorkflowState
 hold_workflow(const MetricDay *day)
 {
 	static OpsflowPlan hold_plan = {
-		"SELECT 1 FROM opsflow.workflows WHERE organization_id = $1 AND id = $2 FOR KEY SHARE SKIP LOCKED",
+		"SELECT 1 FROM opsflow.workflows w JOIN opsflow.organizations o ON o.id = w.organization_id"
+		" WHERE w.organization_id = $1 AND w.id = $2 FOR KEY SHARE SKIP LOCKED",
 		2,
 		{UUIDOID, UUIDOID}};
 	static OpsflowPlan exists_plan = {

@@ -15,7 +15,7 @@ SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS 'MODULE_PATHNAME', 'opsflow_rollup_metrics';
 COMMENT ON FUNCTION opsflow.rollup_metrics(integer) IS
-'Counts anew up to batch days of workflows, and of their nodes, that opsflow.metric_changes names, and writes them into opsflow.workflow_metrics and opsflow.node_metrics. Leaves out workflows that somebody is deleting. Returns the number of days of workflows, less than batch when nothing is left, 0 while another rollup works. An organization that fails gives a WARNING and does not stop the others. For opsflow_admin. Errors: OF007 if batch is not positive.';
+'Counts anew up to batch days of workflows, and of their nodes, that opsflow.metric_changes names, and writes them into opsflow.workflow_metrics and opsflow.node_metrics. Leaves out workflows that somebody is deleting, or that are locked FOR UPDATE, they or their organization. Returns the number of days of workflows, less than batch when nothing is left, 0 while another rollup works. An organization that fails gives a WARNING and does not stop the others. For opsflow_admin. Errors: OF007 if batch is not positive.';
 
 CREATE FUNCTION opsflow.sample_system_metrics(batch integer DEFAULT 100)
 RETURNS bigint
