@@ -4,6 +4,8 @@
 use strict;
 use warnings;
 
+use File::Basename;
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -15,11 +17,10 @@ $node->start;
 
 my $org = '00000000-0000-7000-8000-000000000001';
 my $ada = '00000000-0000-7000-8000-0000000000a1';
-$node->safe_psql('postgres', qq{
-	CREATE EXTENSION opsflow CASCADE;
-	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$org', 'One', 'one');
-	INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES ('$ada', '$org', 'ada\@one.example', 'Ada One', 'owner');
-});
+# Something in every table.
+my $fixture = slurp_file(dirname(__FILE__) . '/../data/two_organizations.sql');
+$fixture =~ s/^-- Chain heads are stored.*//ms;
+$node->safe_psql('postgres', "CREATE EXTENSION opsflow CASCADE; BEGIN; $fixture; COMMIT");
 my $insert = qq{INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by)
 	SELECT '$org', 'Agent ' || g, 'custom', 'prompt', '$ada' FROM generate_series(1, 10) g};
 my $bad = "SELECT count(*) FROM opsflow.verify_audit() WHERE verdict <> 'ok'";
@@ -66,6 +67,61 @@ is($subscriber->safe_psql('postgres', $entries), $node->safe_psql('postgres', $e
 is($subscriber->safe_psql('postgres', $bad), '0', 'and they verify');
 is($subscriber->safe_psql('postgres', 'SELECT sum(executions) FROM opsflow.counters') , $node->safe_psql('postgres', 'SELECT sum(executions) FROM opsflow.counters'),
 	'no counter counts twice');
+
+# What triggers make of a change comes from the publisher, in every table.
+$node->safe_psql('postgres', q{
+	INSERT INTO opsflow.workflows (organization_id, name, status, created_by)
+		SELECT organization_id, 'Streamed', 'active', id FROM opsflow.users WHERE role = 'owner';
+	UPDATE opsflow.workflows SET steps = '[{"step": 1}]';
+	INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, workflow_version)
+		SELECT organization_id, id, version FROM opsflow.workflows;
+	INSERT INTO opsflow.node_executions (organization_id, execution_id, node_id, node_type)
+		SELECT organization_id, id, 'streamed', 'http' FROM opsflow.workflow_executions WHERE status = 'pending';
+	UPDATE opsflow.node_executions SET status = 'running' WHERE node_id = 'streamed';
+	UPDATE opsflow.node_executions SET status = 'completed' WHERE node_id = 'streamed';
+	UPDATE opsflow.execution_queue SET status = 'running';
+	UPDATE opsflow.work_items SET status = 'in_progress' WHERE status = 'backlog';
+	UPDATE opsflow.projects SET status = 'completed' WHERE status = 'active';
+	INSERT INTO opsflow.provider_credit_pools (organization_id, provider, monthly_budget)
+		SELECT id, 'xai', 10 FROM opsflow.organizations;
+	INSERT INTO opsflow.ai_usage_logs (organization_id, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens, input_cost)
+		SELECT id, 'xai', 'grok', 'completion', 1, 1, 2, 6 FROM opsflow.organizations;
+	UPDATE opsflow.provider_credit_pools SET current_balance = current_balance + 1, reset_day_of_month = 15;
+	UPDATE opsflow.organizations SET timezone = 'Pacific/Kiritimati', quota_reset_day = 20;
+	INSERT INTO opsflow.api_usage (organization_id, endpoint, method) SELECT id, '/', 'GET' FROM opsflow.organizations;
+	UPDATE opsflow.integration_operations SET status = 'running' WHERE status = 'pending';
+	UPDATE opsflow.integration_operations SET status = 'completed' WHERE status = 'running';
+	UPDATE opsflow.node_ratings SET rating = 6 - rating;
+	DELETE FROM opsflow.node_ratings WHERE organization_id = '00000000-0000-7000-8000-000000000002';
+	DELETE FROM opsflow.workflow_executions WHERE workflow_id IN (SELECT id FROM opsflow.workflows WHERE name = 'Streamed')
+		AND organization_id = '00000000-0000-7000-8000-000000000002';
+	DELETE FROM opsflow.workflows WHERE name = 'Streamed' AND organization_id = '00000000-0000-7000-8000-000000000002';
+	CALL opsflow.run_job('fold_counters');
+	CALL opsflow.run_job('rollup_metrics');
+	CALL opsflow.run_job('sample_system_metrics');
+	CALL opsflow.run_job('reset_quotas');
+});
+$node->wait_for_catchup('everything');
+
+# The rows of a database: where a row finds room is not for the dump to say.
+sub rows_of
+{
+	my ($server) = @_;
+	my $file = $server->basedir . '/rows.sql';
+	run_log([ 'pg_dump', '-h', $server->host, '-p', $server->port, '--data-only', '-f', $file, 'postgres' ]) or die;
+	my $text = slurp_file($file);
+	$text =~ s/^\\(un)?restrict .*\n//mg;
+	return join '', map { my ($head, $rows) = @$_; $head . join('', sort split(/^/m, $rows)) }
+		sort { $a->[0] cmp $b->[0] } map { [ /^(COPY [^\n]*\n)(.*)/s ] } $text =~ /^(COPY [^\n]* FROM stdin;\n.*?)^\\\.\n/gms;
+}
+my ($published, $received) = (rows_of($node), rows_of($subscriber));
+ok($published eq $received, 'a subscriber has the rows of the publisher and no others');
+if ($published ne $received)
+{
+	append_to_file($node->basedir . '/published', $published);
+	append_to_file($node->basedir . '/received', $received);
+	diag(scalar(`diff @{[ $node->basedir ]}/published @{[ $node->basedir ]}/received | cut -c 1-300 | head -40`));
+}
 
 $subscriber->stop;
 $node->stop;
