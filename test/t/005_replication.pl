@@ -115,6 +115,7 @@ sub rows_of
 		sort { $a->[0] cmp $b->[0] } map { [ /^(COPY [^\n]*\n)(.*)/s ] } $text =~ /^(COPY [^\n]* FROM stdin;\n.*?)^\\\.\n/gms;
 }
 my ($published, $received) = (rows_of($node), rows_of($subscriber));
+like($published, qr/^COPY opsflow\.workflows .*\tStreamed\t/ms, 'the publisher has rows');
 ok($published eq $received, 'a subscriber has the rows of the publisher and no others');
 if ($published ne $received)
 {
