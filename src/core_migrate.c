@@ -54,11 +54,20 @@ PG_FUNCTION_INFO_V1(opsflow_migrate);
 /* Markers that the Makefile puts before each part of the assembled file. */
 #define FILE_MARKER "--#file "
 
+typedef enum MigrationTask
+{
+	TASK_GRANT_ONLY, /* a dump brings the objects */
+	TASK_INSTALL,
+	TASK_FILL, /* a dump of the schema alone brought them without rows */
+	TASK_ADOPT
+} MigrationTask;
+
 typedef struct DataScript
 {
 	const char *name;			/* the installed file, without its directory */
 	char	   *text;
 	bool		adopting;		/* make only what is missing */
+	bool		filling;		/* the tables have no rows yet */
 	OpsflowUser caller;			/* the superuser who calls migrate() */
 	List	   *made;			/* names of relations made in this run */
 	const char *statement;		/* start of the current statement */
@@ -177,8 +186,8 @@ made_in_this_run(const DataScript *script, List *objects)
 /*
  * Has the object that this statement makes survived?
  *
- * Rows of a fresh installation are only for a fresh installation; those that
- * say what to do ON CONFLICT are built-in rows, which are brought forward.
+ * Rows of a fresh installation are only for empty tables; those that say what
+ * to do ON CONFLICT are built-in rows, which are brought forward.
  * Grants are made again only for relations that are: a DBA's REVOKE stays.
  */
 static bool
@@ -203,7 +212,7 @@ is_there_already(const DataScript *script, Node *node)
 		case T_AlterTableStmt:
 			return adds_existing_constraint((AlterTableStmt *) node);
 		case T_InsertStmt:
-			return ((InsertStmt *) node)->onConflictClause == NULL;
+			return !script->filling && ((InsertStmt *) node)->onConflictClause == NULL;
 		case T_GrantStmt:
 			return !made_in_this_run(script, ((GrantStmt *) node)->objects);
 		default:
@@ -365,9 +374,10 @@ skip_comments(const char *p)
 }
 
 static void
-run_script(const char *name, bool adopting, OpsflowUser caller)
+run_script(const char *name, MigrationTask task, OpsflowUser caller)
 {
-	DataScript script = {.name = name, .adopting = adopting, .caller = caller};
+	DataScript script = {
+		.name = name, .adopting = task != TASK_INSTALL, .filling = task == TASK_FILL, .caller = caller};
 	ErrorContextCallback callback;
 	ListCell   *lc;
 
@@ -474,7 +484,7 @@ enable_triggers(void)
 
 /* Run the data file with the rights of opsflow_owner. */
 static void
-run_as_owner(bool adopting)
+run_as_owner(MigrationTask task)
 {
 	OpsflowUser caller;
 	int nest = NewGUCNestLevel();
@@ -483,22 +493,15 @@ run_as_owner(bool adopting)
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "on", PGC_USERSET,
 							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	if (adopting)
+	if (task != TASK_INSTALL)
 		enable_triggers();
 	caller = opsflow_become_owner();
-	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", adopting, caller);
-	if (!adopting)
+	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", task, caller);
+	if (task != TASK_ADOPT)
 		record_version();
 	AtEOXact_GUC(true, nest);
 	opsflow_become(caller);
 }
-
-typedef enum MigrationTask
-{
-	TASK_GRANT_ONLY, /* a dump brings the objects */
-	TASK_INSTALL,
-	TASK_ADOPT
-} MigrationTask;
 
 /*
  * Make or complete the data objects, as no members of the extension.
@@ -517,7 +520,7 @@ make_data_objects(MigrationTask task)
 		creating_extension = false;
 		grant_schema();
 		if (task != TASK_GRANT_ONLY)
-			run_as_owner(task == TASK_ADOPT);
+			run_as_owner(task);
 	}
 	PG_FINALLY();
 	{
@@ -578,7 +581,9 @@ opsflow_migrate(PG_FUNCTION_ARGS)
 				 errhint("Install a release of opsflow that serves both versions.")));
 	else
 	{
-		make_data_objects(version != NULL ? TASK_ADOPT : TASK_INSTALL);
+		make_data_objects(version != NULL ? TASK_ADOPT
+						  : OidIsValid(opsflow_relation_id("schema_version")) ? TASK_FILL
+																			   : TASK_INSTALL);
 		outcome = version != NULL ? "adopted" : "installed";
 	}
 	SPI_finish();

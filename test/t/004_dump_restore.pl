@@ -178,6 +178,15 @@ $node->safe_psql('ownerless', 'ALTER VIEW opsflow.approval_inbox OWNER TO CURREN
 is($node->safe_psql('ownerless', 'SELECT opsflow.migrate()'), 'adopted', 'migrate() hands the objects over');
 check_restored('ownerless', 'pg_restore --no-owner');
 
+# The schema alone is for a subscriber; whoever wants an empty database of it asks migrate() for the rows it comes with.
+run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-s', '-f', "$dir/empty", 'original' ]) or die;
+$node->safe_psql('postgres', 'CREATE DATABASE empty');
+$node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port, '-d', 'empty', '-f', "$dir/empty" ], 'pg_dump -s');
+is($node->safe_psql('empty', 'SELECT opsflow.migrate(); SELECT opsflow.migrate()'), "installed\nadopted", 'migrate() fills a restored schema');
+is($node->safe_psql('empty', "SELECT count(*) FROM opsflow.audit_map"), $node->safe_psql('original', 'SELECT count(*) FROM opsflow.audit_map'),
+	'with what a new database has');
+is($node->safe_psql('empty', "SELECT string_agg(check_name, ' ') FROM opsflow.health_check() WHERE status = 'error'"), '', 'and it is healthy');
+
 # Data alone, into tables that are there, leaves the guards weaker than they were.
 run_log([ 'pg_dump', '-h', $node->host, '-p', $node->port, '-a', '--disable-triggers', '-f', "$dir/data", 'original' ]) or die;
 $node->safe_psql('postgres', 'CREATE DATABASE data_only');
