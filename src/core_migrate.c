@@ -22,9 +22,11 @@
 #include "access/table.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "commands/policy.h"
 #include "commands/tablecmds.h"
@@ -154,14 +156,57 @@ constraint_exists(const RangeVar *rv, const char *name)
 	return OidIsValid(relid) && OidIsValid(get_relation_constraint_oid(relid, name, true));
 }
 
-/* Would ALTER TABLE add a constraint that the table has already? */
+/* Do the triggers of that name, on partitions too, fire always? */
 static bool
-adds_existing_constraint(const AlterTableStmt *stmt)
+fires_always(Oid relid, const char *name)
+{
+	Oid argtypes[2] = {REGCLASSOID, NAMEOID};
+	Datum values[2] = {
+		ObjectIdGetDatum(relid), DirectFunctionCall1(namein, CStringGetDatum(name))};
+
+	if (SPI_execute_with_args("SELECT FROM pg_trigger WHERE tgname = $2 AND tgenabled <> 'A'"
+							  " AND (tgrelid = $1 OR tgrelid IN (SELECT relid FROM pg_partition_tree($1)))",
+							  2, argtypes, values, NULL, false, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read pg_trigger");
+	return SPI_processed == 0;
+}
+
+static bool
+secures_rows(Oid relid, bool forced)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class form;
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	result = forced ? form->relforcerowsecurity : form->relrowsecurity;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * Is what ALTER TABLE wants so already?  Not to run it spares the table a lock
+ * for which migrate() and those at work would deadlock.
+ */
+static bool
+is_altered_already(const AlterTableStmt *stmt)
 {
 	AlterTableCmd *cmd = linitial(stmt->cmds);
 
-	return cmd->subtype == AT_AddConstraint &&
-		constraint_exists(stmt->relation, ((Constraint *) cmd->def)->conname);
+	switch (cmd->subtype)
+	{
+		case AT_AddConstraint:
+			return constraint_exists(stmt->relation, ((Constraint *) cmd->def)->conname);
+		case AT_EnableAlwaysTrig:
+			return fires_always(statement_relation(stmt->relation), cmd->name);
+		case AT_EnableRowSecurity:
+		case AT_ForceRowSecurity:
+			return secures_rows(statement_relation(stmt->relation), cmd->subtype == AT_ForceRowSecurity);
+		default:
+			return false;
+	}
 }
 
 static bool
@@ -210,7 +255,7 @@ is_there_already(const DataScript *script, Node *node)
 			return OidIsValid(get_relation_policy_oid(statement_relation(((CreatePolicyStmt *) node)->table),
 													  ((CreatePolicyStmt *) node)->policy_name, true));
 		case T_AlterTableStmt:
-			return adds_existing_constraint((AlterTableStmt *) node);
+			return is_altered_already((AlterTableStmt *) node);
 		case T_InsertStmt:
 			return !script->filling && ((InsertStmt *) node)->onConflictClause == NULL;
 		case T_GrantStmt:

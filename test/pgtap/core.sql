@@ -75,7 +75,12 @@ SELECT is(array_agg(attrelid::regclass::text || '.' || attname), NULL, 'every co
       AND attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NULL;
 
 -- migrate() in a database that has everything changes nothing
+CREATE TEMPORARY VIEW strong_locks AS SELECT relation::regclass::text || ' ' || mode AS lock FROM pg_locks
+    WHERE pid = pg_backend_pid() AND relation IN (SELECT oid FROM pg_class WHERE relnamespace = 'opsflow'::regnamespace)
+      AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock');
+CREATE TEMPORARY TABLE locks_before AS SELECT lock FROM strong_locks;
 SELECT is(opsflow.migrate(), 'adopted', 'migrate() adopts what is there');
+SELECT is_empty('SELECT lock FROM strong_locks EXCEPT SELECT lock FROM locks_before', 'and keeps nobody from writing');
 SELECT is(count(*), 1::bigint, 'and records no second version') FROM opsflow.schema_version;
 
 -- what was lost is made again: a trigger, a policy, a default, a view
