@@ -265,6 +265,75 @@ opsflow_count(const OpsflowDelta *deltas, int count)
 	table_close(counters, NoLock);
 }
 
+static bool
+same_counters(const OpsflowDelta *a, const OpsflowDelta *b)
+{
+	return a->subject == b->subject &&
+		opsflow_uuid_equal(&a->subject_id, &b->subject_id) &&
+		opsflow_uuid_equal(&a->organization_id, &b->organization_id) &&
+		a->has_period == b->has_period && a->period == b->period;
+}
+
+static void
+add_delta(OpsflowDelta *sum, const OpsflowDelta *delta)
+{
+	sum->executions += delta->executions;
+	sum->finished += delta->finished;
+	sum->successes += delta->successes;
+	sum->durations += delta->durations;
+	sum->duration_ms += delta->duration_ms;
+	sum->calls += delta->calls;
+	sum->api_calls += delta->api_calls;
+	sum->nanodollars += delta->nanodollars;
+	sum->uses += delta->uses;
+	sum->ratings += delta->ratings;
+	sum->rating_sum += delta->rating_sum;
+	if (delta->has_last_at && (!sum->has_last_at || delta->last_at > sum->last_at))
+	{
+		sum->has_last_at = true;
+		sum->last_at = delta->last_at;
+	}
+}
+
+static bool
+is_nothing(const OpsflowDelta *delta)
+{
+	return delta->executions == 0 && delta->finished == 0 && delta->successes == 0 &&
+		delta->durations == 0 && delta->duration_ms == 0 && delta->calls == 0 &&
+		delta->api_calls == 0 && delta->nanodollars == 0 && delta->uses == 0 &&
+		delta->ratings == 0 && delta->rating_sum == 0 && !delta->has_last_at;
+}
+
+void
+opsflow_tally(OpsflowTally *tally, const OpsflowDelta *delta)
+{
+	for (int i = 0; i < tally->count; i++)
+	{
+		if (same_counters(&tally->deltas[i], delta))
+		{
+			add_delta(&tally->deltas[i], delta);
+			return;
+		}
+	}
+	Assert(tally->count < OPSFLOW_MAX_TALLY);
+	tally->deltas[tally->count++] = *delta;
+}
+
+/* Append what does not come to nothing. */
+void
+opsflow_count_tally(const OpsflowTally *tally)
+{
+	OpsflowDelta deltas[OPSFLOW_MAX_TALLY];
+	int count = 0;
+
+	for (int i = 0; i < tally->count; i++)
+	{
+		if (!is_nothing(&tally->deltas[i]))
+			deltas[count++] = tally->deltas[i];
+	}
+	opsflow_count(deltas, count);
+}
+
 /* ----------------------------------------------------------------
  * Calls of a quota period whose first day moves
  * ----------------------------------------------------------------

@@ -181,21 +181,6 @@ contribution(TupleDesc tupdesc, HeapTuple row, OpsflowSubject subject, int sign,
 	return true;
 }
 
-/* Add what a row counted before to what it counts now; false if all is equal. */
-static bool
-net_change(OpsflowDelta *is, const OpsflowDelta *was, TimestampTz was_last_at)
-{
-	is->executions += was->executions;
-	is->finished += was->finished;
-	is->successes += was->successes;
-	is->durations += was->durations;
-	is->duration_ms += was->duration_ms;
-	if (is->has_last_at && is->last_at <= was_last_at)
-		is->has_last_at = false;
-	return is->executions != 0 || is->finished != 0 || is->successes != 0 ||
-		is->durations != 0 || is->duration_ms != 0 || is->has_last_at;
-}
-
 static TimestampTz
 last_at_of(TupleDesc tupdesc, HeapTuple row)
 {
@@ -207,26 +192,23 @@ last_at_of(TupleDesc tupdesc, HeapTuple row)
 	return DT_NOBEGIN;
 }
 
-static int
-count_subject(const OpsflowChange *change, OpsflowSubject subject, OpsflowDelta *deltas)
+static void
+tally_subject(OpsflowTally *tally, const OpsflowChange *change, OpsflowSubject subject)
 {
 	OpsflowDelta was;
 	OpsflowDelta is;
 	bool had = contribution(change->tupdesc, change->before, subject, -1, &was);
 	bool has = contribution(change->tupdesc, change->after, subject, 1, &is);
-	int count = 0;
 
+	/* A time that the subject has been told already is no news. */
 	if (had && has && opsflow_uuid_equal(&was.subject_id, &is.subject_id) &&
-		opsflow_uuid_equal(&was.organization_id, &is.organization_id))
-	{
-		had = false;
-		has = net_change(&is, &was, last_at_of(change->tupdesc, change->before));
-	}
+		opsflow_uuid_equal(&was.organization_id, &is.organization_id) &&
+		is.last_at <= last_at_of(change->tupdesc, change->before))
+		is.has_last_at = false;
 	if (had)
-		deltas[count++] = was;
+		opsflow_tally(tally, &was);
 	if (has)
-		deltas[count++] = is;
-	return count;
+		opsflow_tally(tally, &is);
 }
 
 /*
@@ -239,14 +221,13 @@ Datum
 opsflow_count_execution(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_execution", OPSFLOW_AFTER);
-	OpsflowDelta deltas[4];
-	int count;
+	OpsflowTally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	count = count_subject(&change, OPSFLOW_AGENT, deltas);
-	count += count_subject(&change, OPSFLOW_WORKFLOW, deltas + count);
-	opsflow_count(deltas, count);
+	tally_subject(&tally, &change, OPSFLOW_AGENT);
+	tally_subject(&tally, &change, OPSFLOW_WORKFLOW);
+	opsflow_count_tally(&tally);
 	return PointerGetDatum(NULL);
 }
 
