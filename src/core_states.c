@@ -357,7 +357,7 @@ opsflow_check_move(const OpsflowMachine *machine, const OpsflowChange *change, i
  */
 
 static void
-set_time(OpsflowChange *change, const char *column, bool known)
+set_time(OpsflowChange *change, const char *column, bool known, TimestampTz time)
 {
 	bool is_null;
 
@@ -365,9 +365,31 @@ set_time(OpsflowChange *change, const char *column, bool known)
 		return;
 	is_null = opsflow_row_is_null(change->tupdesc, change->after, column);
 	if (known && is_null)
-		opsflow_change_set(change, column, TimestampTzGetDatum(GetCurrentTimestamp()));
+		opsflow_change_set(change, column, TimestampTzGetDatum(time));
 	else if (!known && !is_null)
 		opsflow_change_set_null(change, column);
+}
+
+/* What a duration counts from: when work began, else when the row was made. */
+static bool
+row_beginning(const OpsflowMachine *machine, TupleDesc tupdesc, HeapTuple row, TimestampTz *at)
+{
+	return (machine->began != NULL && opsflow_row_timestamp(tupdesc, row, machine->began, at)) ||
+		(machine->created != NULL && opsflow_row_timestamp(tupdesc, row, machine->created, at));
+}
+
+/* Now, but not before what went before it, even if the clock of the server was set back. */
+static TimestampTz
+time_after(const OpsflowChange *change, const char *first, const char *second)
+{
+	TimestampTz time = GetCurrentTimestamp();
+	TimestampTz before;
+
+	if (first != NULL && opsflow_row_timestamp(change->tupdesc, change->after, first, &before))
+		time = Max(time, before);
+	if (second != NULL && opsflow_row_timestamp(change->tupdesc, change->after, second, &before))
+		time = Max(time, before);
+	return time;
 }
 
 /*
@@ -382,11 +404,11 @@ opsflow_row_duration(const OpsflowMachine *machine, TupleDesc tupdesc, HeapTuple
 	int64 duration;
 
 	if (!opsflow_row_timestamp(tupdesc, row, machine->ended, &to) ||
-		(!opsflow_row_timestamp(tupdesc, row, machine->began, &from) &&
-		 (machine->created == NULL || !opsflow_row_timestamp(tupdesc, row, machine->created, &from))) ||
+		!row_beginning(machine, tupdesc, row, &from) ||
 		TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to) ||
 		pg_sub_s64_overflow(to, from, &duration))
 		return false;
+	/* What ends too early is for a CHECK to refuse. */
 	*duration_ms = duration / 1000 + (duration % 1000 >= 500) - (duration % 1000 <= -500);
 	return true;
 }
@@ -431,13 +453,13 @@ opsflow_follow_state(const OpsflowMachine *machine, OpsflowChange *change)
 	if (change->before == NULL)
 	{
 		if (kind == (WORKING | FIRST))
-			set_time(change, machine->began, true);
+			set_time(change, machine->began, true, GetCurrentTimestamp());
 	}
 	else if (opsflow_changes(change, "status"))
 	{
 		if (kind & WORKING)
-			set_time(change, machine->began, true);
-		set_time(change, machine->ended, (kind & ENDED) != 0);
+			set_time(change, machine->began, true, GetCurrentTimestamp());
+		set_time(change, machine->ended, (kind & ENDED) != 0, time_after(change, machine->began, machine->created));
 	}
 	if (machine->duration != NULL)
 		fill_duration(machine, change);
