@@ -87,6 +87,11 @@ INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, s
 SELECT is(duration_ms, 86400000::bigint, 'also of what is imported') FROM opsflow.workflow_executions WHERE started_at = '2025-01-01';
 INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, started_at, completed_at, duration_ms) VALUES (:one, :'linear', 'completed', '2025-01-03', '2025-01-04', 7);
 SELECT is(duration_ms, 7::bigint, 'which may bring its own') FROM opsflow.workflow_executions WHERE started_at = '2025-01-03';
+-- As after the clock of the server was set back.
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, started_at, running_at) VALUES (:one, :'linear', 'running', now(), now() + interval '1 hour') RETURNING id AS ahead \gset
+UPDATE opsflow.workflow_executions SET status = 'failed' WHERE id = :'ahead';
+SELECT is((completed_at = running_at, duration_ms)::text, '(t,0)', 'nothing ends before it began') FROM opsflow.workflow_executions WHERE id = :'ahead';
+DELETE FROM opsflow.workflow_executions WHERE id = :'ahead';
 SAVEPOINT long;
 INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, started_at, completed_at) VALUES (:one, :'linear', 'completed', '4714-11-24 00:00+00 BC', '294276-12-31 00:00+00');
 SELECT is(duration_ms, NULL, 'no duration where none can be told') FROM opsflow.workflow_executions WHERE started_at < '0001-01-01';
