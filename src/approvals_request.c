@@ -46,6 +46,7 @@ enum RequestArgument
 	REQUEST_EXPIRES_AT,
 	REQUEST_IDEMPOTENCY_KEY,
 	REQUEST_CONTEXT,
+	REQUEST_WORK_ITEM_ID,
 	REQUEST_ARGUMENTS
 };
 
@@ -63,14 +64,14 @@ enum RequestParameter
 #define REQUEST_TYPES \
 	TEXTOID, TEXTOID, JSONBOID, UUIDOID, INT4OID, TEXTOID, UUIDARRAYOID, TEXTOID, NUMERICOID, TEXTOID, \
 		TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID,                     \
-		UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID
+		UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID
 
 #define INSERT_REQUEST \
 	"INSERT INTO opsflow.approval_requests (title, description, requested_action, execution_id, risk_level," \
 	" priority, approver_ids, ai_recommendation, ai_confidence, ai_reasoning, risk_factors, impact_analysis," \
-	" due_date, expires_at, idempotency_key, context, organization_id, id, requested_by, requested_by_agent," \
-	" approver_id)" \
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+	" due_date, expires_at, idempotency_key, context, work_item_id, organization_id, id, requested_by," \
+	" requested_by_agent, approver_id)" \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
 
 static OpsflowPlan insert_request = {
 	INSERT_REQUEST,
@@ -84,7 +85,7 @@ static OpsflowPlan insert_request_once = {
 	{REQUEST_TYPES}};
 
 static OpsflowPlan find_by_key = {
-	"SELECT id, title, execution_id, action_digest FROM opsflow.approval_requests"
+	"SELECT id, title, action_digest, execution_id, work_item_id FROM opsflow.approval_requests"
 	" WHERE organization_id = $1 AND idempotency_key = $2",
 	2,
 	{UUIDOID, TEXTOID}};
@@ -294,10 +295,20 @@ insert(const Datum *values, const char *nulls)
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("what the approval request refers to was not found"),
 				 errdetail("It violates \"%s\".", error->constraint_name),
-				 errhint("Use the id of an execution or agent of the organization in the context.")));
+				 errhint("Use the id of an execution, work item or agent of the organization in the context.")));
 	}
 	PG_END_TRY();
 	return inserted;
+}
+
+/* Is the value of a row that was found the id that is asked for, or both NULL? */
+static bool
+same_id(int column, Datum value, char null)
+{
+	bool		isnull;
+	Datum		known = opsflow_result(0, column, &isnull);
+
+	return isnull == (null == 'n') && (isnull || opsflow_uuid_equal(DatumGetUUIDP(known), DatumGetUUIDP(value)));
 }
 
 /*
@@ -321,17 +332,16 @@ find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
 	*id = *DatumGetUUIDP(opsflow_result(0, 1, &isnull));
 	known = opsflow_result(0, 2, &isnull);
 	same = strcmp(TextDatumGetCString(known), TextDatumGetCString(values[REQUEST_TITLE])) == 0;
-	known = opsflow_result(0, 3, &isnull);
-	same = same && isnull == (nulls[REQUEST_EXECUTION_ID] == 'n') &&
-		(isnull || opsflow_uuid_equal(DatumGetUUIDP(known), DatumGetUUIDP(values[REQUEST_EXECUTION_ID])));
+	same = same && same_id(4, values[REQUEST_EXECUTION_ID], nulls[REQUEST_EXECUTION_ID]) &&
+		same_id(5, values[REQUEST_WORK_ITEM_ID], nulls[REQUEST_WORK_ITEM_ID]);
 	opsflow_action_digest(DatumGetJsonbP(values[REQUEST_ACTION]), digest);
-	known_digest = DatumGetByteaPP(opsflow_result(0, 4, &isnull));
+	known_digest = DatumGetByteaPP(opsflow_result(0, 3, &isnull));
 	same = same && memcmp(VARDATA_ANY(known_digest), digest, OPSFLOW_DIGEST_LEN) == 0;
 	if (!same)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_KEY_REUSED),
 				 errmsg("the idempotency key was used before for another request"),
-				 errdetail("Title, requested action or execution differ from those of request %s.",
+				 errdetail("Title, requested action, execution or work item differ from those of request %s.",
 						   opsflow_uuid_text(id)),
 				 errhint("Use a new key for a new request.")));
 	return true;

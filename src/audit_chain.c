@@ -506,33 +506,14 @@ opsflow_audit_own_head(const pg_uuid_t *organization_id, int32 number, AuditHead
 static void
 store_head(OpsflowWriter *writer, Relation heads, const Lane *lane)
 {
-	Oid			relid = RelationGetRelid(heads);
-	int			natts = RelationGetNumberOfAttributes(heads);
-	Datum	   *values = palloc0(natts * sizeof(Datum));
-	bool	   *nulls = palloc(natts * sizeof(bool));
-	bool	   *known = palloc0(natts * sizeof(bool));
-	const struct
-	{
-		const char *name;
-		Datum		value;
-	}			columns[] = {
-		{"organization_id", UUIDPGetDatum(&lane->organization_id)},
-		{"lane", Int32GetDatum(lane->number)},
-		{"seq", Int64GetDatum(lane->head.seq)},
-		{"timestamp", TimestampTzGetDatum(lane->head.timestamp)},
-		{"hash", bytea_datum(lane->head.hash, AUDIT_HASH_LEN)},
-	};
+	OpsflowNewRow row = opsflow_new_row(heads);
 
-	memset(nulls, true, natts * sizeof(bool));
-	for (int i = 0; i < lengthof(columns); i++)
-	{
-		AttrNumber	attnum = get_attnum(relid, columns[i].name);
-
-		values[attnum - 1] = columns[i].value;
-		nulls[attnum - 1] = false;
-		known[attnum - 1] = true;
-	}
-	opsflow_writer_insert(writer, known, values, nulls);
+	opsflow_new_row_set(&row, "organization_id", UUIDPGetDatum(&lane->organization_id));
+	opsflow_new_row_set(&row, "lane", Int32GetDatum(lane->number));
+	opsflow_new_row_set(&row, "seq", Int64GetDatum(lane->head.seq));
+	opsflow_new_row_set(&row, "timestamp", TimestampTzGetDatum(lane->head.timestamp));
+	opsflow_new_row_set(&row, "hash", bytea_datum(lane->head.hash, AUDIT_HASH_LEN));
+	opsflow_writer_insert_row(writer, &row);
 }
 
 /* Append the heads that this transaction moved. */

@@ -82,6 +82,20 @@ extern OpsflowWriter *opsflow_writer_open(Relation rel);
 extern void opsflow_writer_insert(OpsflowWriter *writer, const bool *known,
 								  Datum *values, bool *nulls);
 extern void opsflow_writer_close(OpsflowWriter *writer);
+
+/* A row to insert, column by column; a user may have added columns to the table. */
+typedef struct OpsflowNewRow
+{
+	TupleDesc	tupdesc;
+	Datum	   *values;
+	bool	   *nulls;
+	bool	   *known;
+} OpsflowNewRow;
+
+extern OpsflowNewRow opsflow_new_row(Relation rel);
+extern void opsflow_new_row_set(OpsflowNewRow *row, const char *column, Datum value);
+extern void opsflow_new_row_set_null(OpsflowNewRow *row, const char *column);
+extern void opsflow_writer_insert_row(OpsflowWriter *writer, OpsflowNewRow *row);
 extern HeapTuple opsflow_store_last(Relation rel, Oid indexid,
 									ScanKeyData *keys, int nkeys);
 

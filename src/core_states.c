@@ -56,18 +56,133 @@ struct OpsflowMachine
 };
 
 static const OpsflowMachine machines[] = {
-	{"agent_tasks", "an agent task", "started_at", "completed_at", "duration_ms", NULL, {{"pending", "running failed cancelled", 0}, {"running", "pending completed failed cancelled", WORKING}, {"completed", "", ENDED}, {"failed", "pending", ENDED}, {"cancelled", "", ENDED}}},
-	{"approval_requests", "an approval request", NULL, NULL, NULL, NULL, {{"pending", "escalated approved rejected expired cancelled", 0}, {"escalated", "approved rejected expired cancelled", 0}, {"approved", "", ENDED}, {"rejected", "", ENDED}, {"expired", "", ENDED}, {"cancelled", "", ENDED}}},
-	{"execution_queue", "a job", "started_at", "completed_at", "duration_ms", NULL, {{"available", "running scheduled completed discarded cancelled", FIRST}, {"scheduled", "available running discarded cancelled", FIRST}, {"running", "available scheduled retryable completed discarded cancelled", WORKING}, {"retryable", "available running discarded cancelled", 0}, {"completed", "", ENDED}, {"discarded", "available", ENDED}, {"cancelled", "available", ENDED}}},
-	{"hallucination_flags", "a flag", NULL, "reviewed_at", NULL, NULL, {{"pending", "reviewed false_positive confirmed", 0}, {"reviewed", "false_positive confirmed", ENDED}, {"false_positive", "reviewed confirmed", ENDED}, {"confirmed", "reviewed false_positive", ENDED}}},
-	{"integration_operations", "an operation", "started_at", "completed_at", "duration_ms", NULL, {{"pending", "running completed failed cancelled", 0}, {"running", "completed failed cancelled", WORKING | FIRST}, {"completed", "", ENDED}, {"failed", "pending running", ENDED}, {"cancelled", "", ENDED}}},
-	{"node_executions", "a node execution", "started_at", "completed_at", "duration_ms", NULL, {{"pending", "running waiting completed failed skipped cancelled", 0}, {"running", "pending waiting completed failed cancelled", WORKING}, {"waiting", "pending running completed failed cancelled", WORKING}, {"completed", "", ENDED}, {"failed", "pending", ENDED}, {"skipped", "", ENDED}, {"cancelled", "", ENDED}}},
-	{"projects", "a project", NULL, "completed_at", NULL, NULL, {{"active", "completed failed archived", 0}, {"completed", "active archived", ENDED}, {"failed", "active archived", ENDED}, {"archived", "active", ENDED}}},
-	{"work_items", "a work item", "started_at", "completed_at", NULL, NULL, {{"backlog", "in_progress cancelled", 0}, {"in_progress", "backlog awaiting_approval completed failed cancelled", WORKING}, {"awaiting_approval", "in_progress completed failed cancelled", WORKING}, {"completed", "", ENDED}, {"failed", "backlog", ENDED}, {"cancelled", "", ENDED}}},
-	{"workflow_executions", "an execution", "running_at", "completed_at", "duration_ms", "started_at", {{"pending", "requires_approval approved running paused failed cancelled", 0}, {"requires_approval", "approved failed cancelled", 0}, {"approved", "requires_approval running paused failed cancelled", 0}, {"running", "requires_approval paused completed failed cancelled", WORKING}, {"paused", "pending approved running failed cancelled", 0}, {"completed", "", ENDED}, {"failed", "", ENDED}, {"cancelled", "", ENDED}}},
+	{
+		.relation = "agent_tasks",
+		.noun = "an agent task",
+		.began = "started_at",
+		.ended = "completed_at",
+		.duration = "duration_ms",
+		.states = {
+			{"pending", "running failed cancelled", 0},
+			{"running", "pending completed failed cancelled", WORKING},
+			{"completed", "", ENDED},
+			{"failed", "pending", ENDED},
+			{"cancelled", "", ENDED},
+		},
+	},
+	{
+		.relation = "approval_requests",
+		.noun = "an approval request",
+		.states = {
+			{"pending", "escalated approved rejected expired cancelled", 0},
+			{"escalated", "approved rejected expired cancelled", 0},
+			{"approved", "", ENDED},
+			{"rejected", "", ENDED},
+			{"expired", "", ENDED},
+			{"cancelled", "", ENDED},
+		},
+	},
+	{
+		.relation = "execution_queue",
+		.noun = "a job",
+		.began = "started_at",
+		.ended = "completed_at",
+		.duration = "duration_ms",
+		.states = {
+			{"available", "running scheduled completed discarded cancelled", FIRST},
+			{"scheduled", "available running discarded cancelled", FIRST},
+			{"running", "available scheduled retryable completed discarded cancelled", WORKING},
+			{"retryable", "available running discarded cancelled", 0},
+			{"completed", "", ENDED},
+			{"discarded", "available", ENDED},
+			{"cancelled", "available", ENDED},
+		},
+	},
+	{
+		.relation = "hallucination_flags",
+		.noun = "a flag",
+		.ended = "reviewed_at",
+		.states = {
+			{"pending", "reviewed false_positive confirmed", 0},
+			{"reviewed", "false_positive confirmed", ENDED},
+			{"false_positive", "reviewed confirmed", ENDED},
+			{"confirmed", "reviewed false_positive", ENDED},
+		},
+	},
+	{
+		.relation = "integration_operations",
+		.noun = "an operation",
+		.began = "started_at",
+		.ended = "completed_at",
+		.duration = "duration_ms",
+		.states = {
+			{"pending", "running completed failed cancelled", 0},
+			{"running", "completed failed cancelled", WORKING | FIRST},
+			{"completed", "", ENDED},
+			{"failed", "pending running", ENDED},
+			{"cancelled", "", ENDED},
+		},
+	},
+	{
+		.relation = "node_executions",
+		.noun = "a node execution",
+		.began = "started_at",
+		.ended = "completed_at",
+		.duration = "duration_ms",
+		.states = {
+			{"pending", "running waiting completed failed skipped cancelled", 0},
+			{"running", "pending waiting completed failed cancelled", WORKING},
+			{"waiting", "pending running completed failed cancelled", WORKING},
+			{"completed", "", ENDED},
+			{"failed", "pending", ENDED},
+			{"skipped", "", ENDED},
+			{"cancelled", "", ENDED},
+		},
+	},
+	{
+		.relation = "projects",
+		.noun = "a project",
+		.ended = "completed_at",
+		.states = {
+			{"active", "completed failed archived", 0},
+			{"completed", "active archived", ENDED},
+			{"failed", "active archived", ENDED},
+			{"archived", "active", ENDED},
+		},
+	},
+	{
+		.relation = "work_items",
+		.noun = "a work item",
+		.began = "started_at",
+		.ended = "completed_at",
+		.states = {
+			{"backlog", "in_progress cancelled", 0},
+			{"in_progress", "backlog awaiting_approval completed failed cancelled", WORKING},
+			{"awaiting_approval", "in_progress completed failed cancelled", WORKING},
+			{"completed", "", ENDED},
+			{"failed", "backlog", ENDED},
+			{"cancelled", "", ENDED},
+		},
+	},
+	{
+		.relation = "workflow_executions",
+		.noun = "an execution",
+		.began = "running_at",
+		.ended = "completed_at",
+		.duration = "duration_ms",
+		.created = "started_at",
+		.states = {
+			{"pending", "requires_approval approved running paused failed cancelled", 0},
+			{"requires_approval", "approved failed cancelled", 0},
+			{"approved", "requires_approval running paused failed cancelled", 0},
+			{"running", "requires_approval paused completed failed cancelled", WORKING},
+			{"paused", "pending approved running failed cancelled", 0},
+			{"completed", "", ENDED},
+			{"failed", "", ENDED},
+			{"cancelled", "", ENDED},
+		},
+	},
 };
-
-#define NUM_STATES(machine) count_states(machine)
 
 static int
 count_states(const OpsflowMachine *machine)
@@ -101,7 +216,7 @@ opsflow_state_name(const OpsflowMachine *machine, int state)
 int
 opsflow_state_by_name(const OpsflowMachine *machine, const char *name)
 {
-	for (int i = 0; i < NUM_STATES(machine); i++)
+	for (int i = 0; i < count_states(machine); i++)
 	{
 		if (strcmp(machine->states[i].name, name) == 0)
 			return i;
@@ -157,7 +272,7 @@ all_states(const OpsflowMachine *machine)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	for (int i = 0; i < NUM_STATES(machine); i++)
+	for (int i = 0; i < count_states(machine); i++)
 		appendStringInfo(&buf, "%s%s", i > 0 ? ", " : "", machine->states[i].name);
 	return buf.data;
 }
@@ -188,7 +303,9 @@ illegal_move(const OpsflowMachine *machine, const State *from, const State *to)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("%s cannot go from \"%s\" to \"%s\"", machine->noun, from->name, to->name),
-			 *from->next == '\0' ? errhint("What has ended does not change.") : errhint("It can go to: %s.", with_commas(from->next))));
+			 *from->next == '\0' ?
+				 errhint("What has ended does not change.") :
+				 errhint("It can go to: %s.", with_commas(from->next))));
 }
 
 /* Who may bring in rows with a past: an import, not an application. */
@@ -240,7 +357,7 @@ opsflow_check_move(const OpsflowMachine *machine, const OpsflowChange *change, i
  */
 
 static void
-set_time(OpsflowChange *change, const char *column, bool known)
+set_time(OpsflowChange *change, const char *column, bool known, TimestampTz time)
 {
 	bool is_null;
 
@@ -248,9 +365,31 @@ set_time(OpsflowChange *change, const char *column, bool known)
 		return;
 	is_null = opsflow_row_is_null(change->tupdesc, change->after, column);
 	if (known && is_null)
-		opsflow_change_set(change, column, TimestampTzGetDatum(GetCurrentTimestamp()));
+		opsflow_change_set(change, column, TimestampTzGetDatum(time));
 	else if (!known && !is_null)
 		opsflow_change_set_null(change, column);
+}
+
+/* What a duration counts from: when work began, else when the row was made. */
+static bool
+row_beginning(const OpsflowMachine *machine, TupleDesc tupdesc, HeapTuple row, TimestampTz *at)
+{
+	return (machine->began != NULL && opsflow_row_timestamp(tupdesc, row, machine->began, at)) ||
+		(machine->created != NULL && opsflow_row_timestamp(tupdesc, row, machine->created, at));
+}
+
+/* Now, but not before what went before it, even if the clock of the server was set back. */
+static TimestampTz
+time_after(const OpsflowChange *change, const char *first, const char *second)
+{
+	TimestampTz time = GetCurrentTimestamp();
+	TimestampTz before;
+
+	if (first != NULL && opsflow_row_timestamp(change->tupdesc, change->after, first, &before))
+		time = Max(time, before);
+	if (second != NULL && opsflow_row_timestamp(change->tupdesc, change->after, second, &before))
+		time = Max(time, before);
+	return time;
 }
 
 /*
@@ -265,22 +404,32 @@ opsflow_row_duration(const OpsflowMachine *machine, TupleDesc tupdesc, HeapTuple
 	int64 duration;
 
 	if (!opsflow_row_timestamp(tupdesc, row, machine->ended, &to) ||
-		(!opsflow_row_timestamp(tupdesc, row, machine->began, &from) &&
-		 (machine->created == NULL || !opsflow_row_timestamp(tupdesc, row, machine->created, &from))) ||
+		!row_beginning(machine, tupdesc, row, &from) ||
 		TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(to) ||
 		pg_sub_s64_overflow(to, from, &duration))
 		return false;
+	/* What ends too early is for a CHECK to refuse. */
 	*duration_ms = duration / 1000 + (duration % 1000 >= 500) - (duration % 1000 <= -500);
 	return true;
 }
 
-/* The duration follows the times; an import may bring its own. */
+/* Does a duration have to be computed?  An import may bring its own. */
+static bool
+duration_changes(const OpsflowMachine *machine, const OpsflowChange *change)
+{
+	if (change->before == NULL)
+		return opsflow_row_is_null(change->tupdesc, change->after, machine->duration);
+	return opsflow_changes(change, machine->ended) || opsflow_changes(change, machine->began) ||
+		(machine->created != NULL && opsflow_changes(change, machine->created));
+}
+
+/* The duration follows the times. */
 static void
 fill_duration(const OpsflowMachine *machine, OpsflowChange *change)
 {
 	int64 duration_ms;
 
-	if (change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, machine->duration) : !opsflow_changes(change, machine->ended) && !opsflow_changes(change, machine->began) && (machine->created == NULL || !opsflow_changes(change, machine->created)))
+	if (!duration_changes(machine, change))
 		return;
 	if (opsflow_row_duration(machine, change->tupdesc, change->after, &duration_ms))
 		opsflow_change_set(change, machine->duration, Int64GetDatum(duration_ms));
@@ -304,13 +453,13 @@ opsflow_follow_state(const OpsflowMachine *machine, OpsflowChange *change)
 	if (change->before == NULL)
 	{
 		if (kind == (WORKING | FIRST))
-			set_time(change, machine->began, true);
+			set_time(change, machine->began, true, GetCurrentTimestamp());
 	}
 	else if (opsflow_changes(change, "status"))
 	{
 		if (kind & WORKING)
-			set_time(change, machine->began, true);
-		set_time(change, machine->ended, (kind & ENDED) != 0);
+			set_time(change, machine->began, true, GetCurrentTimestamp());
+		set_time(change, machine->ended, (kind & ENDED) != 0, time_after(change, machine->began, machine->created));
 	}
 	if (machine->duration != NULL)
 		fill_duration(machine, change);
@@ -369,11 +518,11 @@ opsflow_status_transitions(PG_FUNCTION_ARGS)
 	{
 		const OpsflowMachine *machine = &machines[i];
 
-		for (int from = 0; from < NUM_STATES(machine); from++)
+		for (int from = 0; from < count_states(machine); from++)
 		{
 			if (from == 0 || (machine->states[from].kind & FIRST) != 0)
 				put_transition(rsinfo, machine, NULL, machine->states[from].name);
-			for (int to = 0; to < NUM_STATES(machine); to++)
+			for (int to = 0; to < count_states(machine); to++)
 			{
 				if (opsflow_can_go(machine, from, to))
 					put_transition(rsinfo, machine, machine->states[from].name, machine->states[to].name);

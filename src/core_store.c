@@ -25,6 +25,7 @@
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
+#include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -169,6 +170,53 @@ opsflow_writer_insert(OpsflowWriter *writer, const bool *known, Datum *values, b
 	}
 	if (push_snapshot)
 		PopActiveSnapshot();
+}
+
+/* A row of which nothing is known: what is not set takes its default. */
+OpsflowNewRow
+opsflow_new_row(Relation rel)
+{
+	TupleDesc	tupdesc = RelationGetDescr(rel);
+	OpsflowNewRow row = {
+		tupdesc,
+		palloc0(tupdesc->natts * sizeof(Datum)),
+		palloc(tupdesc->natts * sizeof(bool)),
+		palloc0(tupdesc->natts * sizeof(bool))};
+
+	memset(row.nulls, true, tupdesc->natts * sizeof(bool));
+	return row;
+}
+
+static int
+known_column(OpsflowNewRow *row, const char *column)
+{
+	int			attnum = SPI_fnumber(row->tupdesc, column);
+
+	if (attnum <= 0)
+		opsflow_data_missing();
+	row->known[attnum - 1] = true;
+	return attnum - 1;
+}
+
+void
+opsflow_new_row_set(OpsflowNewRow *row, const char *column, Datum value)
+{
+	int			at = known_column(row, column);
+
+	row->values[at] = value;
+	row->nulls[at] = false;
+}
+
+void
+opsflow_new_row_set_null(OpsflowNewRow *row, const char *column)
+{
+	row->nulls[known_column(row, column)] = true;
+}
+
+void
+opsflow_writer_insert_row(OpsflowWriter *writer, OpsflowNewRow *row)
+{
+	opsflow_writer_insert(writer, row->known, row->values, row->nulls);
 }
 
 /* Close the indexes and free the writer; the table stays the caller's. */

@@ -175,65 +175,36 @@ parse_subject(const char *name)
  * ----------------------------------------------------------------
  */
 
-typedef struct CounterRow
-{
-	TupleDesc tupdesc;
-	Datum *values;
-	bool *nulls;
-	bool *known;
-} CounterRow;
-
 static void
-set_column(CounterRow *row, const char *column, Datum value)
-{
-	int attnum = SPI_fnumber(row->tupdesc, column);
-
-	if (attnum <= 0)
-		opsflow_data_missing();
-	row->values[attnum - 1] = value;
-	row->nulls[attnum - 1] = false;
-	row->known[attnum - 1] = true;
-}
-
-static void
-set_null(CounterRow *row, const char *column)
-{
-	set_column(row, column, (Datum) 0);
-	row->nulls[SPI_fnumber(row->tupdesc, column) - 1] = true;
-}
-
-static void
-fill_row(CounterRow *row, const OpsflowDelta *delta)
+fill_row(OpsflowNewRow *row, const OpsflowDelta *delta)
 {
 	pg_uuid_t id;
 
 	opsflow_new_uuid(&id);
-	memset(row->nulls, true, row->tupdesc->natts * sizeof(bool));
-	memset(row->known, false, row->tupdesc->natts * sizeof(bool));
-	set_column(row, "organization_id", UUIDPGetDatum(&delta->organization_id));
-	set_column(row, "subject_id", UUIDPGetDatum(&delta->subject_id));
-	set_column(row, "id", opsflow_uuid_datum(&id));
-	set_column(row, "subject", CStringGetTextDatum(subjects[delta->subject]));
+	opsflow_new_row_set(row, "organization_id", UUIDPGetDatum(&delta->organization_id));
+	opsflow_new_row_set(row, "subject_id", UUIDPGetDatum(&delta->subject_id));
+	opsflow_new_row_set(row, "id", opsflow_uuid_datum(&id));
+	opsflow_new_row_set(row, "subject", CStringGetTextDatum(subjects[delta->subject]));
 	if (delta->has_period)
-		set_column(row, "period", DateADTGetDatum(delta->period));
+		opsflow_new_row_set(row, "period", DateADTGetDatum(delta->period));
 	else
-		set_null(row, "period");
-	set_column(row, "executions", Int64GetDatum(delta->executions));
-	set_column(row, "finished", Int64GetDatum(delta->finished));
-	set_column(row, "successes", Int64GetDatum(delta->successes));
-	set_column(row, "durations", Int64GetDatum(delta->durations));
-	set_column(row, "duration_ms", Int64GetDatum(delta->duration_ms));
-	set_column(row, "calls", Int64GetDatum(delta->calls));
-	set_column(row, "api_calls", Int64GetDatum(delta->api_calls));
-	set_column(row, "nanodollars", Int64GetDatum(delta->nanodollars));
-	set_column(row, "uses", Int64GetDatum(delta->uses));
-	set_column(row, "ratings", Int64GetDatum(delta->ratings));
-	set_column(row, "rating_sum", Int64GetDatum(delta->rating_sum));
+		opsflow_new_row_set_null(row, "period");
+	opsflow_new_row_set(row, "executions", Int64GetDatum(delta->executions));
+	opsflow_new_row_set(row, "finished", Int64GetDatum(delta->finished));
+	opsflow_new_row_set(row, "successes", Int64GetDatum(delta->successes));
+	opsflow_new_row_set(row, "durations", Int64GetDatum(delta->durations));
+	opsflow_new_row_set(row, "duration_ms", Int64GetDatum(delta->duration_ms));
+	opsflow_new_row_set(row, "calls", Int64GetDatum(delta->calls));
+	opsflow_new_row_set(row, "api_calls", Int64GetDatum(delta->api_calls));
+	opsflow_new_row_set(row, "nanodollars", Int64GetDatum(delta->nanodollars));
+	opsflow_new_row_set(row, "uses", Int64GetDatum(delta->uses));
+	opsflow_new_row_set(row, "ratings", Int64GetDatum(delta->ratings));
+	opsflow_new_row_set(row, "rating_sum", Int64GetDatum(delta->rating_sum));
 	if (delta->has_last_at)
-		set_column(row, "last_at", TimestampTzGetDatum(delta->last_at));
+		opsflow_new_row_set(row, "last_at", TimestampTzGetDatum(delta->last_at));
 	else
-		set_null(row, "last_at");
-	set_column(row, "folded", BoolGetDatum(false));
+		opsflow_new_row_set_null(row, "last_at");
+	opsflow_new_row_set(row, "folded", BoolGetDatum(false));
 }
 
 /* Append deltas, in the transaction of the change that they count. */
@@ -243,7 +214,6 @@ opsflow_count(const OpsflowDelta *deltas, int count)
 	Oid relid;
 	Relation counters;
 	OpsflowWriter *writer;
-	CounterRow row;
 
 	if (count == 0)
 		return;
@@ -251,18 +221,85 @@ opsflow_count(const OpsflowDelta *deltas, int count)
 	if (!OidIsValid(relid))
 		opsflow_data_missing();
 	counters = table_open(relid, RowExclusiveLock);
-	row.tupdesc = RelationGetDescr(counters);
-	row.values = palloc0(row.tupdesc->natts * sizeof(Datum));
-	row.nulls = palloc(row.tupdesc->natts * sizeof(bool));
-	row.known = palloc(row.tupdesc->natts * sizeof(bool));
 	writer = opsflow_writer_open(counters);
 	for (int i = 0; i < count; i++)
 	{
+		OpsflowNewRow row = opsflow_new_row(counters);
+
 		fill_row(&row, &deltas[i]);
-		opsflow_writer_insert(writer, row.known, row.values, row.nulls);
+		opsflow_writer_insert_row(writer, &row);
 	}
 	opsflow_writer_close(writer);
 	table_close(counters, NoLock);
+}
+
+static bool
+same_counters(const OpsflowDelta *a, const OpsflowDelta *b)
+{
+	return a->subject == b->subject &&
+		opsflow_uuid_equal(&a->subject_id, &b->subject_id) &&
+		opsflow_uuid_equal(&a->organization_id, &b->organization_id) &&
+		a->has_period == b->has_period && a->period == b->period;
+}
+
+static void
+add_delta(OpsflowDelta *sum, const OpsflowDelta *delta)
+{
+	sum->executions += delta->executions;
+	sum->finished += delta->finished;
+	sum->successes += delta->successes;
+	sum->durations += delta->durations;
+	sum->duration_ms += delta->duration_ms;
+	sum->calls += delta->calls;
+	sum->api_calls += delta->api_calls;
+	sum->nanodollars += delta->nanodollars;
+	sum->uses += delta->uses;
+	sum->ratings += delta->ratings;
+	sum->rating_sum += delta->rating_sum;
+	if (delta->has_last_at && (!sum->has_last_at || delta->last_at > sum->last_at))
+	{
+		sum->has_last_at = true;
+		sum->last_at = delta->last_at;
+	}
+}
+
+static bool
+is_nothing(const OpsflowDelta *delta)
+{
+	return delta->executions == 0 && delta->finished == 0 && delta->successes == 0 &&
+		delta->durations == 0 && delta->duration_ms == 0 && delta->calls == 0 &&
+		delta->api_calls == 0 && delta->nanodollars == 0 && delta->uses == 0 &&
+		delta->ratings == 0 && delta->rating_sum == 0 && !delta->has_last_at;
+}
+
+void
+opsflow_tally(OpsflowTally *tally, const OpsflowDelta *delta)
+{
+	for (int i = 0; i < tally->count; i++)
+	{
+		if (same_counters(&tally->deltas[i], delta))
+		{
+			add_delta(&tally->deltas[i], delta);
+			return;
+		}
+	}
+	Assert(tally->count < OPSFLOW_MAX_TALLY);
+	tally->deltas[tally->count++] = *delta;
+}
+
+/* Append what does not come to nothing. */
+void
+opsflow_count_tally(const OpsflowTally *tally)
+{
+	OpsflowDelta deltas[OPSFLOW_MAX_TALLY];
+	int count = 0;
+
+	for (int i = 0; i < tally->count; i++)
+	{
+		if (!is_nothing(&tally->deltas[i]))
+			deltas[count++] = tally->deltas[i];
+	}
+	opsflow_count(deltas, count);
 }
 
 /* ----------------------------------------------------------------

@@ -46,6 +46,20 @@ typedef struct OpsflowDelta
 	TimestampTz last_at;
 } OpsflowDelta;
 
+/*
+ * What one change adds: what a row counts now, less what it counted before.
+ * Deltas of the same subject and period are one.
+ */
+#define OPSFLOW_MAX_TALLY 4
+
+typedef struct OpsflowTally
+{
+	OpsflowDelta deltas[OPSFLOW_MAX_TALLY];
+	int count;
+} OpsflowTally;
+
+extern void opsflow_tally(OpsflowTally *tally, const OpsflowDelta *delta);
+extern void opsflow_count_tally(const OpsflowTally *tally);
 extern void opsflow_count(const OpsflowDelta *deltas, int count);
 extern bool opsflow_write_statistics(const pg_uuid_t *organization_id, OpsflowSubject subject,
 									 const pg_uuid_t *subject_id);

@@ -181,21 +181,6 @@ contribution(TupleDesc tupdesc, HeapTuple row, OpsflowSubject subject, int sign,
 	return true;
 }
 
-/* Add what a row counted before to what it counts now; false if all is equal. */
-static bool
-net_change(OpsflowDelta *is, const OpsflowDelta *was, TimestampTz was_last_at)
-{
-	is->executions += was->executions;
-	is->finished += was->finished;
-	is->successes += was->successes;
-	is->durations += was->durations;
-	is->duration_ms += was->duration_ms;
-	if (is->has_last_at && is->last_at <= was_last_at)
-		is->has_last_at = false;
-	return is->executions != 0 || is->finished != 0 || is->successes != 0 ||
-		is->durations != 0 || is->duration_ms != 0 || is->has_last_at;
-}
-
 static TimestampTz
 last_at_of(TupleDesc tupdesc, HeapTuple row)
 {
@@ -207,26 +192,23 @@ last_at_of(TupleDesc tupdesc, HeapTuple row)
 	return DT_NOBEGIN;
 }
 
-static int
-count_subject(const OpsflowChange *change, OpsflowSubject subject, OpsflowDelta *deltas)
+static void
+tally_subject(OpsflowTally *tally, const OpsflowChange *change, OpsflowSubject subject)
 {
 	OpsflowDelta was;
 	OpsflowDelta is;
 	bool had = contribution(change->tupdesc, change->before, subject, -1, &was);
 	bool has = contribution(change->tupdesc, change->after, subject, 1, &is);
-	int count = 0;
 
+	/* A time that the subject has been told already is no news. */
 	if (had && has && opsflow_uuid_equal(&was.subject_id, &is.subject_id) &&
-		opsflow_uuid_equal(&was.organization_id, &is.organization_id))
-	{
-		had = false;
-		has = net_change(&is, &was, last_at_of(change->tupdesc, change->before));
-	}
+		opsflow_uuid_equal(&was.organization_id, &is.organization_id) &&
+		is.last_at <= last_at_of(change->tupdesc, change->before))
+		is.has_last_at = false;
 	if (had)
-		deltas[count++] = was;
+		opsflow_tally(tally, &was);
 	if (has)
-		deltas[count++] = is;
-	return count;
+		opsflow_tally(tally, &is);
 }
 
 /*
@@ -239,14 +221,13 @@ Datum
 opsflow_count_execution(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_execution", OPSFLOW_AFTER);
-	OpsflowDelta deltas[4];
-	int count;
+	OpsflowTally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	count = count_subject(&change, OPSFLOW_AGENT, deltas);
-	count += count_subject(&change, OPSFLOW_WORKFLOW, deltas + count);
-	opsflow_count(deltas, count);
+	tally_subject(&tally, &change, OPSFLOW_AGENT);
+	tally_subject(&tally, &change, OPSFLOW_WORKFLOW);
+	opsflow_count_tally(&tally);
 	return PointerGetDatum(NULL);
 }
 
@@ -499,6 +480,7 @@ enum StartArgument
 	START_RISK_ASSESSMENT,
 	START_TRIGGER_EVENT,
 	START_TOPIC,
+	START_PROJECT_ID,
 	START_ARGUMENTS
 };
 
@@ -617,18 +599,30 @@ check_workflow(FunctionCallInfo fcinfo, const OpsflowContext *context)
 				 errhint("Set its status to active first.")));
 }
 
+/* What an argument refers to, if it is given, has to be the organization's. */
 static void
-check_agent(FunctionCallInfo fcinfo, const OpsflowContext *context)
+check_reference(FunctionCallInfo fcinfo, int arg, OpsflowPlan *plan, const OpsflowContext *context, const char *what)
 {
-	static OpsflowPlan plan = {
+	Datum values[2] = {UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(arg)};
+
+	if (!PG_ARGISNULL(arg) && opsflow_execute(plan, values, NULL, SPI_OK_SELECT) == 0)
+		not_found(what);
+}
+
+static void
+check_references(FunctionCallInfo fcinfo, const OpsflowContext *context)
+{
+	static OpsflowPlan agent_plan = {
 		"SELECT 1 FROM opsflow.agents WHERE organization_id = $1 AND id = $2",
 		2,
 		{UUIDOID, UUIDOID}};
-	Datum values[2] = {
-		UUIDPGetDatum(&context->organization_id), PG_GETARG_DATUM(START_AGENT_ID)};
+	static OpsflowPlan project_plan = {
+		"SELECT 1 FROM opsflow.projects WHERE organization_id = $1 AND id = $2",
+		2,
+		{UUIDOID, UUIDOID}};
 
-	if (!PG_ARGISNULL(START_AGENT_ID) && opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
-		not_found("agent");
+	check_reference(fcinfo, START_AGENT_ID, &agent_plan, context, "agent");
+	check_reference(fcinfo, START_PROJECT_ID, &project_plan, context, "project");
 }
 
 /* The new execution, or NULL if another session has used the key meanwhile. */
@@ -638,18 +632,18 @@ insert_execution(FunctionCallInfo fcinfo, const OpsflowContext *context)
 	static OpsflowPlan plan = {
 		"INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, workflow_version, input,"
 		" idempotency_key, priority, agent_id, confidence_score, ai_reasoning, risk_assessment, trigger_event, topic,"
-		" created_by, requires_approval, execution_plan, total_steps)"
-		" SELECT $1, w.id, w.version, $3, $4, $5, coalesce($6, w.primary_agent_id), $7, $8, $9, $10, $11, $12,"
+		" project_id, created_by, requires_approval, execution_plan, total_steps)"
+		" SELECT $1, w.id, w.version, $3, $4, $5, coalesce($6, w.primary_agent_id), $7, $8, $9, $10, $11, $12, $13,"
 		" w.requires_human_approval, w.steps,"
 		" coalesce(nullif(jsonb_array_length(w.steps), 0), jsonb_array_length(w.nodes))"
 		" FROM opsflow.workflows w WHERE w.organization_id = $1 AND w.id = $2"
 		" ON CONFLICT (organization_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
 		" RETURNING id",
-		12,
+		13,
 		{UUIDOID, UUIDOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID, NUMERICOID, TEXTOID, JSONBOID, JSONBOID,
-		 TEXTOID, UUIDOID}};
-	Datum values[12];
-	char nulls[12];
+		 TEXTOID, UUIDOID, UUIDOID}};
+	Datum values[13];
+	char nulls[13];
 	bool isnull;
 
 	values[0] = UUIDPGetDatum(&context->organization_id);
@@ -659,8 +653,8 @@ insert_execution(FunctionCallInfo fcinfo, const OpsflowContext *context)
 		values[arg + 1] = PG_GETARG_DATUM(arg);
 		nulls[arg + 1] = PG_ARGISNULL(arg) ? 'n' : ' ';
 	}
-	values[11] = UUIDPGetDatum(&context->user_id);
-	nulls[11] = context->has_user ? ' ' : 'n';
+	values[12] = UUIDPGetDatum(&context->user_id);
+	nulls[12] = context->has_user ? ' ' : 'n';
 	if (opsflow_execute(&plan, values, nulls, SPI_OK_INSERT_RETURNING) == 0)
 		return NULL;
 	return DatumGetUUIDP(opsflow_result(0, 1, &isnull));
@@ -686,7 +680,7 @@ opsflow_start_execution(PG_FUNCTION_ARGS)
 	if (id == NULL)
 	{
 		check_workflow(fcinfo, &context);
-		check_agent(fcinfo, &context);
+		check_references(fcinfo, &context);
 		id = insert_execution(fcinfo, &context);
 	}
 	if (id == NULL && (id = find_started(fcinfo, &context)) == NULL)

@@ -17,24 +17,23 @@
 
 PG_FUNCTION_INFO_V1(opsflow_count_operation);
 
-/* What a row counts for its integration; false if nothing. */
-static bool
-request_of(TupleDesc tupdesc, HeapTuple row, int sign, OpsflowDelta *delta)
+/* What a row counts for its integration (sign 1), or does not count any more (sign -1). */
+static void
+tally_request(OpsflowTally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 {
+	OpsflowDelta delta = {.subject = OPSFLOW_INTEGRATION};
 	char *status;
 
-	memset(delta, 0, sizeof(OpsflowDelta));
 	if (row == NULL || (status = opsflow_row_text(tupdesc, row, "status")) == NULL ||
-		!opsflow_row_uuid(tupdesc, row, "integration_id", &delta->subject_id) ||
-		!opsflow_row_uuid(tupdesc, row, "organization_id", &delta->organization_id))
-		return false;
-	delta->subject = OPSFLOW_INTEGRATION;
+		!opsflow_row_uuid(tupdesc, row, "integration_id", &delta.subject_id) ||
+		!opsflow_row_uuid(tupdesc, row, "organization_id", &delta.organization_id))
+		return;
 	if (strcmp(status, "completed") == 0)
-		delta->successes = sign;
+		delta.successes = sign;
 	else if (strcmp(status, "failed") != 0)
-		return false;
-	delta->calls = sign;
-	return true;
+		return;
+	delta.calls = sign;
+	opsflow_tally(tally, &delta);
 }
 
 /*
@@ -47,29 +46,12 @@ Datum
 opsflow_count_operation(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_operation", OPSFLOW_AFTER);
-	OpsflowDelta was;
-	OpsflowDelta is;
-	OpsflowDelta deltas[2];
-	bool had;
-	bool has;
-	int count = 0;
+	OpsflowTally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	had = request_of(change.tupdesc, change.before, -1, &was);
-	has = request_of(change.tupdesc, change.after, 1, &is);
-	if (had && has && opsflow_uuid_equal(&was.subject_id, &is.subject_id) &&
-		opsflow_uuid_equal(&was.organization_id, &is.organization_id))
-	{
-		is.calls += was.calls;
-		is.successes += was.successes;
-		had = false;
-		has = is.calls != 0 || is.successes != 0;
-	}
-	if (had)
-		deltas[count++] = was;
-	if (has)
-		deltas[count++] = is;
-	opsflow_count(deltas, count);
+	tally_request(&tally, change.tupdesc, change.before, -1);
+	tally_request(&tally, change.tupdesc, change.after, 1);
+	opsflow_count_tally(&tally);
 	return PointerGetDatum(NULL);
 }

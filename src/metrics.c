@@ -140,36 +140,22 @@ remember_mark(const MetricKey *key)
 	}
 }
 
-/* A column of a mark, by name: a user may have added others. */
 static void
-put_column(TupleDesc tupdesc, Datum *values, bool *nulls, bool *known, const char *column, Datum value, bool isnull)
+append_mark(OpsflowWriter *writer, Relation changes, const MetricKey *key)
 {
-	int attnum = SPI_fnumber(tupdesc, column);
-
-	if (attnum <= 0)
-		opsflow_data_missing();
-	values[attnum - 1] = value;
-	nulls[attnum - 1] = isnull;
-	known[attnum - 1] = true;
-}
-
-static void
-append_mark(OpsflowWriter *writer, TupleDesc tupdesc, const MetricKey *key)
-{
-	Datum *values = palloc0(tupdesc->natts * sizeof(Datum));
-	bool *nulls = palloc(tupdesc->natts * sizeof(bool));
-	bool *known = palloc0(tupdesc->natts * sizeof(bool));
+	OpsflowNewRow row = opsflow_new_row(changes);
 	pg_uuid_t id;
 
 	opsflow_new_uuid(&id);
-	memset(nulls, true, tupdesc->natts * sizeof(bool));
-	put_column(tupdesc, values, nulls, known, "organization_id", UUIDPGetDatum(&key->organization_id), false);
-	put_column(tupdesc, values, nulls, known, "workflow_id", UUIDPGetDatum(&key->workflow_id), false);
-	put_column(tupdesc, values, nulls, known, "execution_date", DateADTGetDatum(key->day), false);
-	put_column(tupdesc, values, nulls, known, "id", UUIDPGetDatum(&id), false);
-	put_column(tupdesc, values, nulls, known, "node_id",
-			   key->node_id == NULL ? (Datum) 0 : CStringGetTextDatum(key->node_id), key->node_id == NULL);
-	opsflow_writer_insert(writer, known, values, nulls);
+	opsflow_new_row_set(&row, "organization_id", UUIDPGetDatum(&key->organization_id));
+	opsflow_new_row_set(&row, "workflow_id", UUIDPGetDatum(&key->workflow_id));
+	opsflow_new_row_set(&row, "execution_date", DateADTGetDatum(key->day));
+	opsflow_new_row_set(&row, "id", UUIDPGetDatum(&id));
+	if (key->node_id != NULL)
+		opsflow_new_row_set(&row, "node_id", CStringGetTextDatum(key->node_id));
+	else
+		opsflow_new_row_set_null(&row, "node_id");
+	opsflow_writer_insert_row(writer, &row);
 	remember_mark(key);
 }
 
@@ -186,7 +172,7 @@ append_marks(const MetricKey *keys, int count)
 	rel = table_open(relid, RowExclusiveLock);
 	writer = opsflow_writer_open(rel);
 	for (int i = 0; i < count; i++)
-		append_mark(writer, RelationGetDescr(rel), &keys[i]);
+		append_mark(writer, rel, &keys[i]);
 	opsflow_writer_close(writer);
 	table_close(rel, NoLock);
 }

@@ -58,21 +58,22 @@ opsflow_count_download(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-/* What a rating counts for its node. */
-static bool
-rating_of(TupleDesc tupdesc, HeapTuple row, int sign, OpsflowDelta *delta)
+/* What a rating counts for its node (sign 1), or does not count any more (sign -1). */
+static void
+tally_rating(OpsflowTally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 {
+	OpsflowDelta delta;
 	Datum rating;
 	bool isnull;
 
-	if (!node_of(tupdesc, row, delta))
-		return false;
+	if (!node_of(tupdesc, row, &delta))
+		return;
 	rating = opsflow_row_value(tupdesc, row, "rating", &isnull);
 	if (isnull)
-		return false;
-	delta->ratings = sign;
-	delta->rating_sum = sign * (int64) DatumGetInt32(rating);
-	return true;
+		return;
+	delta.ratings = sign;
+	delta.rating_sum = sign * (int64) DatumGetInt32(rating);
+	opsflow_tally(tally, &delta);
 }
 
 /*
@@ -85,29 +86,13 @@ Datum
 opsflow_count_rating(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_rating", OPSFLOW_AFTER);
-	OpsflowDelta was;
-	OpsflowDelta is;
-	OpsflowDelta deltas[2];
-	bool had;
-	bool has;
-	int count = 0;
+	OpsflowTally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
-	had = rating_of(change.tupdesc, change.before, -1, &was);
-	has = rating_of(change.tupdesc, change.after, 1, &is);
-	if (had && has && opsflow_uuid_equal(&was.subject_id, &is.subject_id))
-	{
-		is.ratings = 0;
-		is.rating_sum += was.rating_sum;
-		had = false;
-		has = is.rating_sum != 0;
-	}
-	if (had)
-		deltas[count++] = was;
-	if (has)
-		deltas[count++] = is;
-	opsflow_count(deltas, count);
+	tally_rating(&tally, change.tupdesc, change.before, -1);
+	tally_rating(&tally, change.tupdesc, change.after, 1);
+	opsflow_count_tally(&tally);
 	return PointerGetDatum(NULL);
 }
 

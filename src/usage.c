@@ -20,53 +20,6 @@
 PG_FUNCTION_INFO_V1(opsflow_count_ai_call);
 PG_FUNCTION_INFO_V1(opsflow_count_api_call);
 
-/* What one change of a row adds: to an organization and a pool, before and after. */
-#define MAX_DELTAS 4
-
-typedef struct Tally
-{
-	OpsflowDelta deltas[MAX_DELTAS];
-	int count;
-} Tally;
-
-/* What a row takes away from one period and gives to the same one is one delta. */
-static void
-add(Tally *tally, const OpsflowDelta *delta)
-{
-	for (int i = 0; i < tally->count; i++)
-	{
-		OpsflowDelta *other = &tally->deltas[i];
-
-		if (other->subject == delta->subject && other->period == delta->period &&
-			opsflow_uuid_equal(&other->organization_id, &delta->organization_id) &&
-			opsflow_uuid_equal(&other->subject_id, &delta->subject_id))
-		{
-			other->calls += delta->calls;
-			other->api_calls += delta->api_calls;
-			other->nanodollars += delta->nanodollars;
-			return;
-		}
-	}
-	tally->deltas[tally->count++] = *delta;
-}
-
-/* Append what does not come to nothing. */
-static void
-append(const Tally *tally)
-{
-	OpsflowDelta deltas[MAX_DELTAS];
-	int count = 0;
-
-	for (int i = 0; i < tally->count; i++)
-	{
-		const OpsflowDelta *delta = &tally->deltas[i];
-
-		if (delta->calls != 0 || delta->api_calls != 0 || delta->nanodollars != 0)
-			deltas[count++] = *delta;
-	}
-	opsflow_count(deltas, count);
-}
-
 /* A delta of the organization of a row, for the period of its time. */
 static bool
 organization_delta(TupleDesc tupdesc, HeapTuple row, const char *time_column, TimestampTz *at, OpsflowDelta *delta)
@@ -84,7 +37,7 @@ organization_delta(TupleDesc tupdesc, HeapTuple row, const char *time_column, Ti
 
 /* The call of a row (sign 1), or that it is none any more (sign -1). */
 static void
-tally_ai_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
+tally_ai_call(OpsflowTally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 {
 	OpsflowDelta call;
 	OpsflowDelta cost;
@@ -98,7 +51,7 @@ tally_ai_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 	if (!organization_delta(tupdesc, row, "timestamp", &at, &call))
 		return;
 	call.calls = sign;
-	add(tally, &call);
+	opsflow_tally(tally, &call);
 
 	provider = opsflow_row_value(tupdesc, row, "model_provider", &no_provider);
 	total_cost = opsflow_row_value(tupdesc, row, "total_cost", &no_cost);
@@ -107,7 +60,7 @@ tally_ai_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 		!opsflow_credit_pool_delta(&call.organization_id, provider, at, &cost))
 		return;
 	cost.nanodollars = sign * nanodollars;
-	add(tally, &cost);
+	opsflow_tally(tally, &cost);
 }
 
 /*
@@ -122,7 +75,7 @@ Datum
 opsflow_count_ai_call(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_ai_call", OPSFLOW_AFTER);
-	Tally tally = {.count = 0};
+	OpsflowTally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
@@ -131,12 +84,12 @@ opsflow_count_ai_call(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	tally_ai_call(&tally, change.tupdesc, change.before, -1);
 	tally_ai_call(&tally, change.tupdesc, change.after, 1);
-	append(&tally);
+	opsflow_count_tally(&tally);
 	return PointerGetDatum(NULL);
 }
 
 static void
-tally_api_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
+tally_api_call(OpsflowTally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 {
 	OpsflowDelta call;
 	TimestampTz at;
@@ -144,7 +97,7 @@ tally_api_call(Tally *tally, TupleDesc tupdesc, HeapTuple row, int sign)
 	if (!organization_delta(tupdesc, row, "created_at", &at, &call))
 		return;
 	call.api_calls = sign;
-	add(tally, &call);
+	opsflow_tally(tally, &call);
 }
 
 /*
@@ -157,7 +110,7 @@ Datum
 opsflow_count_api_call(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.count_api_call", OPSFLOW_AFTER);
-	Tally tally = {.count = 0};
+	OpsflowTally tally = {.count = 0};
 
 	if (IsLogicalWorker())
 		return PointerGetDatum(NULL);
@@ -165,6 +118,6 @@ opsflow_count_api_call(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	tally_api_call(&tally, change.tupdesc, change.before, -1);
 	tally_api_call(&tally, change.tupdesc, change.after, 1);
-	append(&tally);
+	opsflow_count_tally(&tally);
 	return PointerGetDatum(NULL);
 }

@@ -41,16 +41,17 @@ COMMENT ON FUNCTION opsflow.fill_node_execution() IS
 CREATE FUNCTION opsflow.start_execution(
     workflow_id uuid, input jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL, priority text DEFAULT 'medium',
     agent_id uuid DEFAULT NULL, confidence_score numeric DEFAULT NULL, ai_reasoning text DEFAULT NULL,
-    risk_assessment jsonb DEFAULT '{}', trigger_event jsonb DEFAULT '{}', topic text DEFAULT NULL)
+    risk_assessment jsonb DEFAULT '{}', trigger_event jsonb DEFAULT '{}', topic text DEFAULT NULL,
+    project_id uuid DEFAULT NULL)
 RETURNS uuid
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_start_execution';
-ALTER FUNCTION opsflow.start_execution(uuid, jsonb, text, text, uuid, numeric, text, jsonb, jsonb, text)
+ALTER FUNCTION opsflow.start_execution(uuid, jsonb, text, text, uuid, numeric, text, jsonb, jsonb, text, uuid)
     OWNER TO opsflow_owner;
-COMMENT ON FUNCTION opsflow.start_execution(uuid, jsonb, text, text, uuid, numeric, text, jsonb, jsonb, text) IS
-'Creates a pending execution of an active workflow and returns its id. input: object it is started with; idempotency_key: up to 255 characters, asking again with the same key, workflow and input returns the same id; priority: low, medium, high or urgent; agent_id: who executes it, the workflow''s primary agent by default; confidence_score: 0 to 1; ai_reasoning, risk_assessment: why the AI wants this and what could go wrong; trigger_event: object that says what made it start; topic: what it is about. Errors: OF001 without a context, OF003 for an unknown workflow or agent, OF004 if the workflow is not active, OF007 for bad values, OF011 if the key was used for something else.';
+COMMENT ON FUNCTION opsflow.start_execution(uuid, jsonb, text, text, uuid, numeric, text, jsonb, jsonb, text, uuid) IS
+'Creates a pending execution of an active workflow and returns its id. input: object it is started with; idempotency_key: up to 255 characters, asking again with the same key, workflow and input returns the same id; priority: low, medium, high or urgent; agent_id: who executes it, the workflow''s primary agent by default; confidence_score: 0 to 1; ai_reasoning, risk_assessment: why the AI wants this and what could go wrong; trigger_event: object that says what made it start; topic: what it is about; project_id: the project it belongs to. Errors: OF001 without a context, OF003 for an unknown workflow, agent or project, OF004 if the workflow is not active, OF007 for bad values, OF011 if the key was used for something else.';
 
 GRANT EXECUTE ON FUNCTION
-    opsflow.start_execution(uuid, jsonb, text, text, uuid, numeric, text, jsonb, jsonb, text)
+    opsflow.start_execution(uuid, jsonb, text, text, uuid, numeric, text, jsonb, jsonb, text, uuid)
     TO opsflow_member;

@@ -72,6 +72,9 @@ CREATE TABLE opsflow.workflow_executions (
     CONSTRAINT workflow_executions_steps_check CHECK (current_step >= 0 AND total_steps >= 0),
     CONSTRAINT workflow_executions_progress_percentage_check CHECK (progress_percentage BETWEEN 0 AND 100),
     CONSTRAINT workflow_executions_success_rate_check CHECK (success_rate BETWEEN 0 AND 100),
+    CONSTRAINT workflow_executions_completed_at_check
+        CHECK (completed_at >= started_at AND completed_at >= running_at),
+    CONSTRAINT workflow_executions_duration_ms_check CHECK (duration_ms >= 0),
     CONSTRAINT workflow_executions_confidence_score_check CHECK (confidence_score BETWEEN 0 AND 1),
     CONSTRAINT workflow_executions_idempotency_key_check CHECK (char_length(idempotency_key) BETWEEN 1 AND 255),
     CONSTRAINT valid_trigger_event CHECK (jsonb_typeof(trigger_event) = 'object'),
@@ -210,6 +213,8 @@ CREATE TABLE opsflow.node_executions (
     CONSTRAINT node_executions_retry_count_check CHECK (retry_count >= 0),
     CONSTRAINT node_executions_max_retries_check CHECK (max_retries >= 0),
     CONSTRAINT node_executions_worker_id_check CHECK (char_length(worker_id) BETWEEN 1 AND 255),
+    CONSTRAINT node_executions_completed_at_check CHECK (completed_at >= started_at),
+    CONSTRAINT node_executions_duration_ms_check CHECK (duration_ms >= 0),
     CONSTRAINT valid_token_usage CHECK (jsonb_typeof(token_usage) = 'object'),
     CONSTRAINT valid_error_data CHECK (jsonb_typeof(error_data) = 'object')
 );

@@ -142,6 +142,7 @@ COMMENT ON COLUMN opsflow.system_metrics.tags IS 'Object that says which part of
 COMMENT ON COLUMN opsflow.system_metrics.recorded_at IS 'When the sample was taken, the same for all rows of a sample.';
 
 CREATE INDEX system_metrics_metric_type_idx ON opsflow.system_metrics (metric_type, recorded_at);
+CREATE INDEX system_metrics_recorded_at_idx ON opsflow.system_metrics (recorded_at);
 
 CREATE TABLE opsflow.system_metrics_default PARTITION OF opsflow.system_metrics DEFAULT;
 COMMENT ON TABLE opsflow.system_metrics_default IS 'Samples of months that have no partition yet.';

@@ -56,6 +56,8 @@ CREATE TABLE opsflow.execution_queue (
     CONSTRAINT execution_queue_concurrency_key_check CHECK (char_length(concurrency_key) BETWEEN 1 AND 255),
     CONSTRAINT execution_queue_idempotency_key_check CHECK (char_length(idempotency_key) BETWEEN 1 AND 255),
     CONSTRAINT execution_queue_worker_id_check CHECK (char_length(worker_id) BETWEEN 1 AND 255),
+    CONSTRAINT execution_queue_completed_at_check CHECK (completed_at >= started_at),
+    CONSTRAINT execution_queue_duration_ms_check CHECK (duration_ms >= 0),
     CONSTRAINT valid_payload CHECK (jsonb_typeof(payload) = 'object'),
     CONSTRAINT valid_error_data CHECK (jsonb_typeof(error_data) = 'object')
 );
@@ -176,6 +178,8 @@ CREATE TABLE opsflow.agent_tasks (
     CONSTRAINT agent_tasks_total_tokens_check CHECK (total_tokens >= 0),
     CONSTRAINT agent_tasks_cost_check CHECK (cost >= 0),
     CONSTRAINT agent_tasks_confidence_score_check CHECK (confidence_score BETWEEN 0 AND 1),
+    CONSTRAINT agent_tasks_completed_at_check CHECK (completed_at >= started_at),
+    CONSTRAINT agent_tasks_duration_ms_check CHECK (duration_ms >= 0),
     CONSTRAINT valid_input CHECK (jsonb_typeof(input) = 'object'),
     CONSTRAINT valid_output CHECK (jsonb_typeof(output) = 'object'),
     CONSTRAINT valid_retry_policy CHECK (jsonb_typeof(retry_policy) = 'object'),

@@ -311,7 +311,8 @@ CREATE TABLE opsflow.budgets (
     CONSTRAINT budgets_limit_tokens_check CHECK (limit_tokens >= 0),
     CONSTRAINT budgets_enforcement_check CHECK (enforcement IN ('block', 'alert')),
     CONSTRAINT budgets_alert_thresholds_check
-        CHECK (1 <= ALL (alert_thresholds) AND 1000 >= ALL (alert_thresholds))
+        CHECK (1 <= ALL (alert_thresholds) AND 1000 >= ALL (alert_thresholds)
+            AND array_position(alert_thresholds, NULL) IS NULL)
 );
 
 COMMENT ON TABLE opsflow.budgets IS 'Limits of what may be used in a period by an organization, an agent, a member or at a provider.';

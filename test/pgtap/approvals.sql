@@ -637,6 +637,14 @@ INSERT INTO opsflow.work_items (organization_id, agent_id, title) VALUES (:one, 
 SELECT lives_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :one, :'item'), 'a request is about a work item');
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :two, :'item'), '23503', NULL, 'of its organization');
 SELECT throws_ok(format('DELETE FROM opsflow.work_items WHERE id = %L', :'item'), '23503', NULL, 'which stays');
+:as_one :mia :go
+SELECT opsflow.request_approval('Item', 'd', work_item_id => :'item', idempotency_key => 'item') AS about_item \gset
+SELECT is(work_item_id, :'item'::uuid, 'request_approval() says which') FROM opsflow.approval_requests WHERE id = :'about_item';
+SELECT is(opsflow.request_approval('Item', 'd', work_item_id => :'item', idempotency_key => 'item'), :'about_item'::uuid, 'the same key, the same work item');
+SELECT refused('SELECT opsflow.request_approval(''Item'', ''d'', idempotency_key => ''item'')', 'OF011', 'a key is for one work item');
+SELECT refused(format('SELECT opsflow.request_approval(''Item'', ''d'', work_item_id => %L)', :nobody), 'OF003', 'which there has to be');
+:as_two :tom :go
+SELECT refused(format('SELECT opsflow.request_approval(''Item'', ''d'', work_item_id => %L)', :'item'), 'OF003', 'in the organization that asks');
 
 :as_dba
 SELECT is(count(*), 0::bigint, 'after all that the ledger verifies') FROM opsflow.verify_audit() WHERE verdict <> 'ok';

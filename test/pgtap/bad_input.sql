@@ -277,6 +277,7 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('budgets', 'limit_cost', 'limit_calls and limit_tokens: none', '{insert,update}',
         '{"limit_cost": null, "limit_calls": null, "limit_tokens": null}', '{23514 budgets_limit_check}'),
     ('budgets', 'alert_thresholds', 'of nothing', '{insert,update}', '{"alert_thresholds": [50, 0]}', '{23514 budgets_alert_thresholds_check}'),
+    ('budgets', 'alert_thresholds', 'of an unknown one', '{insert,update}', '{"alert_thresholds": [50, null]}', '{23514 budgets_alert_thresholds_check}'),
     ('budgets', 'agent_id', 'missing', '{insert,update}', '{"scope": "agent"}', '{23514 budgets_agent_id_check}'),
     ('budgets', 'user_id', 'missing', '{insert,update}', '{"scope": "user"}', '{23514 budgets_user_id_check}'),
     ('budgets', 'provider', 'missing', '{insert,update}', '{"scope": "provider"}', '{23514 budgets_provider_check}'),

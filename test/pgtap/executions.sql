@@ -87,6 +87,11 @@ INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, s
 SELECT is(duration_ms, 86400000::bigint, 'also of what is imported') FROM opsflow.workflow_executions WHERE started_at = '2025-01-01';
 INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, started_at, completed_at, duration_ms) VALUES (:one, :'linear', 'completed', '2025-01-03', '2025-01-04', 7);
 SELECT is(duration_ms, 7::bigint, 'which may bring its own') FROM opsflow.workflow_executions WHERE started_at = '2025-01-03';
+-- As after the clock of the server was set back.
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, started_at, running_at) VALUES (:one, :'linear', 'running', now(), now() + interval '1 hour') RETURNING id AS ahead \gset
+UPDATE opsflow.workflow_executions SET status = 'failed' WHERE id = :'ahead';
+SELECT is((completed_at = running_at, duration_ms)::text, '(t,0)', 'nothing ends before it began') FROM opsflow.workflow_executions WHERE id = :'ahead';
+DELETE FROM opsflow.workflow_executions WHERE id = :'ahead';
 SAVEPOINT long;
 INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, started_at, completed_at) VALUES (:one, :'linear', 'completed', '4714-11-24 00:00+00 BC', '294276-12-31 00:00+00');
 SELECT is(duration_ms, NULL, 'no duration where none can be told') FROM opsflow.workflow_executions WHERE started_at < '0001-01-01';
@@ -172,12 +177,14 @@ SELECT opsflow.clear_context();
 
 -- start_execution() ------------------------------------------------------------
 
+INSERT INTO opsflow.projects (organization_id, name, topic) VALUES (:one, 'Robot', 'robots') RETURNING id AS project \gset
+INSERT INTO opsflow.projects (organization_id, name, topic) VALUES (:two, 'Other', 'others') RETURNING id AS foreign_project \gset
 SELECT opsflow.set_context(:one, :ada);
 SET LOCAL ROLE opsflow_member;
 SELECT opsflow.start_execution(:'linear', '{"order": 7}', priority => 'high', confidence_score => 0.995, ai_reasoning => 'because',
-    risk_assessment => '{"level": "low"}', trigger_event => '{"type": "manual"}', topic => 'Order 7') AS run \gset
-SELECT is((status, workflow_version, agent_id, input, priority, confidence_score, ai_reasoning, risk_assessment, trigger_event, topic, total_steps, execution_plan, requires_approval, created_by)::text,
-          ('pending', 3, :'agent1'::uuid, '{"order": 7}'::jsonb, 'high', 0.9950, 'because', '{"level": "low"}'::jsonb, '{"type": "manual"}'::jsonb, 'Order 7', 2,
+    risk_assessment => '{"level": "low"}', trigger_event => '{"type": "manual"}', topic => 'Order 7', project_id => :'project') AS run \gset
+SELECT is((status, workflow_version, agent_id, input, priority, confidence_score, ai_reasoning, risk_assessment, trigger_event, topic, project_id, total_steps, execution_plan, requires_approval, created_by)::text,
+          ('pending', 3, :'agent1'::uuid, '{"order": 7}'::jsonb, 'high', 0.9950, 'because', '{"level": "low"}'::jsonb, '{"type": "manual"}'::jsonb, 'Order 7', :'project'::uuid, 2,
            '[{"do": "this"}, {"do": "that"}]'::jsonb, true, :ada::uuid)::text, 'start_execution() creates what was asked for')
     FROM opsflow.workflow_executions WHERE id = :'run';
 SELECT opsflow.start_execution(:'graph') \g /dev/null
@@ -207,6 +214,8 @@ FROM (VALUES
     (format('%L', :'foreign_workflow'), 'OF003'),
     (format('%L, agent_id => %L', :'linear', opsflow.uuidv7()), 'OF003'),
     (format('%L, agent_id => %L', :'linear', :'agent2'), 'OF003'),
+    (format('%L, project_id => %L', :'linear', opsflow.uuidv7()), 'OF003'),
+    (format('%L, project_id => %L', :'linear', :'foreign_project'), 'OF003'),
     (format('%L', :'draft'), 'OF004'),
     ('NULL', 'OF007'),
     (format('%L, ''[]''', :'linear'), 'OF007'),

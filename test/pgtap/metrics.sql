@@ -75,9 +75,9 @@ SELECT is((total_executions, successful_executions, avg_duration_ms, max_duratio
 UPDATE opsflow.workflow_executions SET completed_at = started_at + interval '20 s' WHERE id = :'run';
 SELECT opsflow.rollup_metrics() \g /dev/null
 SELECT is_empty('TABLE wrong', 'a corrected time');
-UPDATE opsflow.workflow_executions SET started_at = started_at + interval '1 hour' WHERE id = :'run';
+UPDATE opsflow.workflow_executions SET started_at = started_at + interval '1 hour', running_at = running_at + interval '1 hour', completed_at = completed_at + interval '1 hour' WHERE id = :'run';
 SELECT is(marks(), 0::bigint, 'another time of the same day');
-UPDATE opsflow.workflow_executions SET started_at = '2025-03-11 00:00+00' WHERE id = :'run';
+UPDATE opsflow.workflow_executions SET started_at = '2025-03-11 00:00+00', completed_at = completed_at + interval '1 day' WHERE id = :'run';
 SELECT is(marks(), 2::bigint, 'another day marks both');
 SELECT is(opsflow.rollup_metrics(), 2::bigint, 'which are rolled up');
 SELECT is_empty('TABLE wrong', 'and right: the row of the day that has nothing left is gone');
@@ -161,7 +161,7 @@ BEGIN
             WHEN 0, 1, 2 THEN
                 INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, status, requires_approval, started_at, running_at, completed_at)
                 SELECT w.organization_id, w.id, s.status, false, s.at, CASE WHEN random() < 0.7 THEN s.at + interval '1 s' * random() END,
-                       CASE WHEN s.status IN ('completed', 'failed', 'cancelled') THEN s.at + interval '100 s' * random() END
+                       CASE WHEN s.status IN ('completed', 'failed', 'cancelled') THEN s.at + interval '1 s' + interval '100 s' * random() END
                 FROM (SELECT * FROM opsflow.workflows ORDER BY random() LIMIT 1) w,
                      (SELECT now() - days * random() AS at,
                              ('{pending,approved,running,completed,completed,failed,cancelled,requires_approval,paused}'::text[])[1 + floor(random() * 9)::integer] AS status) s;
@@ -170,7 +170,8 @@ BEGIN
                     WHEN 'pending' THEN 'running' WHEN 'requires_approval' THEN 'cancelled' WHEN 'approved' THEN 'failed' WHEN 'paused' THEN 'cancelled' ELSE status END
                 WHERE id = e.id;
             WHEN 4 THEN
-                UPDATE opsflow.workflow_executions SET started_at = now() - days * random() WHERE id = e.id;
+                UPDATE opsflow.workflow_executions SET started_at = s.at, running_at = running_at + (s.at - started_at), completed_at = completed_at + (s.at - started_at)
+                FROM (SELECT now() - days * random() AS at) s WHERE id = e.id;
             WHEN 5 THEN
                 UPDATE opsflow.workflow_executions SET workflow_id = (SELECT id FROM opsflow.workflows WHERE organization_id = e.organization_id ORDER BY random() LIMIT 1),
                     completed_at = completed_at + interval '1 s' WHERE id = e.id;
