@@ -101,7 +101,7 @@ reset_day(TupleDesc tupdesc, HeapTuple pool)
 {
 	bool isnull;
 
-	return DatumGetInt16(opsflow_row_value(tupdesc, pool, "reset_day_of_month", &isnull));
+	return DatumGetInt32(opsflow_row_value(tupdesc, pool, "reset_day_of_month", &isnull));
 }
 
 /* An empty delta of a pool, for the period that begins on that day. */
@@ -409,7 +409,7 @@ opsflow_carry_credit_pools(PG_FUNCTION_ARGS)
 		OpsflowDelta from;
 		OpsflowDelta to;
 		bool isnull;
-		int day = DatumGetInt16(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+		int day = DatumGetInt32(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
 
 		pool.subject_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
 		from = to = pool;

@@ -224,7 +224,7 @@ CREATE TABLE opsflow.provider_credit_pools (
     alert_threshold_75 boolean NOT NULL DEFAULT false,
     alert_threshold_90 boolean NOT NULL DEFAULT false,
     alert_threshold_100 boolean NOT NULL DEFAULT false,
-    reset_day_of_month smallint NOT NULL DEFAULT 1,
+    reset_day_of_month integer NOT NULL DEFAULT 1,
     period date NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),

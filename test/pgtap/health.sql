@@ -58,6 +58,11 @@ ALTER TABLE opsflow.workflow_versions DISABLE TRIGGER keep_row;
 SELECT is(pg_temp.check_of('triggers'), 'error: table workflows has no trigger record_workflow_version for each row; trigger keep_row of table workflow_versions is disabled; trigger version_workflow of table workflows does not fire always',
     'versions that are not kept are an error');
 ROLLBACK TO well;
+DROP TRIGGER count_ai_call ON opsflow.ai_usage_logs;
+ALTER TABLE opsflow.node_executions ENABLE TRIGGER mark_metrics;
+SELECT is(pg_temp.check_of('triggers'), 'error: table ai_usage_logs has no trigger count_ai_call for each row; trigger mark_metrics of table node_executions does not fire always',
+    'changes that are not counted are an error');
+ROLLBACK TO well;
 SELECT format('DROP TRIGGER audit_guard_truncate ON opsflow.%I', max(relname)) FROM pg_class WHERE relname ~ '^audit_trail_\d{4}_\d\d$' \gexec
 SELECT matches(pg_temp.check_of('triggers'), '^error: table audit_trail_\d{4}_\d\d has no trigger audit_guard for TRUNCATE$', 'a partition of the ledger without its guard is an error');
 SELECT is(pg_temp.check_of('partitions'),
