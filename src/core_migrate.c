@@ -422,7 +422,10 @@ static void
 run_script(const char *name, MigrationTask task, OpsflowUser caller)
 {
 	DataScript script = {
-		.name = name, .adopting = task != TASK_INSTALL, .filling = task == TASK_FILL, .caller = caller};
+		.name = name,
+		.adopting = task != TASK_INSTALL,
+		.filling = task == TASK_FILL,
+		.caller = caller};
 	ErrorContextCallback callback;
 	ListCell   *lc;
 
@@ -626,9 +629,8 @@ opsflow_migrate(PG_FUNCTION_ARGS)
 				 errhint("Install a release of opsflow that serves both versions.")));
 	else
 	{
-		make_data_objects(version != NULL ? TASK_ADOPT
-						  : OidIsValid(opsflow_relation_id("schema_version")) ? TASK_FILL
-																			   : TASK_INSTALL);
+		make_data_objects(version != NULL ? TASK_ADOPT : OidIsValid(opsflow_relation_id("schema_version")) ? TASK_FILL :
+																											 TASK_INSTALL);
 		outcome = version != NULL ? "adopted" : "installed";
 	}
 	SPI_finish();
