@@ -588,6 +588,15 @@ data_comes_from_dump(void)
 	return strcmp(setting, "off") == 0;
 }
 
+/* Tables without a version are a schema that was restored without its rows. */
+static MigrationTask
+what_to_do(const char *version)
+{
+	if (version != NULL)
+		return TASK_ADOPT;
+	return OidIsValid(opsflow_relation_id("schema_version")) ? TASK_FILL : TASK_INSTALL;
+}
+
 /*
  * opsflow.migrate() returns text
  *
@@ -629,8 +638,7 @@ opsflow_migrate(PG_FUNCTION_ARGS)
 				 errhint("Install a release of opsflow that serves both versions.")));
 	else
 	{
-		make_data_objects(version != NULL ? TASK_ADOPT : OidIsValid(opsflow_relation_id("schema_version")) ? TASK_FILL :
-																											 TASK_INSTALL);
+		make_data_objects(what_to_do(version));
 		outcome = version != NULL ? "adopted" : "installed";
 	}
 	SPI_finish();
