@@ -130,6 +130,7 @@ static OpsflowPlan write_plans[] = {
 	[OPSFLOW_ORGANIZATION] = ABOUT(
 		"WITH v AS (SELECT coalesce(sum(c.calls), 0)::bigint AS calls, coalesce(sum(c.api_calls), 0)::bigint AS api_calls"
 		" FROM opsflow.organizations o LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2"
+		" AND c.subject = 'organization'"
 		" AND c.period = opsflow.quota_period(now(), o.timezone, o.quota_reset_day) WHERE o.id = $1)"
 		" UPDATE opsflow.organizations o SET monthly_ai_calls_used = v.calls, api_quota_used = v.api_calls FROM v"
 		" WHERE o.id = $1 AND (o.monthly_ai_calls_used, o.api_quota_used) IS DISTINCT FROM (v.calls, v.api_calls)"),
@@ -144,7 +145,8 @@ static OpsflowPlan write_plans[] = {
 		" FROM opsflow.provider_credit_pools t JOIN opsflow.organizations o ON o.id = t.organization_id"
 		" WHERE t.organization_id = $1 AND t.id = $2),"
 		" v AS (SELECT p.period, p.monthly_budget - coalesce(sum(c.nanodollars), 0) * 0.000000001 AS balance"
-		" FROM p LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2 AND c.period = p.period"
+		" FROM p LEFT JOIN opsflow.counters c ON c.organization_id = $1 AND c.subject_id = $2"
+		" AND c.subject = 'credit_pool' AND c.period = p.period"
 		" GROUP BY p.period, p.monthly_budget)"
 		" UPDATE opsflow.provider_credit_pools t SET period = v.period, current_balance = v.balance FROM v"
 		" WHERE t.organization_id = $1 AND t.id = $2"
@@ -323,7 +325,7 @@ count_period(const pg_uuid_t *organization_id, DateADT period, OpsflowDelta *del
 {
 	static OpsflowPlan plan = {
 		"SELECT coalesce(sum(calls), 0)::bigint, coalesce(sum(api_calls), 0)::bigint FROM opsflow.counters"
-		" WHERE organization_id = $1 AND subject_id = $1 AND period = $2",
+		" WHERE organization_id = $1 AND subject_id = $1 AND subject = 'organization' AND period = $2",
 		2,
 		{UUIDOID, DATEOID}};
 	Datum values[2] = {UUIDPGetDatum(organization_id), DateADTGetDatum(period)};

@@ -50,7 +50,7 @@ reset_quota(void *arg)
 	static OpsflowPlan reset_plan = {
 		"UPDATE opsflow.organizations SET reset_date = $2, (monthly_ai_calls_used, api_quota_used) ="
 		" (SELECT coalesce(sum(c.calls), 0)::bigint, coalesce(sum(c.api_calls), 0)::bigint FROM opsflow.counters c"
-		" WHERE c.organization_id = $1 AND c.subject_id = $1 AND c.period = $3)"
+		" WHERE c.organization_id = $1 AND c.subject_id = $1 AND c.subject = 'organization' AND c.period = $3)"
 		" WHERE id = $1",
 		3,
 		{UUIDOID, DATEOID, DATEOID}};

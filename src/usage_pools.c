@@ -279,7 +279,7 @@ count_period(const OpsflowDelta *pool)
 {
 	static OpsflowPlan plan = {
 		"SELECT coalesce(sum(nanodollars), 0)::bigint FROM opsflow.counters"
-		" WHERE organization_id = $1 AND subject_id = $2 AND period = $3",
+		" WHERE organization_id = $1 AND subject_id = $2 AND subject = 'credit_pool' AND period = $3",
 		3,
 		{UUIDOID, UUIDOID, DATEOID}};
 	Datum values[3] = {
@@ -309,7 +309,37 @@ carry(const OpsflowDelta *was, const OpsflowDelta *is)
 	opsflow_count(deltas, deltas[1].nanodollars == 0 ? 0 : 2);
 }
 
-/* Count what a person has added to the balance or taken away. */
+/*
+ * The balance is a derived column, which capture leaves out; what a person sets
+ * it to is a decision all the same.
+ */
+static void
+record_balance(const OpsflowChange *change, const OpsflowDelta *pool)
+{
+	static OpsflowPlan plan = {
+		"SELECT opsflow.audit_event('configuration_change', 'provider_credit_pool', $1, 'set_balance',"
+		" previous_values => pg_catalog.jsonb_build_object('current_balance', $2),"
+		" new_values => pg_catalog.jsonb_build_object('current_balance', $3), severity => 'warning')",
+		3,
+		{UUIDOID, NUMERICOID, NUMERICOID}};
+	bool no_before = true;
+	bool isnull;
+	Datum values[3] = {
+		UUIDPGetDatum(&pool->subject_id),
+		change->before == NULL ? (Datum) 0 : opsflow_row_value(change->tupdesc, change->before, "current_balance", &no_before),
+		opsflow_row_value(change->tupdesc, change->after, "current_balance", &isnull)};
+	char nulls[3] = {' ', no_before ? 'n' : ' ', ' '};
+	int nest_level = opsflow_enter_organization(&pool->organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+
+	SPI_connect();
+	(void) opsflow_execute(&plan, values, nulls, SPI_OK_SELECT);
+	SPI_finish();
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+}
+
+/* Count and record what a person has added to the balance or taken away. */
 static void
 count_change(const OpsflowChange *change)
 {
@@ -326,7 +356,10 @@ count_change(const OpsflowChange *change)
 		if (was.period != is.period)
 			carry(&was, &is);
 	}
-	opsflow_count(&is, is.nanodollars == 0 ? 0 : 1);
+	if (is.nanodollars == 0)
+		return;
+	record_balance(change, &is);
+	opsflow_count(&is, 1);
 }
 
 /*

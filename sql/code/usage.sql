@@ -27,7 +27,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_count_credit_pool';
 COMMENT ON FUNCTION opsflow.count_credit_pool() IS
-'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.provider_credit_pools: counts what a person has added to the balance or taken away, and keeps what was spent in the current period when another reset day moves its beginning.';
+'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.provider_credit_pools: counts, and records in the ledger, what a person has added to the balance or taken away, and keeps what was spent in the current period when another reset day moves its beginning.';
 
 CREATE FUNCTION opsflow.carry_credit_pools()
 RETURNS trigger

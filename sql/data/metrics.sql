@@ -187,7 +187,7 @@ CREATE VIEW opsflow.organization_dashboard WITH (security_invoker = true) AS
 SELECT o.id, o.name, o.plan_type, o.monthly_ai_calls_limit,
     (SELECT coalesce(sum(c.calls), 0)::bigint
         FROM opsflow.counters c
-        WHERE c.organization_id = o.id AND c.subject_id = o.id
+        WHERE c.organization_id = o.id AND c.subject_id = o.id AND c.subject = 'organization'
             AND c.period = (SELECT opsflow.quota_period(now(), o.timezone, o.quota_reset_day)))
         AS monthly_ai_calls_used,
     (SELECT count(*)

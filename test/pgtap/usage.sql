@@ -94,6 +94,9 @@ SELECT is(folded('openai'), '49 50', 'session_replication_role does not stop cou
 UPDATE opsflow.provider_credit_pools SET current_balance = current_balance + 51 WHERE id = :'openai';
 SELECT is(pool('openai'), '100 ', 'a top-up is there at once');
 SELECT is(folded('openai'), '100 ', 'and after the fold');
+SELECT is(array_agg(format('%s %s %s', action, (previous_values ->> 'current_balance')::numeric::float8, (new_values ->> 'current_balance')::numeric::float8)),
+          '{"set_balance 49 100"}', 'and in the ledger, once: the fold and the calls leave no entry')
+    FROM opsflow.audit_trail WHERE entity_id = :'openai' AND action <> 'insert';
 SELECT log_call(:one, 'openai', 5);
 UPDATE opsflow.provider_credit_pools SET current_balance = 60 WHERE id = :'openai';
 SELECT is(folded('openai'), '55 ', 'a call that was not folded yet is not forgiven');
