@@ -7,7 +7,6 @@
 
 #include "postgres.h"
 
-#include "common/cryptohash.h"
 #include "lib/stringinfo.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -102,12 +101,13 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 /* audit_encode.c: the canonical encoding and its hashes */
 extern void opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane,
 								  uint8 *hash);
-extern void opsflow_audit_payload_digest(pg_cryptohash_ctx *sha, StringInfo buf,
-										 const AuditEntry *entry, uint8 *digest);
-extern void opsflow_audit_entry_hash(pg_cryptohash_ctx *sha, StringInfo buf,
-									 const AuditEntry *entry, uint8 *hash);
+extern void opsflow_audit_payload_digest(StringInfo buf, const AuditEntry *entry, uint8 *digest);
+extern void opsflow_audit_entry_hash(StringInfo buf, const AuditEntry *entry, uint8 *hash);
 extern void opsflow_audit_encode_header(StringInfo buf, const AuditEntry *entry);
 extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry);
-extern pg_cryptohash_ctx *opsflow_sha256_create(void);
+
+/* audit_sha256.c */
+extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
+						   size_t second_len, uint8 *digest);
 
 #endif							/* OPSFLOW_AUDIT_H */

@@ -15,8 +15,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
@@ -229,56 +227,27 @@ opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry)
  * ----------------------------------------------------------------
  */
 
-/* A SHA-256 context; PostgreSQL's resource owner frees it after an error. */
-pg_cryptohash_ctx *
-opsflow_sha256_create(void)
-{
-	pg_cryptohash_ctx *sha = pg_cryptohash_create(PG_SHA256);
-
-	if (sha == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not create a SHA-256 context")));
-	return sha;
-}
-
-/* SHA-256 of two byte strings, one after the other. */
-static void
-sha256(pg_cryptohash_ctx *sha, const void *first, int first_len,
-	   const void *second, int second_len, uint8 *digest)
-{
-	if (pg_cryptohash_init(sha) < 0 ||
-		pg_cryptohash_update(sha, first, first_len) < 0 ||
-		pg_cryptohash_update(sha, second, second_len) < 0 ||
-		pg_cryptohash_final(sha, digest, PG_SHA256_DIGEST_LENGTH) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(sha));
-}
-
 /* What the first entry of a lane links to. */
 void
 opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane, uint8 *hash)
 {
-	pg_cryptohash_ctx *sha = opsflow_sha256_create();
 	uint64		belane = pg_hton64((uint64) lane);
 
-	sha256(sha, organization_id->data, UUID_LEN, &belane, sizeof(belane), hash);
-	pg_cryptohash_free(sha);
+	opsflow_sha256(organization_id->data, UUID_LEN, &belane, sizeof(belane), hash);
 }
 
 void
-opsflow_audit_payload_digest(pg_cryptohash_ctx *sha, StringInfo buf,
-							 const AuditEntry *entry, uint8 *digest)
+opsflow_audit_payload_digest(StringInfo buf, const AuditEntry *entry, uint8 *digest)
 {
 	struct varlena *salt = PG_DETOAST_DATUM_PACKED(entry->values[AUDIT_PAYLOAD_SALT]);
 
 	opsflow_audit_encode_payload(buf, entry);
-	sha256(sha, VARDATA_ANY(salt), VARSIZE_ANY_EXHDR(salt), buf->data, buf->len, digest);
+	opsflow_sha256(VARDATA_ANY(salt), VARSIZE_ANY_EXHDR(salt), buf->data, buf->len, digest);
 }
 
 void
-opsflow_audit_entry_hash(pg_cryptohash_ctx *sha, StringInfo buf,
-						 const AuditEntry *entry, uint8 *hash)
+opsflow_audit_entry_hash(StringInfo buf, const AuditEntry *entry, uint8 *hash)
 {
 	opsflow_audit_encode_header(buf, entry);
-	sha256(sha, "\0", 1, buf->data, buf->len, hash);
+	opsflow_sha256("\0", 1, buf->data, buf->len, hash);
 }
