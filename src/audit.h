@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "lib/stringinfo.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -105,6 +106,9 @@ extern void opsflow_audit_payload_digest(StringInfo buf, const AuditEntry *entry
 extern void opsflow_audit_entry_hash(StringInfo buf, const AuditEntry *entry, uint8 *hash);
 extern void opsflow_audit_encode_header(StringInfo buf, const AuditEntry *entry);
 extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry);
+
+/* audit_jsonb.c */
+extern void opsflow_audit_jsonb_text(StringInfo buf, const Jsonb *jsonb);
 
 /* audit_sha256.c */
 extern void opsflow_sha256(const void *first, size_t first_len, const void *second,

@@ -69,14 +69,25 @@ static const Oid column_types[AUDIT_PAYLOAD_END] = {
  * ----------------------------------------------------------------
  */
 
+/* A value of that length: its presence, length and room for it. */
+static char *
+put_field(StringInfo buf, int len)
+{
+	uint32		belen = pg_hton32((uint32) len);
+	char	   *field;
+
+	enlargeStringInfo(buf, len + 5);
+	field = buf->data + buf->len;
+	field[0] = 1;
+	memcpy(field + 1, &belen, sizeof(belen));
+	buf->len += len + 5;
+	return field + 5;
+}
+
 static void
 put_bytes(StringInfo buf, const void *bytes, int len)
 {
-	uint32		belen = pg_hton32((uint32) len);
-
-	appendStringInfoCharMacro(buf, 1);
-	appendBinaryStringInfo(buf, (const char *) &belen, sizeof(belen));
-	appendBinaryStringInfo(buf, bytes, len);
+	memcpy(put_field(buf, len), bytes, len);
 }
 
 static void
@@ -126,25 +137,20 @@ put_jsonb(StringInfo buf, Datum value)
 	int			start = buf->len;
 	uint32		belen;
 
-	/* Of five columns most are {}. */
-	if (JB_ROOT_IS_OBJECT(jsonb) && JB_ROOT_COUNT(jsonb) == 0)
-	{
-		put_bytes(buf, "{}", 2);
-		return;
-	}
 	if (GetDatabaseEncoding() != PG_UTF8)
 	{
-		char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+		StringInfoData text;
 
-		put_text(buf, text, strlen(text));
-		pfree(text);
+		initStringInfo(&text);
+		opsflow_audit_jsonb_text(&text, jsonb);
+		put_text(buf, text.data, text.len);
+		pfree(text.data);
 		return;
 	}
 
 	/* The text goes straight into the buffer; its length is known after. */
-	appendStringInfoCharMacro(buf, 1);
-	appendBinaryStringInfo(buf, "\0\0\0\0", 4);
-	(void) JsonbToCString(buf, &jsonb->root, VARSIZE(jsonb));
+	(void) put_field(buf, 0);
+	opsflow_audit_jsonb_text(buf, jsonb);
 	belen = pg_hton32((uint32) (buf->len - start - 5));
 	memcpy(buf->data + start + 1, &belen, sizeof(belen));
 }
