@@ -150,7 +150,7 @@ static void
 put_object(StringInfo buf, const JsonbContainer *container, int depth)
 {
 	int			count = JsonContainerSize(container);
-	const char *data = (const char *) (container->children + 2 * count);
+	const char *data = (const char *) (container->children + count + count);
 	uint32		key = 0;
 	uint32		value = getJsonbOffset(container, count);
 
