@@ -68,9 +68,9 @@ static OpsflowPlan lanes_plan = {
 	" SELECT n.lane FROM lanes l, LATERAL ("
 	" SELECT h.lane FROM opsflow.audit_chain_heads h"
 	" WHERE h.organization_id = $1 AND h.lane > l.lane ORDER BY h.lane LIMIT 1) n)"
-	" SELECT l.lane, head.seq, head.hash, coalesce(sealed.last_seq, 0),"
+	" SELECT l.lane, head.seq, coalesce(sealed.last_seq, 0),"
 	" sealed.first_index + sealed.last_seq - sealed.first_seq, sealed.last_timestamp FROM lanes l"
-	" CROSS JOIN LATERAL (SELECT h.seq, h.hash FROM opsflow.audit_chain_heads h"
+	" CROSS JOIN LATERAL (SELECT h.seq FROM opsflow.audit_chain_heads h"
 	" WHERE h.organization_id = $1 AND h.lane = l.lane ORDER BY h.seq DESC LIMIT 1) head"
 	" LEFT JOIN LATERAL (SELECT r.first_index, r.first_seq, r.last_seq, r.last_timestamp FROM opsflow.audit_ranges r"
 	" WHERE r.organization_id = $1 AND r.lane = l.lane ORDER BY r.first_seq DESC LIMIT 1) sealed ON true"
@@ -253,16 +253,14 @@ read_lanes(const Seal *seal, int *count)
 		SealLane *lane = MemoryContextAllocZero(context, sizeof(SealLane));
 		MemoryContext spi;
 		bool isnull;
-		bool has_sealed;
 
 		lane->lane = DatumGetInt32(opsflow_result(i, 1, &isnull));
 		lane->head_seq = DatumGetInt64(opsflow_result(i, 2, &isnull));
-		lane->sealed_seq = DatumGetInt64(opsflow_result(i, 4, &isnull));
-		lane->sealed_index = DatumGetInt64(opsflow_result(i, 5, &isnull));
-		lane->timestamp = DatumGetTimestampTz(opsflow_result(i, 6, &isnull));
-		has_sealed = !isnull;
-		if (!has_sealed)
-			lane->timestamp = DT_NOBEGIN;
+		lane->sealed_seq = DatumGetInt64(opsflow_result(i, 3, &isnull));
+		lane->sealed_index = DatumGetInt64(opsflow_result(i, 4, &isnull));
+		lane->timestamp = DatumGetTimestampTz(opsflow_result(i, 5, &isnull));
+		if (isnull)
+			lane->timestamp = DT_NOBEGIN;	/* nothing is sealed yet */
 		if (lane->head_seq <= lane->sealed_seq)
 			continue;
 		spi = MemoryContextSwitchTo(context);
