@@ -904,24 +904,67 @@ opsflow_capture(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
+/* The table of the ledger that C maintains at this moment: no setting reaches it. */
+static Oid	maintained_table = InvalidOid;
+
+/*
+ * Do "work", which may change rows of one table of the ledger: seals write the
+ * edge of the tree again, redaction removes payloads.
+ */
+void
+opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg)
+{
+	Oid			outer = maintained_table;
+
+	maintained_table = opsflow_relation_id(table);
+	PG_TRY();
+	{
+		work(arg);
+	}
+	PG_FINALLY();
+	{
+		maintained_table = outer;
+	}
+	PG_END_TRY();
+}
+
+static bool
+is_maintained(Relation rel)
+{
+	Oid			relid = RelationGetRelid(rel);
+
+	if (rel->rd_rel->relispartition)
+		relid = llast_oid(get_partition_ancestors(relid));
+	return OidIsValid(maintained_table) && relid == maintained_table;
+}
+
 /*
  * opsflow.audit_guard() returns trigger
  *
  * BEFORE UPDATE or DELETE for each row, BEFORE TRUNCATE: nobody changes what
- * has been recorded, the owner and superusers included.
+ * has been recorded, the owner and superusers included, but for
+ * opsflow_ledger_maintain().
  */
 Datum
 opsflow_audit_guard(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("function \"%s\" was not called as a trigger", "opsflow.audit_guard")));
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) && is_maintained(trigdata->tg_relation))
+		return PointerGetDatum(trigdata->tg_newtuple);
+
+	/* The publisher has let it pass. */
+	if (IsLogicalWorker())
+		return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event) ? trigdata->tg_newtuple : trigdata->tg_trigtuple);
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_APPEND_ONLY),
 			 errmsg("the audit ledger is append-only"),
 			 errdetail("Table \"%s\" takes no UPDATE, DELETE or TRUNCATE.",
-					   RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
+					   RelationGetRelationName(trigdata->tg_relation)),
 			 errhint("Record a correction as a new entry with opsflow.audit_event().")));
 }
 

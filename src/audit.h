@@ -82,6 +82,8 @@ typedef struct AuditHead
 extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
 									   const char *action, const char *severity);
 
+extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
+
 /* audit_chain.c */
 extern const pg_uuid_t opsflow_system_ledger;
 extern const char *const opsflow_audit_columns[AUDIT_COLUMNS];
