@@ -81,6 +81,8 @@ typedef struct AuditHead
 /* audit.c */
 extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
 									   const char *action, const char *severity);
+extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
+										 const char *action, const char *severity, Datum metadata);
 
 /* audit_chain.c */
 extern const pg_uuid_t opsflow_system_ledger;
