@@ -86,6 +86,8 @@ extern void opsflow_audit_circumstances(AuditEntry *entry);
 extern void opsflow_audit_append_to(AuditEntry *entry, const pg_uuid_t *organization_id);
 extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
 									   const char *action, const char *severity);
+extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
+										 const char *action, const char *severity, Datum metadata);
 
 extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 
