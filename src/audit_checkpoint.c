@@ -22,9 +22,16 @@
 #include "audit_tiles.h"
 #include "core.h"
 
+#define CHECKPOINT_COLUMNS "tree_size, root, peaks, lanes, sealed_at, origin, log_index"
+
+static OpsflowPlan newest_plan = {
+	"SELECT " CHECKPOINT_COLUMNS " FROM opsflow.audit_checkpoints"
+	" WHERE organization_id = $1 ORDER BY tree_size DESC LIMIT 1",
+	1,
+	{UUIDOID}};
+
 static OpsflowPlan read_plan = {
-	"SELECT tree_size, root, peaks, lanes, sealed_at, origin, log_index FROM opsflow.audit_checkpoints"
-	" WHERE organization_id = $1 AND ($2 IS NULL OR tree_size = $2) ORDER BY tree_size DESC LIMIT 1",
+	"SELECT " CHECKPOINT_COLUMNS " FROM opsflow.audit_checkpoints WHERE organization_id = $1 AND tree_size = $2",
 	2,
 	{UUIDOID, INT8OID}};
 
@@ -87,9 +94,10 @@ opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size, pg_cr
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum values[2] = {UUIDPGetDatum(organization_id), Int64GetDatum(tree_size)};
+	OpsflowPlan *plan = tree_size < 0 ? &newest_plan : &read_plan;
 	Checkpoint *checkpoint = NULL;
 
-	if (SPI_execute_plan(opsflow_prepare(&read_plan), values, tree_size < 0 ? " n" : NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read a checkpoint");
 	if (SPI_processed > 0)
 		checkpoint = checkpoint_from_row(sha, context);
