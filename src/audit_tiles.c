@@ -145,8 +145,8 @@ opsflow_tiles_frontier(TileReader *reader, int64 size, MerkleFrontier *frontier)
 }
 
 /*
- * The root over a range of leaves: a perfect subtree, or one that ends where the
- * tree of the frontier does.  Such is what the tree's split makes of it.
+ * The root over a range of leaves that the split of the frontier's tree makes: the
+ * last perfect subtrees of it, or a perfect subtree before or within these.
  */
 bool
 opsflow_tiles_range(TileReader *reader, const MerkleFrontier *frontier, const MerkleRange *range, uint8 *hash)
@@ -154,7 +154,7 @@ opsflow_tiles_range(TileReader *reader, const MerkleFrontier *frontier, const Me
 	MerkleFrontier edge = {0};
 	int64 size = range->end - range->first;
 
-	if (range->end < frontier->size)
+	if (range->end < frontier->size || size < (frontier->size & -frontier->size))
 		return opsflow_tiles_node(reader, pg_leftmost_one_pos64(size), range->first / size, hash);
 	edge.npeaks = pg_popcount64(size);
 	memcpy(edge.peaks, frontier->peaks[frontier->npeaks - edge.npeaks], edge.npeaks * AUDIT_HASH_LEN);
