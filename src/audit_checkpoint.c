@@ -58,7 +58,7 @@ copy_bytes(void *copy, int length, int column)
 
 /* The row that the last query found. */
 static Checkpoint *
-checkpoint_from_row(pg_cryptohash_ctx *sha, MemoryContext context)
+checkpoint_from_row(MemoryContext context)
 {
 	Checkpoint *checkpoint = MemoryContextAllocZero(context, sizeof(Checkpoint));
 	MerkleFrontier *frontier = &checkpoint->frontier;
@@ -73,7 +73,7 @@ checkpoint_from_row(pg_cryptohash_ctx *sha, MemoryContext context)
 		copy_bytes(checkpoint->root, AUDIT_HASH_LEN, 2);
 	if (checkpoint->sound)
 	{
-		opsflow_merkle_root(sha, frontier, root);
+		opsflow_merkle_root(frontier, root);
 		checkpoint->sound = memcmp(root, checkpoint->root, AUDIT_HASH_LEN) == 0;
 	}
 	checkpoint->lanes = DatumGetInt32(opsflow_result(0, 4, &isnull));
@@ -90,7 +90,7 @@ checkpoint_from_row(pg_cryptohash_ctx *sha, MemoryContext context)
  * active snapshot; needs an SPI connection.
  */
 Checkpoint *
-opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size, pg_cryptohash_ctx *sha)
+opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum values[2] = {UUIDPGetDatum(organization_id), Int64GetDatum(tree_size)};
@@ -100,9 +100,37 @@ opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size, pg_cr
 	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read a checkpoint");
 	if (SPI_processed > 0)
-		checkpoint = checkpoint_from_row(sha, context);
+		checkpoint = checkpoint_from_row(context);
 	SPI_freetuptable(SPI_tuptable);
 	return checkpoint;
+}
+
+/* The newest checkpoint that the caller may read; an error if there is none. */
+Checkpoint *
+opsflow_checkpoint_newest(const pg_uuid_t *organization_id)
+{
+	static OpsflowPlan heads_plan = {
+		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1", 1, {UUIDOID}};
+	Checkpoint *newest = opsflow_checkpoint_read(organization_id, -1);
+	Datum value = UUIDPGetDatum(organization_id);
+
+	if (newest != NULL)
+		return newest;
+	if (opsflow_uuid_equal(organization_id, &opsflow_database_log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("the database's log has no checkpoint that you may read"),
+				 errhint("It begins when the first ledger is sealed. Auditors read it.")));
+	if (SPI_execute_plan(opsflow_prepare(&heads_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the chain heads");
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("organization %s has no ledger", opsflow_uuid_text(organization_id))));
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("nothing in the ledger of organization %s is sealed yet", opsflow_uuid_text(organization_id)),
+			 errhint("Wait for the next run of job seal_audit, or call opsflow.seal_audit().")));
 }
 
 static Datum

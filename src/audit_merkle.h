@@ -36,18 +36,18 @@ typedef struct MerkleRange
 /* Is told of every node that appending completes, leaves (height 0) included. */
 typedef void (*MerkleNodeCallback)(void *arg, int height, const uint8 *hash);
 
-extern void opsflow_merkle_leaf(pg_cryptohash_ctx *sha, const void *data, size_t len, uint8 *hash);
-extern void opsflow_merkle_node(pg_cryptohash_ctx *sha, const uint8 *left, const uint8 *right, uint8 *hash);
-extern void opsflow_merkle_append(pg_cryptohash_ctx *sha, MerkleFrontier *frontier, const uint8 *leaf,
+extern void opsflow_merkle_leaf(const void *data, size_t len, uint8 *hash);
+extern void opsflow_merkle_node(const uint8 *left, const uint8 *right, uint8 *hash);
+extern void opsflow_merkle_append(MerkleFrontier *frontier, const uint8 *leaf,
 								  MerkleNodeCallback callback, void *arg);
-extern void opsflow_merkle_root(pg_cryptohash_ctx *sha, const MerkleFrontier *frontier, uint8 *root);
+extern void opsflow_merkle_root(const MerkleFrontier *frontier, uint8 *root);
 
 /* Proofs: the ranges whose roots they consist of, and whether they prove what they should. */
 extern int opsflow_merkle_inclusion_path(int64 index, int64 size, MerkleRange *path);
 extern int opsflow_merkle_consistency_path(int64 size1, int64 size2, MerkleRange *path);
-extern bool opsflow_merkle_verify_inclusion(pg_cryptohash_ctx *sha, int64 index, int64 size, const uint8 *leaf,
+extern bool opsflow_merkle_verify_inclusion(int64 index, int64 size, const uint8 *leaf,
 											const uint8 (*proof)[AUDIT_HASH_LEN], int count, const uint8 *root);
-extern bool opsflow_merkle_verify_consistency(pg_cryptohash_ctx *sha, int64 size1, int64 size2, const uint8 *root1,
+extern bool opsflow_merkle_verify_consistency(int64 size1, int64 size2, const uint8 *root1,
 											  const uint8 *root2, const uint8 (*proof)[AUDIT_HASH_LEN], int count);
 
 #endif							/* OPSFLOW_AUDIT_MERKLE_H */

@@ -88,16 +88,13 @@ opsflow_verify_inclusion(PG_FUNCTION_ARGS)
 	uint8 leaf[AUDIT_HASH_LEN];
 	uint8 root[AUDIT_HASH_LEN];
 	Proof proof;
-	pg_cryptohash_ctx *sha;
 	bool result;
 
 	if (!read_hash(PG_GETARG_DATUM(2), leaf) || !read_hash(PG_GETARG_DATUM(4), root) ||
 		!read_proof(PG_GETARG_ARRAYTYPE_P(3), &proof))
 		PG_RETURN_BOOL(false);
-	sha = opsflow_sha256_create();
-	result = opsflow_merkle_verify_inclusion(sha, PG_GETARG_INT64(0), PG_GETARG_INT64(1), leaf, proof.nodes, proof.count,
+	result = opsflow_merkle_verify_inclusion(PG_GETARG_INT64(0), PG_GETARG_INT64(1), leaf, proof.nodes, proof.count,
 											 root);
-	pg_cryptohash_free(sha);
 	PG_RETURN_BOOL(result);
 }
 
@@ -113,16 +110,13 @@ opsflow_verify_consistency(PG_FUNCTION_ARGS)
 	uint8 root1[AUDIT_HASH_LEN];
 	uint8 root2[AUDIT_HASH_LEN];
 	Proof proof;
-	pg_cryptohash_ctx *sha;
 	bool result;
 
 	if (!read_hash(PG_GETARG_DATUM(2), root1) || !read_hash(PG_GETARG_DATUM(3), root2) ||
 		!read_proof(PG_GETARG_ARRAYTYPE_P(4), &proof))
 		PG_RETURN_BOOL(false);
-	sha = opsflow_sha256_create();
-	result = opsflow_merkle_verify_consistency(sha, PG_GETARG_INT64(0), PG_GETARG_INT64(1), root1, root2, proof.nodes,
+	result = opsflow_merkle_verify_consistency(PG_GETARG_INT64(0), PG_GETARG_INT64(1), root1, root2, proof.nodes,
 											   proof.count);
-	pg_cryptohash_free(sha);
 	PG_RETURN_BOOL(result);
 }
 
@@ -237,37 +231,11 @@ tree_is_damaged(const TileReader *tree)
 			 errhint("Run \"SELECT * FROM opsflow.verify_audit()\".")));
 }
 
-/* The newest checkpoint that the caller may read. */
-Checkpoint *
-opsflow_checkpoint_newest(const pg_uuid_t *organization_id, pg_cryptohash_ctx *sha)
-{
-	static OpsflowPlan heads_plan = {
-		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1", 1, {UUIDOID}};
-	Checkpoint *newest = opsflow_checkpoint_read(organization_id, -1, sha);
-	Datum value = UUIDPGetDatum(organization_id);
-
-	if (newest != NULL)
-		return newest;
-	if (opsflow_uuid_equal(organization_id, &opsflow_database_log))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("the database's log has no checkpoint that you may read"),
-				 errhint("It begins when the first ledger is sealed. Auditors read it.")));
-	if (!find_row(&heads_plan, &value))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("organization %s has no ledger", opsflow_uuid_text(organization_id))));
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-			 errmsg("nothing in the ledger of organization %s is sealed yet", opsflow_uuid_text(organization_id)),
-			 errhint("Wait for the next run of job seal_audit, or call opsflow.seal_audit().")));
-}
-
 /* The tree when it had "size" leaves (-1: now). */
 static void
 read_frontier(TileReader *tree, int64 size, MerkleFrontier *frontier)
 {
-	Checkpoint *checkpoint = opsflow_checkpoint_newest(&tree->organization_id, tree->sha);
+	Checkpoint *checkpoint = opsflow_checkpoint_newest(&tree->organization_id);
 	int64 newest = checkpoint->frontier.size;
 
 	if (size == -1)
@@ -279,7 +247,7 @@ read_frontier(TileReader *tree, int64 size, MerkleFrontier *frontier)
 						opsflow_uuid_text(&tree->organization_id), size),
 				 errdetail("It has " INT64_FORMAT " now.", newest)));
 	if (size < newest)
-		checkpoint = opsflow_checkpoint_read(&tree->organization_id, size, tree->sha);
+		checkpoint = opsflow_checkpoint_read(&tree->organization_id, size);
 	if (checkpoint != NULL && checkpoint->sound)
 		*frontier = checkpoint->frontier;
 	else if (!opsflow_tiles_frontier(tree, size, frontier))
@@ -307,14 +275,16 @@ typedef struct Inclusion
 } Inclusion;
 
 static void
-prove_inclusion(const pg_uuid_t *organization_id, pg_cryptohash_ctx *sha, Inclusion *inclusion)
+prove_inclusion(const pg_uuid_t *organization_id, Inclusion *inclusion)
 {
-	TileReader *tree = opsflow_tiles_reader(organization_id, sha);
+	TileReader *tree = opsflow_tiles_reader(organization_id);
 	MerkleFrontier frontier;
 	MerkleRange path[MERKLE_MAX_PROOF];
 
 	read_frontier(tree, inclusion->size, &frontier);
 	inclusion->size = frontier.size;
+	if (inclusion->index < 0)
+		tree_is_damaged(tree);
 	if (inclusion->index >= inclusion->size)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
@@ -323,8 +293,8 @@ prove_inclusion(const pg_uuid_t *organization_id, pg_cryptohash_ctx *sha, Inclus
 				 errhint("Leaves count from 0. Ask for a larger tree, or for none in particular.")));
 	inclusion->proof.count = opsflow_merkle_inclusion_path(inclusion->index, inclusion->size, path);
 	read_nodes(tree, &frontier, path, &inclusion->proof);
-	opsflow_merkle_root(sha, &frontier, inclusion->root);
-	if (!opsflow_merkle_verify_inclusion(sha, inclusion->index, inclusion->size, inclusion->leaf,
+	opsflow_merkle_root(&frontier, inclusion->root);
+	if (!opsflow_merkle_verify_inclusion(inclusion->index, inclusion->size, inclusion->leaf,
 										 inclusion->proof.nodes, inclusion->proof.count, inclusion->root))
 		tree_is_damaged(tree);
 }
@@ -400,7 +370,6 @@ opsflow_audit_inclusion_proof(PG_FUNCTION_ARGS)
 {
 	Inclusion inclusion;
 	Entry entry;
-	pg_cryptohash_ctx *sha;
 	Datum values[5];
 
 	require_argument(fcinfo, 0, "organization_id");
@@ -408,12 +377,10 @@ opsflow_audit_inclusion_proof(PG_FUNCTION_ARGS)
 	inclusion.size = size_argument(fcinfo, 2, "tree_size");
 
 	SPI_connect();
-	sha = opsflow_sha256_create();
 	find_entry(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), &entry);
 	memcpy(inclusion.leaf, entry.hash, AUDIT_HASH_LEN);
 	inclusion.index = find_leaf(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), &entry);
-	prove_inclusion(PG_GETARG_UUID_P(0), sha, &inclusion);
-	pg_cryptohash_free(sha);
+	prove_inclusion(PG_GETARG_UUID_P(0), &inclusion);
 	SPI_finish();
 
 	values[0] = Int64GetDatum(inclusion.index);
@@ -453,17 +420,16 @@ opsflow_audit_consistency_proof(PG_FUNCTION_ARGS)
 				 errmsg("size1 must not be greater than size2")));
 
 	SPI_connect();
-	tree = opsflow_tiles_reader(organization_id, opsflow_sha256_create());
+	tree = opsflow_tiles_reader(organization_id);
 	read_frontier(tree, size1, &frontier);
-	opsflow_merkle_root(tree->sha, &frontier, root1);
+	opsflow_merkle_root(&frontier, root1);
 	read_frontier(tree, size2, &frontier);
-	opsflow_merkle_root(tree->sha, &frontier, root2);
+	opsflow_merkle_root(&frontier, root2);
 	size2 = frontier.size;
 	proof.count = opsflow_merkle_consistency_path(size1, size2, path);
 	read_nodes(tree, &frontier, path, &proof);
-	if (!opsflow_merkle_verify_consistency(tree->sha, size1, size2, root1, root2, proof.nodes, proof.count))
+	if (!opsflow_merkle_verify_consistency(size1, size2, root1, root2, proof.nodes, proof.count))
 		tree_is_damaged(tree);
-	pg_cryptohash_free(tree->sha);
 	SPI_finish();
 
 	values[0] = Int64GetDatum(size1);
@@ -476,12 +442,12 @@ opsflow_audit_consistency_proof(PG_FUNCTION_ARGS)
 
 /* The checkpoint of an organization at a size that was sealed (-1: the newest). */
 static Checkpoint *
-sealed_checkpoint(const pg_uuid_t *organization_id, int64 tree_size, pg_cryptohash_ctx *sha)
+sealed_checkpoint(const pg_uuid_t *organization_id, int64 tree_size)
 {
-	Checkpoint *checkpoint = opsflow_checkpoint_newest(organization_id, sha);
+	Checkpoint *checkpoint = opsflow_checkpoint_newest(organization_id);
 
 	if (tree_size != -1)
-		checkpoint = opsflow_checkpoint_read(organization_id, tree_size, sha);
+		checkpoint = opsflow_checkpoint_read(organization_id, tree_size);
 	if (checkpoint == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
@@ -504,7 +470,6 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 	MemoryContext context = CurrentMemoryContext;
 	Inclusion inclusion;
 	Checkpoint *checkpoint;
-	pg_cryptohash_ctx *sha;
 	int64 tree_size;
 	char *body;
 	Datum values[6];
@@ -514,19 +479,17 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 	inclusion.size = size_argument(fcinfo, 2, "log_size");
 
 	SPI_connect();
-	sha = opsflow_sha256_create();
-	checkpoint = sealed_checkpoint(PG_GETARG_UUID_P(0), tree_size, sha);
+	checkpoint = sealed_checkpoint(PG_GETARG_UUID_P(0), tree_size);
 	body = MemoryContextStrdup(context, opsflow_checkpoint_body(PG_GETARG_UUID_P(0), checkpoint->origin,
 																checkpoint->frontier.size, checkpoint->root));
-	opsflow_merkle_leaf(sha, body, strlen(body), inclusion.leaf);
+	opsflow_merkle_leaf(body, strlen(body), inclusion.leaf);
 	inclusion.index = checkpoint->log_index;
 	if (inclusion.index < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("the checkpoint is in no log"),
 				 errhint("The database's log has checkpoints of organizations only.")));
-	prove_inclusion(&opsflow_database_log, sha, &inclusion);
-	pg_cryptohash_free(sha);
+	prove_inclusion(&opsflow_database_log, &inclusion);
 	SPI_finish();
 
 	values[0] = CStringGetTextDatum(body);
