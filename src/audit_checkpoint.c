@@ -164,17 +164,26 @@ opsflow_checkpoint_origin(void)
 	return psprintf("opsflow/" UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
+/* Base64 as one line, in the current memory context. */
+char *
+opsflow_base64(const void *bytes, int length)
+{
+	int size = pg_b64_enc_len(length);
+	char *text = palloc(size + 1);
+
+	size = pg_b64_encode(OPSFLOW_BASE64_BYTES(bytes), length, text, size);
+	if (size < 0)
+		elog(ERROR, "could not encode base64");
+	text[size] = '\0';
+	return text;
+}
+
 /* The text of a checkpoint, without signature: what a signature is made over. */
 char *
 opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size, const uint8 *root)
 {
-	char base64[64];
-	int length = pg_b64_encode(OPSFLOW_BASE64_BYTES(root), AUDIT_HASH_LEN, base64, sizeof(base64) - 1);
+	const char *name = opsflow_uuid_equal(organization_id, &opsflow_database_log) ? origin :
+		psprintf("%s/%s", origin, opsflow_uuid_text(organization_id));
 
-	if (length < 0)
-		elog(ERROR, "could not encode a root");
-	base64[length] = '\0';
-	if (opsflow_uuid_equal(organization_id, &opsflow_database_log))
-		return psprintf("%s\n" INT64_FORMAT "\n%s\n", origin, tree_size, base64);
-	return psprintf("%s/%s\n" INT64_FORMAT "\n%s\n", origin, opsflow_uuid_text(organization_id), tree_size, base64);
+	return psprintf("%s\n" INT64_FORMAT "\n%s\n", name, tree_size, opsflow_base64(root, AUDIT_HASH_LEN));
 }

@@ -70,6 +70,7 @@ extern void opsflow_tiles_finish(TileWriter *writer);
 extern Checkpoint *opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size);
 extern Checkpoint *opsflow_checkpoint_newest(const pg_uuid_t *organization_id);
 extern void opsflow_checkpoint_store(const pg_uuid_t *organization_id, const Checkpoint *checkpoint);
+extern char *opsflow_base64(const void *bytes, int length);
 extern char *opsflow_checkpoint_origin(void);
 extern char *opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size,
 									 const uint8 *root);

@@ -123,6 +123,30 @@ AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint_proof';
 COMMENT ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) IS
 'The proof that the checkpoint of the organization at tree_size (null: its newest) is in the database''s log of checkpoints when that had log_size leaves (null: now). Returns the checkpoint''s text and what opsflow.verify_inclusion() takes. For opsflow_auditor. Errors: OF003 if the organization has no ledger, OF004 if nothing of it is sealed yet, OF007 if it has no checkpoint of that size, or the log did not have it then.';
 
+CREATE FUNCTION opsflow.audit_checkpoint(organization_id uuid DEFAULT NULL)
+RETURNS text
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint';
+COMMENT ON FUNCTION opsflow.audit_checkpoint(uuid) IS
+'The newest checkpoint of the organization''s ledger, to be kept outside of the database: C2SP tlog-checkpoint, that is, lines with origin, number of leaves and root in base64; with a signature if opsflow.checkpoint_key_file names a key. organization_id null: of the database''s log of checkpoints, which auditors read. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF012 if the file with the key is missing or unfit.';
+
+CREATE FUNCTION opsflow.audit_checkpoint_key()
+RETURNS text
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint_key';
+COMMENT ON FUNCTION opsflow.audit_checkpoint_key() IS
+'The public key that signatures of checkpoints are verified with: a C2SP verifier key, name+hash+base64. Returns null if opsflow.checkpoint_key_file names no key. Errors: OF012 if the file with the key is missing or unfit.';
+
+CREATE FUNCTION opsflow.verify_checkpoint(checkpoint text)
+RETURNS text
+LANGUAGE C STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_verify_checkpoint';
+COMMENT ON FUNCTION opsflow.verify_checkpoint(text) IS
+'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
@@ -133,6 +157,7 @@ GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(
 GRANT EXECUTE ON FUNCTION
     opsflow.verify_inclusion(bigint, bigint, bytea, bytea[], bytea),
     opsflow.verify_consistency(bigint, bigint, bytea, bytea, bytea[]),
-    opsflow.audit_inclusion_proof(uuid, uuid, bigint), opsflow.audit_consistency_proof(uuid, bigint, bigint)
+    opsflow.audit_inclusion_proof(uuid, uuid, bigint), opsflow.audit_consistency_proof(uuid, bigint, bigint),
+    opsflow.audit_checkpoint(uuid), opsflow.audit_checkpoint_key(), opsflow.verify_checkpoint(text)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) TO opsflow_auditor;
