@@ -41,12 +41,14 @@ tools()
 		command -v make|make|make
 		command -v gcc|gcc|a C compiler (gcc)
 		test -f /usr/include/stdio.h|libc6-dev|the headers of the C library
+		test -f /usr/include/openssl/evp.h|libssl-dev|the headers of libcrypto (OpenSSL)
 	END
 	case $purpose in
 		check | ubsan | valgrind)
 			cat <<-END
 				perl -MTAP::Parser -MTest::More -e 1|perl|Perl with TAP::Parser and Test::More
 				perl -MIPC::Run -e 1|libipc-run-perl|Perl's IPC::Run
+				python3 -c 'import base64, hashlib, json'|python3|Python 3 with its standard library
 			END
 			;;
 		lint)
