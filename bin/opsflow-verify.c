@@ -1622,15 +1622,13 @@ static const Prune *
 find_pruned(const Verifier *v, int64_t lane, int64_t from, int64_t to)
 {
 	const Prune *p = find_prune(v, lane, from);
-	const Prune *end = v->prunes + v->nprunes;
 
-	for (; p != NULL && p < end && p->lane == lane && p->first_seq == from && p->last_seq <= to; p++)
+	while (p != NULL && p->first_seq == from && p->last_seq < to)
 	{
-		if (p->last_seq == to)
-			return p;
 		from = p->last_seq + 1;
+		p = find_prune(v, lane, from);
 	}
-	return NULL;
+	return p != NULL && p->first_seq == from && p->last_seq == to ? p : NULL;
 }
 
 /*
@@ -1662,7 +1660,7 @@ expected_link(Verifier *v, const Record *r, const Lane *lane, uint8_t *genesis, 
 	}
 	else
 	{
-		tampered_entry(v, r, "the entries %" PRId64 " to %" PRId64 " before it are missing", lane->seq + 1, r->seq - 1);
+		tampered_entry(v, r, "its lane lacks seq %" PRId64 " to %" PRId64, lane->seq + 1, r->seq - 1);
 		return false;
 	}
 	return true;
@@ -2298,22 +2296,30 @@ print_verdict(Verifier *v, FILE *out)
 		fprintf(out, "no checkpoint was given (--checkpoint): a history rewritten as a whole would not show\n");
 }
 
+static void
+flush_output(Verifier *v)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return;
+	fprintf(stderr, "opsflow-verify: could not write: %s\n", strerror(errno));
+	v->unusable = true;
+}
+
 static int
 conclude(Verifier *v)
 {
 	check_input_ended(v);
 	clear_progress(v);
+	flush_output(v);
 	if (v->problems > MAX_COMPLAINTS)
 		fprintf(stderr, "tampered: %" PRId64 " more of that\n", v->problems - MAX_COMPLAINTS);
-	if (v->problems == 0 && !v->unusable && !v->quiet)
-		print_verdict(v, v->print ? stderr : stdout);
-	if (fflush(stdout) != 0 || ferror(stdout))
-	{
-		fprintf(stderr, "opsflow-verify: could not write: %s\n", strerror(errno));
-		v->unusable = true;
-	}
 	if (v->problems > 0)
 		return EXIT_TAMPERED;
+	if (!v->unusable && !v->quiet)
+	{
+		print_verdict(v, v->print ? stderr : stdout);
+		flush_output(v);
+	}
 	return v->unusable ? EXIT_UNUSABLE : EXIT_OK;
 }
 
