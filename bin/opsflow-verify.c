@@ -304,34 +304,37 @@ typedef enum Shape
 	SHAPE_OBJECT
 } Shape;
 
+#define MEMBER(name, shape, nullable) {name, sizeof(name) - 1, shape, nullable}
+
 static const struct
 {
 	const char *name;
+	size_t len;
 	Shape shape;
 	bool nullable;
 } keys[KEYS] = {
-	[KEY_EXPORT] = {"opsflow_audit_export", SHAPE_NUMBER, false},
-	[KEY_ORGANIZATION] = {"organization_id", SHAPE_STRING, false},
-	[KEY_ORIGINS] = {"origins", SHAPE_STRINGS, false},
-	[KEY_SINCE] = {"since", SHAPE_STRING, true},
-	[KEY_UNTIL] = {"until", SHAPE_STRING, true},
-	[KEY_TREE_SIZE] = {"tree_size", SHAPE_NUMBER, false},
-	[KEY_HASH] = {"hash", SHAPE_STRING, false},
-	[KEY_PRUNED] = {"pruned", SHAPE_OBJECT, false},
-	[KEY_LANE] = {"lane", SHAPE_NUMBER, false},
-	[KEY_FIRST_SEQ] = {"first_seq", SHAPE_NUMBER, false},
-	[KEY_LAST_SEQ] = {"last_seq", SHAPE_NUMBER, false},
-	[KEY_LAST_HASH] = {"last_hash", SHAPE_STRING, false},
-	[KEY_LEAF] = {"leaf", SHAPE_NUMBER, false},
-	[KEY_HEADER] = {"header", SHAPE_STRING, false},
-	[KEY_PAYLOAD] = {"payload", SHAPE_STRING, true},
-	[KEY_SALT] = {"salt", SHAPE_STRING, true},
-	[KEY_HEIGHT] = {"height", SHAPE_NUMBER, false},
-	[KEY_NODE] = {"node", SHAPE_STRING, false},
-	[KEY_END] = {"end", SHAPE_TRUE, false},
-	[KEY_ENTRIES] = {"entries", SHAPE_NUMBER, false},
-	[KEY_CHECKPOINT] = {"checkpoint", SHAPE_STRINGS, true},
-	[KEY_SIGNATURE] = {"signature", SHAPE_STRING, true},
+	[KEY_EXPORT] = MEMBER("opsflow_audit_export", SHAPE_NUMBER, false),
+	[KEY_ORGANIZATION] = MEMBER("organization_id", SHAPE_STRING, false),
+	[KEY_ORIGINS] = MEMBER("origins", SHAPE_STRINGS, false),
+	[KEY_SINCE] = MEMBER("since", SHAPE_STRING, true),
+	[KEY_UNTIL] = MEMBER("until", SHAPE_STRING, true),
+	[KEY_TREE_SIZE] = MEMBER("tree_size", SHAPE_NUMBER, false),
+	[KEY_HASH] = MEMBER("hash", SHAPE_STRING, false),
+	[KEY_PRUNED] = MEMBER("pruned", SHAPE_OBJECT, false),
+	[KEY_LANE] = MEMBER("lane", SHAPE_NUMBER, false),
+	[KEY_FIRST_SEQ] = MEMBER("first_seq", SHAPE_NUMBER, false),
+	[KEY_LAST_SEQ] = MEMBER("last_seq", SHAPE_NUMBER, false),
+	[KEY_LAST_HASH] = MEMBER("last_hash", SHAPE_STRING, false),
+	[KEY_LEAF] = MEMBER("leaf", SHAPE_NUMBER, false),
+	[KEY_HEADER] = MEMBER("header", SHAPE_STRING, false),
+	[KEY_PAYLOAD] = MEMBER("payload", SHAPE_STRING, true),
+	[KEY_SALT] = MEMBER("salt", SHAPE_STRING, true),
+	[KEY_HEIGHT] = MEMBER("height", SHAPE_NUMBER, false),
+	[KEY_NODE] = MEMBER("node", SHAPE_STRING, false),
+	[KEY_END] = MEMBER("end", SHAPE_TRUE, false),
+	[KEY_ENTRIES] = MEMBER("entries", SHAPE_NUMBER, false),
+	[KEY_CHECKPOINT] = MEMBER("checkpoint", SHAPE_STRINGS, true),
+	[KEY_SIGNATURE] = MEMBER("signature", SHAPE_STRING, true),
 };
 
 /* The order in which they come, where it matters: see line_in_order(). */
@@ -521,7 +524,7 @@ find_key(Text name, uint32_t allowed)
 
 	for (key = 0; key < KEYS; key++)
 	{
-		if ((allowed & BIT(key)) != 0 && strlen(keys[key].name) == name.len &&
+		if ((allowed & BIT(key)) != 0 && keys[key].len == name.len &&
 			memcmp(keys[key].name, name.start, name.len) == 0)
 			break;
 	}
