@@ -304,7 +304,7 @@ typedef enum Shape
 	SHAPE_OBJECT
 } Shape;
 
-#define MEMBER(name, shape, nullable) {name, sizeof(name) - 1, shape, nullable}
+#define NAME(name) name, sizeof(name) - 1
 
 static const struct
 {
@@ -313,28 +313,28 @@ static const struct
 	Shape shape;
 	bool nullable;
 } keys[KEYS] = {
-	[KEY_EXPORT] = MEMBER("opsflow_audit_export", SHAPE_NUMBER, false),
-	[KEY_ORGANIZATION] = MEMBER("organization_id", SHAPE_STRING, false),
-	[KEY_ORIGINS] = MEMBER("origins", SHAPE_STRINGS, false),
-	[KEY_SINCE] = MEMBER("since", SHAPE_STRING, true),
-	[KEY_UNTIL] = MEMBER("until", SHAPE_STRING, true),
-	[KEY_TREE_SIZE] = MEMBER("tree_size", SHAPE_NUMBER, false),
-	[KEY_HASH] = MEMBER("hash", SHAPE_STRING, false),
-	[KEY_PRUNED] = MEMBER("pruned", SHAPE_OBJECT, false),
-	[KEY_LANE] = MEMBER("lane", SHAPE_NUMBER, false),
-	[KEY_FIRST_SEQ] = MEMBER("first_seq", SHAPE_NUMBER, false),
-	[KEY_LAST_SEQ] = MEMBER("last_seq", SHAPE_NUMBER, false),
-	[KEY_LAST_HASH] = MEMBER("last_hash", SHAPE_STRING, false),
-	[KEY_LEAF] = MEMBER("leaf", SHAPE_NUMBER, false),
-	[KEY_HEADER] = MEMBER("header", SHAPE_STRING, false),
-	[KEY_PAYLOAD] = MEMBER("payload", SHAPE_STRING, true),
-	[KEY_SALT] = MEMBER("salt", SHAPE_STRING, true),
-	[KEY_HEIGHT] = MEMBER("height", SHAPE_NUMBER, false),
-	[KEY_NODE] = MEMBER("node", SHAPE_STRING, false),
-	[KEY_END] = MEMBER("end", SHAPE_TRUE, false),
-	[KEY_ENTRIES] = MEMBER("entries", SHAPE_NUMBER, false),
-	[KEY_CHECKPOINT] = MEMBER("checkpoint", SHAPE_STRINGS, true),
-	[KEY_SIGNATURE] = MEMBER("signature", SHAPE_STRING, true),
+	[KEY_EXPORT] = {NAME("opsflow_audit_export"), SHAPE_NUMBER, false},
+	[KEY_ORGANIZATION] = {NAME("organization_id"), SHAPE_STRING, false},
+	[KEY_ORIGINS] = {NAME("origins"), SHAPE_STRINGS, false},
+	[KEY_SINCE] = {NAME("since"), SHAPE_STRING, true},
+	[KEY_UNTIL] = {NAME("until"), SHAPE_STRING, true},
+	[KEY_TREE_SIZE] = {NAME("tree_size"), SHAPE_NUMBER, false},
+	[KEY_HASH] = {NAME("hash"), SHAPE_STRING, false},
+	[KEY_PRUNED] = {NAME("pruned"), SHAPE_OBJECT, false},
+	[KEY_LANE] = {NAME("lane"), SHAPE_NUMBER, false},
+	[KEY_FIRST_SEQ] = {NAME("first_seq"), SHAPE_NUMBER, false},
+	[KEY_LAST_SEQ] = {NAME("last_seq"), SHAPE_NUMBER, false},
+	[KEY_LAST_HASH] = {NAME("last_hash"), SHAPE_STRING, false},
+	[KEY_LEAF] = {NAME("leaf"), SHAPE_NUMBER, false},
+	[KEY_HEADER] = {NAME("header"), SHAPE_STRING, false},
+	[KEY_PAYLOAD] = {NAME("payload"), SHAPE_STRING, true},
+	[KEY_SALT] = {NAME("salt"), SHAPE_STRING, true},
+	[KEY_HEIGHT] = {NAME("height"), SHAPE_NUMBER, false},
+	[KEY_NODE] = {NAME("node"), SHAPE_STRING, false},
+	[KEY_END] = {NAME("end"), SHAPE_TRUE, false},
+	[KEY_ENTRIES] = {NAME("entries"), SHAPE_NUMBER, false},
+	[KEY_CHECKPOINT] = {NAME("checkpoint"), SHAPE_STRINGS, true},
+	[KEY_SIGNATURE] = {NAME("signature"), SHAPE_STRING, true},
 };
 
 /* The order in which they come, where it matters: see line_in_order(). */
@@ -822,12 +822,13 @@ read_line(Record *r, Sha *sha)
 	if (r->line.len > 0 && p.end[-1] == '\r')
 		p.end--;
 	r->problem = NULL;
+	r->readable = r->redacted = false;
+	r->height = 0;
 	r->kind = parse_line(&p, &members);
 	switch (r->kind)
 	{
 		case KIND_LEAF:
 			r->leaf = members.number[KEY_LEAF];
-			r->height = 0;
 			read_entry(r, sha, &members);
 			break;
 		case KIND_OPEN:

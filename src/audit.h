@@ -7,8 +7,8 @@
 
 #include "postgres.h"
 
-#include "common/cryptohash.h"
 #include "lib/stringinfo.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -79,8 +79,17 @@ typedef struct AuditHead
 } AuditHead;
 
 /* audit.c */
+extern Datum opsflow_empty_object(void);
+extern void audit_set_text(AuditEntry *entry, AuditColumn column, const char *text);
+extern Datum opsflow_audit_confidence(Datum confidence);
+extern void opsflow_audit_circumstances(AuditEntry *entry);
+extern void opsflow_audit_append_to(AuditEntry *entry, const pg_uuid_t *organization_id);
 extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
 									   const char *action, const char *severity);
+extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
+										 const char *action, const char *severity, Datum metadata);
+
+extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 
 /* audit_chain.c */
 extern const pg_uuid_t opsflow_system_ledger;
@@ -102,12 +111,16 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 /* audit_encode.c: the canonical encoding and its hashes */
 extern void opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane,
 								  uint8 *hash);
-extern void opsflow_audit_payload_digest(pg_cryptohash_ctx *sha, StringInfo buf,
-										 const AuditEntry *entry, uint8 *digest);
-extern void opsflow_audit_entry_hash(pg_cryptohash_ctx *sha, StringInfo buf,
-									 const AuditEntry *entry, uint8 *hash);
+extern void opsflow_audit_payload_digest(StringInfo buf, const AuditEntry *entry, uint8 *digest);
+extern void opsflow_audit_entry_hash(StringInfo buf, const AuditEntry *entry, uint8 *hash);
 extern void opsflow_audit_encode_header(StringInfo buf, const AuditEntry *entry);
 extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry);
-extern pg_cryptohash_ctx *opsflow_sha256_create(void);
+
+/* audit_jsonb.c */
+extern void opsflow_audit_jsonb_text(StringInfo buf, const Jsonb *jsonb);
+
+/* audit_sha256.c */
+extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
+						   size_t second_len, uint8 *digest);
 
 #endif							/* OPSFLOW_AUDIT_H */

@@ -81,6 +81,13 @@ opsflow_primary_key_index(Relation rel)
 #endif
 }
 
+/* Base64 of bytes into a new string; 18 made the bytes unsigned. */
+#if PG_VERSION_NUM >= 180000
+#define OPSFLOW_BASE64_BYTES(bytes) ((const uint8 *) (bytes))
+#else
+#define OPSFLOW_BASE64_BYTES(bytes) ((const char *) (bytes))
+#endif
+
 /* 17 moved the local transaction id. */
 #if PG_VERSION_NUM >= 170000
 #define OPSFLOW_LXID (MyProc->vxid.lxid)

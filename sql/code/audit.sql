@@ -29,6 +29,13 @@ AS 'MODULE_PATHNAME', 'opsflow_audit_guard';
 COMMENT ON FUNCTION opsflow.audit_guard() IS
 'Trigger, BEFORE UPDATE, DELETE or TRUNCATE: raises OF009, the ledger is append-only.';
 
+CREATE FUNCTION opsflow.audit_ddl()
+RETURNS event_trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_audit_ddl';
+COMMENT ON FUNCTION opsflow.audit_ddl() IS
+'Event trigger: records in the system ledger what DDL does to governed tables (those with a trigger of opsflow.capture() or opsflow.audit_guard(), and the ledger''s own) and to the functions of opsflow. What opsflow''s own functions do is not recorded here.';
+
 CREATE FUNCTION opsflow.audit_event(
     event_type text, entity_type text, entity_id uuid, action text, entity_key text DEFAULT NULL,
     changes jsonb DEFAULT NULL, previous_values jsonb DEFAULT NULL, new_values jsonb DEFAULT NULL,
@@ -60,10 +67,18 @@ AS 'MODULE_PATHNAME', 'opsflow_trim_chain_heads';
 COMMENT ON FUNCTION opsflow.trim_chain_heads(integer) IS
 'Deletes rows of opsflow.audit_chain_heads that a newer one of their lane has superseded, up to batch of them. Returns how many it deleted, 0 while another session does the same. For opsflow_admin. Errors: OF007 if batch is not positive.';
 
+CREATE FUNCTION opsflow.seal_audit(organization_id uuid DEFAULT NULL, batch integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_seal_audit';
+COMMENT ON FUNCTION opsflow.seal_audit(uuid, integer) IS
+'Seals the entries that are committed: appends them to the Merkle tree of their organization and writes a checkpoint of it. Of one organization, after waiting for a seal that is under way, or (null) of all, which returns 0 while another session does it. batch: how many entries to seal at most; null means all. Returns how many it sealed. What does not link to the entry before it is not sealed, with a WARNING. For opsflow_admin. Errors: OF003 if the organization has recorded nothing, OF007 if batch is not positive.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
     TO opsflow_member, opsflow_auditor;
-GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer) TO opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer) TO opsflow_admin;

@@ -124,6 +124,125 @@ COMMENT ON COLUMN opsflow.audit_chain_heads.seq IS 'Sequence number of the last 
 COMMENT ON COLUMN opsflow.audit_chain_heads.timestamp IS 'Time of the last entry.';
 COMMENT ON COLUMN opsflow.audit_chain_heads.hash IS 'Hash of the last entry.';
 
+-- The Merkle trees of the ledgers. The database's own log, whose leaves are the
+-- checkpoints of the organizations, has the max UUID as its organization_id.
+CREATE TABLE opsflow.audit_tiles (
+    organization_id uuid NOT NULL,
+    level smallint NOT NULL,
+    tile bigint NOT NULL,
+    hashes bytea NOT NULL,
+    PRIMARY KEY (organization_id, level, tile),
+    CONSTRAINT audit_tiles_hashes_check CHECK (length(hashes) % 32 = 0 AND length(hashes) <= 2048)
+);
+-- Random bytes of two kB: not to be compressed, and to stay in the row.
+ALTER TABLE opsflow.audit_tiles ALTER COLUMN hashes SET STORAGE PLAIN;
+COMMENT ON TABLE opsflow.audit_tiles IS 'The Merkle tree of each ledger (RFC 6962), in tiles of 64 hashes. The max UUID has the database''s log of checkpoints.';
+COMMENT ON COLUMN opsflow.audit_tiles.organization_id IS 'Whose tree.';
+COMMENT ON COLUMN opsflow.audit_tiles.level IS '0: hashes of leaves; n + 1: each hash is the root over a full tile of level n.';
+COMMENT ON COLUMN opsflow.audit_tiles.tile IS 'Number of the tile in its level, from 0: it has hashes tile * 64 and on.';
+COMMENT ON COLUMN opsflow.audit_tiles.hashes IS 'Up to 64 hashes of 32 bytes; only the last tile of a level has fewer.';
+
+CREATE TABLE opsflow.audit_ranges (
+    organization_id uuid NOT NULL,
+    first_index bigint NOT NULL,
+    lane integer NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    last_timestamp timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, first_index),
+    CONSTRAINT audit_ranges_lane_key UNIQUE (organization_id, lane, first_seq),
+    CONSTRAINT audit_ranges_seq_check CHECK (last_seq >= first_seq)
+);
+COMMENT ON TABLE opsflow.audit_ranges IS 'Which entries are which leaves of the Merkle tree: entry first_seq + n of the lane is leaf first_index + n.';
+COMMENT ON COLUMN opsflow.audit_ranges.organization_id IS 'Whose ledger.';
+COMMENT ON COLUMN opsflow.audit_ranges.first_index IS 'Leaf of the first entry, from 0.';
+COMMENT ON COLUMN opsflow.audit_ranges.lane IS 'Lane of the entries.';
+COMMENT ON COLUMN opsflow.audit_ranges.first_seq IS 'Sequence number of the first entry.';
+COMMENT ON COLUMN opsflow.audit_ranges.last_seq IS 'Sequence number of the last entry.';
+COMMENT ON COLUMN opsflow.audit_ranges.last_timestamp IS 'Time of the last entry.';
+
+CREATE TABLE opsflow.audit_checkpoints (
+    organization_id uuid NOT NULL,
+    tree_size bigint NOT NULL,
+    root bytea NOT NULL,
+    peaks bytea NOT NULL,
+    lanes integer NOT NULL,
+    sealed_at timestamptz NOT NULL,
+    origin text NOT NULL,
+    log_index bigint,
+    PRIMARY KEY (organization_id, tree_size),
+    CONSTRAINT audit_checkpoints_tree_size_check CHECK (tree_size > 0),
+    CONSTRAINT audit_checkpoints_root_check CHECK (length(root) = 32)
+);
+COMMENT ON TABLE opsflow.audit_checkpoints IS 'What the Merkle tree of each ledger was like after each seal. The max UUID has the database''s log, whose leaves are the checkpoints of the organizations.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.organization_id IS 'Whose tree.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.tree_size IS 'Number of leaves: entries, or checkpoints in the database''s log.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.root IS 'Root of the tree (RFC 6962).';
+COMMENT ON COLUMN opsflow.audit_checkpoints.peaks IS 'Roots of its perfect subtrees, 32 bytes each, from left to right.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.lanes IS 'Number of lanes of the ledger then; 0 in the database''s log.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.sealed_at IS 'When it was sealed.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.origin IS 'Database that sealed it: opsflow/<system identifier>/<OID of the database>.';
+COMMENT ON COLUMN opsflow.audit_checkpoints.log_index IS 'Its leaf in the database''s log; null for checkpoints of that log.';
+
+CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON opsflow.audit_tiles
+    FOR EACH ROW EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_tiles ENABLE ALWAYS TRIGGER audit_guard;
+CREATE TRIGGER audit_guard_truncate BEFORE TRUNCATE ON opsflow.audit_tiles
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_tiles ENABLE ALWAYS TRIGGER audit_guard_truncate;
+CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON opsflow.audit_ranges
+    FOR EACH ROW EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_ranges ENABLE ALWAYS TRIGGER audit_guard;
+CREATE TRIGGER audit_guard_truncate BEFORE TRUNCATE ON opsflow.audit_ranges
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_ranges ENABLE ALWAYS TRIGGER audit_guard_truncate;
+CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON opsflow.audit_checkpoints
+    FOR EACH ROW EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_checkpoints ENABLE ALWAYS TRIGGER audit_guard;
+CREATE TRIGGER audit_guard_truncate BEFORE TRUNCATE ON opsflow.audit_checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_checkpoints ENABLE ALWAYS TRIGGER audit_guard_truncate;
+
+-- How far sealing is. Lanes are found by leaps over the index, however many heads they have.
+CREATE VIEW opsflow.audit_sealing WITH (security_invoker = true) AS
+WITH RECURSIVE lanes AS (
+    SELECT '00000000-0000-0000-0000-000000000000'::uuid AS organization_id, -1 AS lane
+    UNION ALL
+    SELECT n.organization_id, n.lane
+    FROM lanes l, LATERAL (
+        SELECT h.organization_id, h.lane FROM opsflow.audit_chain_heads h
+        WHERE (h.organization_id, h.lane) > (l.organization_id, l.lane)
+        ORDER BY h.organization_id, h.lane LIMIT 1) n
+)
+SELECT l.organization_id, count(*)::integer AS lanes, sum(head.seq)::bigint AS entries,
+    coalesce(max(tree.tree_size), 0) AS sealed,
+    sum(head.seq - coalesce(sealed.last_seq, 0))::bigint AS unsealed,
+    min(next.timestamp) AS unsealed_since, max(tree.sealed_at) AS sealed_at
+FROM lanes l
+CROSS JOIN LATERAL (
+    SELECT h.seq FROM opsflow.audit_chain_heads h
+    WHERE h.organization_id = l.organization_id AND h.lane = l.lane ORDER BY h.seq DESC LIMIT 1) head
+LEFT JOIN LATERAL (
+    SELECT r.last_seq, r.last_timestamp FROM opsflow.audit_ranges r
+    WHERE r.organization_id = l.organization_id AND r.lane = l.lane ORDER BY r.first_seq DESC LIMIT 1) sealed ON true
+LEFT JOIN LATERAL (
+    SELECT c.tree_size, c.sealed_at FROM opsflow.audit_checkpoints c
+    WHERE c.organization_id = l.organization_id ORDER BY c.tree_size DESC LIMIT 1) tree ON true
+LEFT JOIN LATERAL (
+    SELECT t.timestamp FROM opsflow.audit_trail t
+    WHERE head.seq > coalesce(sealed.last_seq, 0) AND t.organization_id = l.organization_id AND t.lane = l.lane
+      AND t.seq = coalesce(sealed.last_seq, 0) + 1 AND t.timestamp >= coalesce(sealed.last_timestamp, '-infinity')
+    LIMIT 1) next ON true
+GROUP BY l.organization_id;
+COMMENT ON VIEW opsflow.audit_sealing IS 'How far the ledger of each organization is sealed.';
+COMMENT ON COLUMN opsflow.audit_sealing.organization_id IS 'Whose ledger; the nil UUID is the system ledger.';
+COMMENT ON COLUMN opsflow.audit_sealing.lanes IS 'Number of its lanes.';
+COMMENT ON COLUMN opsflow.audit_sealing.entries IS 'Entries recorded.';
+COMMENT ON COLUMN opsflow.audit_sealing.sealed IS 'Entries in the Merkle tree.';
+COMMENT ON COLUMN opsflow.audit_sealing.unsealed IS 'Entries that are not yet in it.';
+COMMENT ON COLUMN opsflow.audit_sealing.unsealed_since IS 'Time of the oldest of these; null if all are sealed.';
+COMMENT ON COLUMN opsflow.audit_sealing.sealed_at IS 'When it was last sealed; null if never.';
+
 -- Defaults speak for tables that are under the ledger without a row here.
 CREATE TABLE opsflow.audit_map (
     relation text NOT NULL PRIMARY KEY,
@@ -173,7 +292,10 @@ ALTER TABLE opsflow.audit_trail FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_trail FOR SELECT TO opsflow_member, opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY auditor_reads ON opsflow.audit_trail FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY admin_reads ON opsflow.audit_trail FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.audit_trail TO opsflow_member, opsflow_auditor;
+-- Where entries are, not what they say: for those who look after sealing and partitions.
+GRANT SELECT (organization_id, lane, seq, timestamp) ON opsflow.audit_trail TO opsflow_admin;
 
 ALTER TABLE opsflow.audit_trail_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_trail_default FORCE ROW LEVEL SECURITY;
@@ -184,10 +306,55 @@ CREATE POLICY tenant_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_me
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY auditor_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_chain_heads TO opsflow_owner USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.audit_chain_heads TO opsflow_member, opsflow_auditor;
+CREATE POLICY admin_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.audit_chain_heads TO opsflow_member, opsflow_auditor, opsflow_admin;
+
+ALTER TABLE opsflow.audit_tiles ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_tiles FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_tiles FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_tiles FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY owner_maintains ON opsflow.audit_tiles TO opsflow_owner USING (true) WITH CHECK (true);
+GRANT SELECT ON opsflow.audit_tiles TO opsflow_member, opsflow_auditor;
+
+ALTER TABLE opsflow.audit_ranges ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_ranges FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY owner_maintains ON opsflow.audit_ranges TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.audit_ranges TO opsflow_member, opsflow_auditor, opsflow_admin;
+
+ALTER TABLE opsflow.audit_checkpoints ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_checkpoints FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY owner_maintains ON opsflow.audit_checkpoints TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.audit_checkpoints TO opsflow_member, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_sealing TO opsflow_member, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_map ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_map FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.audit_map FOR SELECT USING (true);
 CREATE POLICY owner_writes ON opsflow.audit_map TO opsflow_owner USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.audit_map TO opsflow_member, opsflow_auditor, opsflow_admin;
+
+-- DDL on governed tables is recorded too. PostgreSQL lets only superusers own
+-- event triggers: these are of whoever installs opsflow.
+CREATE EVENT TRIGGER opsflow_audit_ddl ON ddl_command_end
+    WHEN TAG IN ('ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER INDEX', 'ALTER POLICY', 'ALTER ROUTINE', 'ALTER RULE',
+        'ALTER TABLE', 'ALTER TRIGGER', 'CREATE FUNCTION', 'CREATE POLICY', 'CREATE RULE', 'CREATE TABLE',
+        'CREATE TRIGGER')
+    EXECUTE FUNCTION opsflow.audit_ddl();
+ALTER EVENT TRIGGER opsflow_audit_ddl ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER opsflow_audit_ddl IS 'Records what is done to governed tables, their triggers, policies and rules.';
+CREATE EVENT TRIGGER opsflow_audit_drop ON sql_drop EXECUTE FUNCTION opsflow.audit_ddl();
+ALTER EVENT TRIGGER opsflow_audit_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER opsflow_audit_drop IS 'Records which governed tables are dropped, and which of their triggers, policies and rules.';
+CREATE EVENT TRIGGER opsflow_audit_drop_extension ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION') EXECUTE FUNCTION opsflow.audit_ddl();
+ALTER EVENT TRIGGER opsflow_audit_drop_extension ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER opsflow_audit_drop_extension IS 'Records that opsflow itself is dropped, before its triggers go.';

@@ -1,0 +1,144 @@
+/*
+ * audit_checkpoint.c
+ *		Checkpoints: what a tree was like at one size, as a row and as text.
+ *
+ * The text is that of C2SP tlog-checkpoint: origin, size and root, a line each.  The
+ * origin names the database by the system identifier of its cluster and its OID, so
+ * that a restored copy, which goes on by itself, cannot be taken for the original.
+ *
+ * A row keeps the roots of the tree's perfect subtrees ("peaks") beside the root:
+ * appending goes on from them, and most proofs need no more of the tree's edge.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "common/base64.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "port/pg_bitutils.h"
+#include "utils/builtins.h"
+
+#include "audit_tiles.h"
+#include "core.h"
+
+static OpsflowPlan read_plan = {
+	"SELECT tree_size, root, peaks, lanes, sealed_at, origin, log_index FROM opsflow.audit_checkpoints"
+	" WHERE organization_id = $1 AND ($2 IS NULL OR tree_size = $2) ORDER BY tree_size DESC LIMIT 1",
+	2,
+	{UUIDOID, INT8OID}};
+
+static OpsflowPlan store_plan = {
+	"INSERT INTO opsflow.audit_checkpoints"
+	" (organization_id, tree_size, root, peaks, lanes, sealed_at, origin, log_index)"
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+	8,
+	{UUIDOID, INT8OID, BYTEAOID, BYTEAOID, INT4OID, TIMESTAMPTZOID, TEXTOID, INT8OID}};
+
+/* Copy stored bytes if they are as many as they should be. */
+static bool
+copy_bytes(void *copy, int length, int column)
+{
+	bool isnull;
+	Datum datum = opsflow_result(0, column, &isnull);
+	bytea *bytes = isnull ? NULL : DatumGetByteaPP(datum);
+
+	if (bytes == NULL || VARSIZE_ANY_EXHDR(bytes) != length)
+		return false;
+	memcpy(copy, VARDATA_ANY(bytes), length);
+	return true;
+}
+
+/* The row that the last query found. */
+static Checkpoint *
+checkpoint_from_row(MemoryContext context)
+{
+	Checkpoint *checkpoint = MemoryContextAllocZero(context, sizeof(Checkpoint));
+	MerkleFrontier *frontier = &checkpoint->frontier;
+	uint8 root[AUDIT_HASH_LEN];
+	bool isnull;
+	Datum datum;
+
+	frontier->size = DatumGetInt64(opsflow_result(0, 1, &isnull));
+	frontier->npeaks = pg_popcount64(frontier->size);
+	checkpoint->sound = frontier->size >= 0 &&
+		copy_bytes(frontier->peaks, frontier->npeaks * AUDIT_HASH_LEN, 3) &&
+		copy_bytes(checkpoint->root, AUDIT_HASH_LEN, 2);
+	if (checkpoint->sound)
+	{
+		opsflow_merkle_root(frontier, root);
+		checkpoint->sound = memcmp(root, checkpoint->root, AUDIT_HASH_LEN) == 0;
+	}
+	checkpoint->lanes = DatumGetInt32(opsflow_result(0, 4, &isnull));
+	checkpoint->sealed_at = DatumGetTimestampTz(opsflow_result(0, 5, &isnull));
+	datum = opsflow_result(0, 6, &isnull);
+	checkpoint->origin = MemoryContextStrdup(context, isnull ? "" : TextDatumGetCString(datum));
+	datum = opsflow_result(0, 7, &isnull);
+	checkpoint->log_index = isnull ? -1 : DatumGetInt64(datum);
+	return checkpoint;
+}
+
+/*
+ * The checkpoint of a tree at a size (-1: the newest), or NULL.  Reads with the
+ * active snapshot; needs an SPI connection.
+ */
+Checkpoint *
+opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum values[2] = {UUIDPGetDatum(organization_id), Int64GetDatum(tree_size)};
+	Checkpoint *checkpoint = NULL;
+
+	if (SPI_execute_plan(opsflow_prepare(&read_plan), values, tree_size < 0 ? " n" : NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read a checkpoint");
+	if (SPI_processed > 0)
+		checkpoint = checkpoint_from_row(context);
+	SPI_freetuptable(SPI_tuptable);
+	return checkpoint;
+}
+
+static Datum
+bytes_datum(const void *bytes, int length)
+{
+	bytea *datum = palloc(VARHDRSZ + length);
+
+	SET_VARSIZE(datum, VARHDRSZ + length);
+	memcpy(VARDATA(datum), bytes, length);
+	return PointerGetDatum(datum);
+}
+
+void
+opsflow_checkpoint_store(const pg_uuid_t *organization_id, const Checkpoint *checkpoint)
+{
+	const MerkleFrontier *frontier = &checkpoint->frontier;
+	Datum values[8] = {
+		UUIDPGetDatum(organization_id), Int64GetDatum(frontier->size),
+		bytes_datum(checkpoint->root, AUDIT_HASH_LEN),
+		bytes_datum(frontier->peaks, frontier->npeaks * AUDIT_HASH_LEN),
+		Int32GetDatum(checkpoint->lanes), TimestampTzGetDatum(checkpoint->sealed_at),
+		CStringGetTextDatum(checkpoint->origin), Int64GetDatum(checkpoint->log_index)};
+
+	(void) opsflow_execute(&store_plan, values, checkpoint->log_index < 0 ? "       n" : NULL, SPI_OK_INSERT);
+}
+
+/* Which database this is: opsflow/<system identifier>/<OID of the database>. */
+char *
+opsflow_checkpoint_origin(void)
+{
+	return psprintf("opsflow/" UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
+}
+
+/* The text of a checkpoint, without signature: what a signature is made over. */
+char *
+opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size, const uint8 *root)
+{
+	char base64[64];
+	int length = pg_b64_encode(OPSFLOW_BASE64_BYTES(root), AUDIT_HASH_LEN, base64, sizeof(base64) - 1);
+
+	if (length < 0)
+		elog(ERROR, "could not encode a root");
+	base64[length] = '\0';
+	if (opsflow_uuid_equal(organization_id, &opsflow_database_log))
+		return psprintf("%s\n" INT64_FORMAT "\n%s\n", origin, tree_size, base64);
+	return psprintf("%s/%s\n" INT64_FORMAT "\n%s\n", origin, opsflow_uuid_text(organization_id), tree_size, base64);
+}
