@@ -228,6 +228,13 @@ set_entity(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, HeapTup
 	}
 }
 
+static void
+append_captured(AuditEntry *entry, const pg_uuid_t *organization_id)
+{
+	audit_set(entry, AUDIT_ORGANIZATION_ID, opsflow_uuid_datum(organization_id));
+	opsflow_audit_append_captured(entry);
+}
+
 /*
  * What another organization learns of a person's change: that it happened, not
  * who of this organization made it, from where and with what reasoning.
@@ -257,11 +264,11 @@ append_for_user(AuditEntry *entry, const pg_uuid_t *organization_id)
 
 	if (!context->has_organization || opsflow_uuid_equal(&context->organization_id, organization_id))
 	{
-		opsflow_audit_append_to(entry, organization_id);
+		append_captured(entry, organization_id);
 		return;
 	}
 	reduced = without_circumstances(entry);
-	opsflow_audit_append_to(&reduced, organization_id);
+	append_captured(&reduced, organization_id);
 }
 
 /* Append the entry to the ledger, or ledgers, that the row belongs to. */
@@ -278,7 +285,7 @@ append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, He
 	if (!isnull)
 		id = DatumGetUUIDP(datum);
 
-	opsflow_audit_append_to(entry, capture->scope == SCOPE_ORGANIZATION && id != NULL ? id : &opsflow_system_ledger);
+	append_captured(entry, capture->scope == SCOPE_ORGANIZATION && id != NULL ? id : &opsflow_system_ledger);
 	if (capture->scope != SCOPE_USER || id == NULL)
 		return;
 	foreach(lc, opsflow_user_organizations(id))

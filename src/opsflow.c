@@ -18,5 +18,6 @@ void
 _PG_init(void)
 {
 	opsflow_context_init();
-	opsflow_audit_init();
+	opsflow_audit_chain_init();
+	opsflow_audit_write_init();
 }
