@@ -39,8 +39,8 @@
 
 /* Of the array: it doubles, up to COLLECT_ENTRIES. */
 #define FIRST_ENTRIES 8
-#define COLLECT_ENTRIES 1024
-#define COLLECT_BYTES (4 * 1024 * 1024)
+#define COLLECT_ENTRIES 128
+#define COLLECT_BYTES (1024 * 1024)
 
 /* ----------------------------------------------------------------
  * Writing
