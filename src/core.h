@@ -87,6 +87,9 @@ extern Oid	opsflow_relation_id(const char *name);
 extern Oid	opsflow_relation_owner(Oid relid);
 extern char *opsflow_qualified_name(Oid relid);
 extern OpsflowWriter *opsflow_writer_open(Relation rel);
+extern void opsflow_writer_add(OpsflowWriter *writer, const bool *known,
+							   Datum *values, bool *nulls);
+extern void opsflow_writer_flush(OpsflowWriter *writer);
 extern void opsflow_writer_insert(OpsflowWriter *writer, const bool *known,
 								  Datum *values, bool *nulls);
 extern void opsflow_writer_close(OpsflowWriter *writer);
