@@ -187,6 +187,21 @@ secures_rows(Oid relid, bool forced)
 	return result;
 }
 
+/* Is a column stored that way?  Only the one way that the files ask for is known. */
+static bool
+is_stored(Oid relid, const char *column, const char *storage)
+{
+	HeapTuple tuple = SearchSysCacheAttName(relid, column);
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = pg_strcasecmp(storage, "plain") == 0 &&
+		((Form_pg_attribute) GETSTRUCT(tuple))->attstorage == TYPSTORAGE_PLAIN;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 /*
  * Is what ALTER TABLE wants so already?  Not to run it spares the table a lock
  * for which migrate() and those at work would deadlock.
@@ -205,6 +220,8 @@ is_altered_already(const AlterTableStmt *stmt)
 		case AT_EnableRowSecurity:
 		case AT_ForceRowSecurity:
 			return secures_rows(statement_relation(stmt->relation), cmd->subtype == AT_ForceRowSecurity);
+		case AT_SetStorage:
+			return is_stored(statement_relation(stmt->relation), cmd->name, strVal(cmd->def));
 		default:
 			return false;
 	}
