@@ -341,10 +341,7 @@ compute_hashes(AuditEntry *entry, uint8 *hash)
 	uint8		salt[AUDIT_SALT_LEN];
 	uint8		digest[AUDIT_HASH_LEN];
 
-	if (!pg_strong_random(salt, AUDIT_SALT_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	opsflow_random(salt, AUDIT_SALT_LEN);
 	audit_set(entry, AUDIT_PAYLOAD_SALT, bytea_datum(salt, AUDIT_SALT_LEN));
 
 	initStringInfo(&buf);

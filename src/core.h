@@ -39,6 +39,9 @@ typedef struct OpsflowUser
 extern OpsflowUser opsflow_become_owner(void);
 extern void opsflow_become(OpsflowUser user);
 
+/* Random bytes (core_random.c) */
+extern void opsflow_random(void *bytes, size_t len);
+
 /* uuids and small conversions (core.c) */
 extern void opsflow_new_uuid(pg_uuid_t *uuid);
 extern char *opsflow_uuid_text(const pg_uuid_t *uuid);
