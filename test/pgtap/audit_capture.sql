@@ -111,20 +111,25 @@ SELECT is(count(*), 300::bigint, 'also of the outer statement') FROM entries WHE
 DROP TRIGGER aa_follow ON shop.orders;
 DROP TRIGGER zz_follow ON shop.orders;
 
--- Verification in the middle of a statement sees what that has recorded, or says that it cannot.
-CREATE FUNCTION shop.verify() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A capture that is put off fires in a block of its own, in the middle of another statement.
+CREATE TABLE shop.late (id integer PRIMARY KEY);
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON shop.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION opsflow.capture();
+CREATE FUNCTION shop.hurry() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF NEW.pieces = 1 THEN
-        INSERT INTO shop.log (what) SELECT DISTINCT verdict FROM opsflow.verify_audit();
-    ELSIF NEW.pieces = 2 THEN
-        BEGIN
-            PERFORM opsflow.verify_audit();
-        EXCEPTION WHEN SQLSTATE 'OF004' THEN
-            INSERT INTO shop.log (what) VALUES (SQLERRM);
-        END;
-    END IF;
+    INSERT INTO shop.late VALUES (NEW.pieces);
+    SET CONSTRAINTS ALL IMMEDIATE;
+    RAISE 'undo';
+EXCEPTION WHEN raise_exception THEN
     RETURN NULL;
 END $$;
+CREATE TRIGGER hurry AFTER INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.hurry();
+INSERT INTO shop.orders (organization_id, what, pieces) SELECT :one, 'hurried', n FROM generate_series(1, 3) n;
+DROP TRIGGER hurry ON shop.orders;
+SELECT is(count(*), 0::bigint, 'what is undone in the middle of a statement leaves no entry') FROM opsflow.audit_trail WHERE entity_type = 'shop.late';
+INSERT INTO shop.late VALUES (1);
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT is(count(*), 1::bigint, 'a capture that is put off is recorded when it fires') FROM opsflow.audit_trail WHERE entity_type = 'shop.late';
+SELECT is((holes(), whole())::text, '(0,t)', 'the ledger has no hole');
 
 -- Constraints and indexes of users' own on the ledger.
 CREATE UNIQUE INDEX one_of_each ON opsflow.audit_trail (timestamp, (new_values ->> 'what')) WHERE new_values ->> 'what' LIKE 'unique%';
@@ -214,7 +219,7 @@ CREATE VIEW shop.seen AS SELECT 1 AS id;
 SELECT throws_ok('SELECT opsflow.track(''shop.seen'')', 'OF007', NULL, 'nor a view');
 SELECT throws_ok('SELECT opsflow.track(4294967295::oid::regclass)', '42P01', NULL, 'nor what is not there');
 CREATE TABLE shop.other (id integer);
-CREATE TRIGGER capture AFTER INSERT ON shop.other FOR EACH ROW EXECUTE FUNCTION shop.verify();
+CREATE TRIGGER capture AFTER INSERT ON shop.other FOR EACH ROW EXECUTE FUNCTION shop.refuse();
 SELECT throws_ok('SELECT opsflow.track(''shop.other'')', 'OF004', NULL, 'a trigger of that name that is none of ours is not taken for it');
 SELECT throws_ok('SELECT opsflow.untrack(''shop.other'')', 'OF004', NULL, 'what is not tracked cannot be untracked');
 SELECT is(count(*), 0::bigint, 'and nothing of this is recorded') FROM opsflow.audit_map WHERE relation IN ('shop.other', 'shop.approval');
