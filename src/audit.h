@@ -110,6 +110,9 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 	entry->nulls[column] = false;
 }
 
+/* audit_track.c */
+extern void opsflow_capture_changes(Oid relid);
+
 /* audit_write.c */
 extern void opsflow_audit_write_init(void);
 extern void opsflow_audit_write(const AuditEntry *entries, int count);
