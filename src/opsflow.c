@@ -20,7 +20,6 @@ void
 _PG_init(void)
 {
 	opsflow_context_init();
-	opsflow_audit_init();
 	opsflow_sign_init();
 	MarkGUCPrefixReserved("opsflow");
 	opsflow_audit_chain_init();
