@@ -22,8 +22,8 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
-#include "catalog/pg_attribute.h"
 #include "catalog/partition.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
@@ -61,10 +61,10 @@ PG_FUNCTION_INFO_V1(opsflow_audit_ddl);
 typedef struct Ddl
 {
 	Node *parsetree;
-	char *action; /* its tag in lower case */
+	char *action;	 /* its tag in lower case */
 	Snapshot before; /* the catalogs as they were when it began */
-	Oid capture; /* opsflow.capture() */
-	Oid guard; /* opsflow.audit_guard() */
+	Oid capture;	 /* opsflow.capture() */
+	Oid guard;		 /* opsflow.audit_guard() */
 } Ddl;
 
 /* An object that the command has made, changed or dropped. */
@@ -80,13 +80,13 @@ typedef struct Change
 {
 	const char *command;
 	const char *name; /* of the trigger, column, ...; or NULL */
-	const char *to; /* new name, owner, schema; or NULL */
+	const char *to;	  /* new name, owner, schema; or NULL */
 } Change;
 
 typedef struct Record
 {
 	StringInfoData changes; /* as JSON */
-	bool weakens; /* the ledger has less of a hold on the table than before */
+	bool weakens;			/* the ledger has less of a hold on the table than before */
 } Record;
 
 /* ----------------------------------------------------------------
