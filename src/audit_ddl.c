@@ -622,7 +622,7 @@ run_query(EventObjects *objects)
 			elog(ERROR, "could not prepare \"%s\"", objects->sql);
 		objects->plan = prepared;
 	}
-	if (SPI_execute_plan(objects->plan, NULL, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(objects->plan, NULL, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", objects->sql);
 }
 
