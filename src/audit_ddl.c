@@ -22,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
@@ -38,7 +39,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
 #include "replication/logicalworker.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -200,20 +200,20 @@ former_column(const Ddl *ddl, Oid relid, AttrNumber attnum)
 	return name;
 }
 
-/* A function of ours that takes no arguments, even if the command has dropped it. */
+/*
+ * A function of ours that takes no arguments, even if the command has dropped
+ * it.  Whoever runs the command may have no rights on our schema.
+ */
 static Oid
 former_function(const char *name, Snapshot before)
 {
 	Oid schema = get_namespace_oid(OPSFLOW_SCHEMA, true);
-	Oid found = LookupFuncName(list_make2(makeString(OPSFLOW_SCHEMA), makeString(pstrdup(name))), 0, NULL, true);
-	Relation rel;
+	Relation rel = table_open(ProcedureRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
+	Oid found = InvalidOid;
 
-	if (OidIsValid(found))
-		return found;
-	rel = table_open(ProcedureRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_proc_proname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
 	scan = systable_beginscan(rel, ProcedureNameArgsNspIndexId, true, before, 1, &key);
 	while (!OidIsValid(found) && HeapTupleIsValid(tuple = systable_getnext(scan)))
