@@ -187,19 +187,28 @@ secures_rows(Oid relid, bool forced)
 	return result;
 }
 
-/* Is a column stored that way?  Only the one way that the files ask for is known. */
+/* Is the column stored as this word (PLAIN, ...) says? */
 static bool
-is_stored(Oid relid, const char *column, const char *storage)
+is_stored_so(Oid relid, const char *column, const char *storage)
 {
 	HeapTuple tuple = SearchSysCacheAttName(relid, column);
-	bool result;
+	char is;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
-	result = pg_strcasecmp(storage, "plain") == 0 &&
-		((Form_pg_attribute) GETSTRUCT(tuple))->attstorage == TYPSTORAGE_PLAIN;
+	is = ((Form_pg_attribute) GETSTRUCT(tuple))->attstorage;
 	ReleaseSysCache(tuple);
-	return result;
+	switch (is)
+	{
+		case TYPSTORAGE_PLAIN:
+			return pg_strcasecmp(storage, "plain") == 0;
+		case TYPSTORAGE_EXTERNAL:
+			return pg_strcasecmp(storage, "external") == 0;
+		case TYPSTORAGE_MAIN:
+			return pg_strcasecmp(storage, "main") == 0;
+		default:
+			return pg_strcasecmp(storage, "extended") == 0;
+	}
 }
 
 /*
@@ -217,11 +226,11 @@ is_altered_already(const AlterTableStmt *stmt)
 			return constraint_exists(stmt->relation, ((Constraint *) cmd->def)->conname);
 		case AT_EnableAlwaysTrig:
 			return fires_always(statement_relation(stmt->relation), cmd->name);
+		case AT_SetStorage:
+			return is_stored_so(statement_relation(stmt->relation), cmd->name, strVal(cmd->def));
 		case AT_EnableRowSecurity:
 		case AT_ForceRowSecurity:
 			return secures_rows(statement_relation(stmt->relation), cmd->subtype == AT_ForceRowSecurity);
-		case AT_SetStorage:
-			return is_stored(statement_relation(stmt->relation), cmd->name, strVal(cmd->def));
 		default:
 			return false;
 	}

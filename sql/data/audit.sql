@@ -66,7 +66,7 @@ COMMENT ON COLUMN opsflow.audit_trail.event_type IS 'Kind of event: workflow_exe
 COMMENT ON COLUMN opsflow.audit_trail.entity_type IS 'Kind of thing that changed: workflow, agent, approval, ...';
 COMMENT ON COLUMN opsflow.audit_trail.entity_id IS 'Which one, where it has a UUID.';
 COMMENT ON COLUMN opsflow.audit_trail.entity_key IS 'Which one, where it has no UUID.';
-COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate or the application''s own.';
+COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate, a DDL command (alter table, ...) or the application''s own.';
 COMMENT ON COLUMN opsflow.audit_trail.severity IS 'debug, info, warning, error or critical.';
 COMMENT ON COLUMN opsflow.audit_trail.changes IS 'Details of an event of the application''s own.';
 COMMENT ON COLUMN opsflow.audit_trail.previous_values IS 'Values before: of the changed columns (update), of all columns that were not null (delete).';
