@@ -75,10 +75,21 @@ AS 'MODULE_PATHNAME', 'opsflow_seal_audit';
 COMMENT ON FUNCTION opsflow.seal_audit(uuid, integer) IS
 'Seals the entries that are committed: appends them to the Merkle tree of their organization and writes a checkpoint of it. Of one organization, after waiting for a seal that is under way, or (null) of all, which returns 0 while another session does it. batch: how many entries to seal at most; null means all. Returns how many it sealed. What does not link to the entry before it is not sealed, with a WARNING. For opsflow_admin. Errors: OF003 if the organization has recorded nothing, OF007 if batch is not positive.';
 
+CREATE FUNCTION opsflow.export_audit(
+    organization_id uuid, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, checkpoint text DEFAULT NULL)
+RETURNS SETOF jsonb
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_export_audit';
+COMMENT ON FUNCTION opsflow.export_audit(uuid, timestamptz, timestamptz, text) IS
+'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
-GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
+GRANT EXECUTE ON FUNCTION
+    opsflow.verify_audit(uuid, timestamptz),
+    opsflow.export_audit(uuid, timestamptz, timestamptz, text)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer) TO opsflow_admin;
