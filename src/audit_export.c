@@ -274,6 +274,16 @@ add_entry(Export *export, HeapTuple tuple, int64 leaf)
 	line->leaf = leaf;
 }
 
+/* Run a query; SPI leaves its own context behind, and lines belong to the batch. */
+static uint64
+run_query(Export *export, OpsflowPlan *plan, Datum *values)
+{
+	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not run \"%s\"", plan->sql);
+	MemoryContextSwitchTo(export->batch);
+	return SPI_processed;
+}
+
 /* A time of the caller's, or NULL for none. */
 static char *
 time_text(TimestampTz timestamp)
@@ -290,12 +300,11 @@ static void
 put_origins(Export *export, JsonbParseState **state)
 {
 	Datum value = UUIDPGetDatum(&export->organization_id);
+	uint64 count = run_query(export, &origins_plan, &value);
 
-	if (SPI_execute_plan(opsflow_prepare(&origins_plan), &value, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the checkpoints");
 	put_key(state, "origins");
 	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
 		bool isnull;
 		char *origin = TextDatumGetCString(opsflow_result(i, 1, &isnull));
@@ -356,7 +365,10 @@ add_node(Export *export, int64 leaf, int height)
 	JsonbParseState *state = NULL;
 	uint8 hash[AUDIT_HASH_LEN];
 
-	if (!opsflow_tiles_node(export->tiles, height, leaf >> height, hash))
+	bool found = opsflow_tiles_node(export->tiles, height, leaf >> height, hash);
+
+	MemoryContextSwitchTo(export->batch);	/* reading a tile is an SPI call too */
+	if (!found)
 		return;
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	put_number(&state, "leaf", leaf);
@@ -459,12 +471,11 @@ add_prunes(Export *export)
 {
 	Datum values[3] = {
 		UUIDPGetDatum(&export->organization_id), Int32GetDatum(export->prune_lane), Int64GetDatum(export->prune_seq)};
+	uint64 count = run_query(export, &prunes_plan, values);
 
-	if (SPI_execute_plan(opsflow_prepare(&prunes_plan), values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the prune records");
-	if (SPI_processed == 0)
+	if (count == 0)
 		export->stage = STAGE_LEAVES;
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
 		JsonbParseState *state = NULL;
 		bool isnull;
@@ -502,11 +513,9 @@ add_leaves(Export *export)
 		export->stage = export->until == DT_NOEND ? STAGE_OPEN : STAGE_END;
 		return;
 	}
-	if (SPI_execute_plan(opsflow_prepare(&leaves_plan), values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ledger");
+	count = run_query(export, &leaves_plan, values);
+	rows = SPI_tuptable;
 	note_entry_desc(export);
-	rows = SPI_tuptable;		/* reading a tile is an SPI call too */
-	count = SPI_processed;
 	for (uint64 i = 0; i < count; i++)
 	{
 		bool isnull;
@@ -523,10 +532,9 @@ static void
 read_open_lanes(Export *export)
 {
 	Datum values[2] = {UUIDPGetDatum(&export->organization_id), TimestampTzGetDatum(export->since)};
+	uint64 count = run_query(export, &lanes_plan, values);
 
-	if (SPI_execute_plan(opsflow_prepare(&lanes_plan), values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the lanes");
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(export));
 		OpenLane *lane = palloc(sizeof(OpenLane));
@@ -547,6 +555,7 @@ add_open(Export *export)
 {
 	OpenLane *lane;
 	Datum values[4];
+	uint64 count;
 
 	if (export->open_lane < 0)
 		read_open_lanes(export);
@@ -560,12 +569,11 @@ add_open(Export *export)
 	values[1] = Int32GetDatum(lane->lane);
 	values[2] = Int64GetDatum(lane->seq);
 	values[3] = TimestampTzGetDatum(lane->timestamp);
-	if (SPI_execute_plan(opsflow_prepare(&open_plan), values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ledger");
-	if (SPI_processed == 0)
+	count = run_query(export, &open_plan, values);
+	if (count == 0)
 		export->open_lane++;
 	note_entry_desc(export);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
 		bool isnull;
 
