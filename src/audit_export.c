@@ -19,7 +19,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/base64.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -37,6 +36,8 @@
 #include "utils/timestamp.h"
 
 #include "audit.h"
+#include "audit_note.h"
+#include "audit_sign.h"
 #include "audit_tiles.h"
 #include "core.h"
 
@@ -224,14 +225,7 @@ put_number(JsonbParseState **state, const char *key, int64 number)
 static void
 put_bytes(JsonbParseState **state, const char *key, const void *bytes, int len)
 {
-	int room = pg_b64_enc_len(len);
-	char *text = palloc(room + 1);
-	int length = pg_b64_encode(OPSFLOW_BASE64_BYTES(bytes), len, text, room);
-
-	if (length < 0)
-		elog(ERROR, "could not encode %d bytes", len);
-	put_key(state, key);
-	put_string(state, WJB_VALUE, text, length);
+	put_text(state, key, opsflow_base64(bytes, len));
 }
 
 static Datum
@@ -330,32 +324,39 @@ add_first_line(Export *export)
 	add_json(export, end_object(&state));
 }
 
+/* The lines of its text; of the signature's, what comes after the em dash: lines are ASCII. */
+static void
+put_checkpoint(Export *export, JsonbParseState **state)
+{
+	char *body = opsflow_checkpoint_body(&export->organization_id, export->checkpoint->origin, export->tree_size,
+										 export->checkpoint->root);
+	char *signature = opsflow_note_signature(body);
+
+	put_key(state, "checkpoint");
+	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
+	for (char *end; (end = strchr(body, '\n')) != NULL; body = end + 1)
+		put_string(state, WJB_ELEM, body, end - body);
+	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
+	put_text(state, "signature", signature != NULL ? strchr(signature, ' ') + 1 : NULL);
+}
+
 static void
 add_end(Export *export)
 {
 	JsonbParseState *state = NULL;
 	JsonbValue yes = {.type = jbvBool, .val.boolean = true};
-	const Checkpoint *checkpoint = export->checkpoint;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	put_key(&state, "end");
 	(void) pushJsonbValue(&state, WJB_VALUE, &yes);
 	put_number(&state, "entries", export->entries);
-	if (checkpoint == NULL)
-		put_text(&state, "checkpoint", NULL);
+	if (export->checkpoint != NULL)
+		put_checkpoint(export, &state);
 	else
 	{
-		/* The lines of its text. */
-		char *rest = opsflow_checkpoint_body(&export->organization_id, checkpoint->origin, export->tree_size,
-											 checkpoint->root);
-
-		put_key(&state, "checkpoint");
-		(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
-		for (char *end; (end = strchr(rest, '\n')) != NULL; rest = end + 1)
-			put_string(&state, WJB_ELEM, rest, end - rest);
-		(void) pushJsonbValue(&state, WJB_END_ARRAY, NULL);
+		put_text(&state, "checkpoint", NULL);
+		put_text(&state, "signature", NULL);
 	}
-	put_text(&state, "signature", NULL);
 	add_json(export, end_object(&state));
 }
 
@@ -634,38 +635,17 @@ read_lines(Export *export)
  * ----------------------------------------------------------------
  */
 
-static void
-invalid_checkpoint(const char *why)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-			 errmsg("invalid checkpoint: %s", why),
-			 errhint("opsflow.audit_checkpoint() gives one.")));
-}
-
-/* The size that a checkpoint of this organization names. */
+/* The size of a checkpoint of this organization's, in whatever database. */
 static int64
-checkpoint_size(const pg_uuid_t *organization_id, char *text)
+checkpoint_size(const pg_uuid_t *organization_id, const text *checkpoint)
 {
-	char *size = strchr(text, '\n');
-	char *organization;
-	char *end;
-	int64 result;
+	CheckpointNote *note = opsflow_note_parse(checkpoint);
 
-	if (size == NULL)
-		invalid_checkpoint("it has one line");
-	*size++ = '\0';
-	text[strcspn(text, "\r")] = '\0';
-	organization = strrchr(text, '/');
-	if (strncmp(text, "opsflow/", 8) != 0)
-		invalid_checkpoint("its first line does not begin with opsflow/");
-	if (strcmp(organization + 1, opsflow_uuid_text(organization_id)) != 0)
-		invalid_checkpoint("it is not of this organization");
-	errno = 0;
-	result = strtoi64(size, &end, 10);
-	if (errno != 0 || *size < '0' || *size > '9' || (*end != '\n' && *end != '\r'))
-		invalid_checkpoint("its second line is no size");
-	return result;
+	if (note->database == NULL || !opsflow_uuid_equal(&note->organization_id, organization_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("the checkpoint is not of organization %s", opsflow_uuid_text(organization_id))));
+	return note->tree_size;
 }
 
 static void
@@ -700,7 +680,7 @@ begin_export(FunctionCallInfo fcinfo)
 	export->since = PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1);
 	export->until = PG_ARGISNULL(2) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(2);
 	if (!PG_ARGISNULL(3))
-		export->split = checkpoint_size(&export->organization_id, text_to_cstring(PG_GETARG_TEXT_PP(3)));
+		export->split = checkpoint_size(&export->organization_id, PG_GETARG_TEXT_PP(3));
 	export->prune_lane = export->open_lane = -1;
 	export->batch = AllocSetContextCreate(context, "opsflow audit export", ALLOCSET_DEFAULT_SIZES);
 	export->tiles = opsflow_tiles_reader(&export->organization_id);

@@ -23,6 +23,7 @@ WITH relations AS (
     -- Governed tables record changes, the ledger and each of its partitions refuse them.
     SELECT m.relation AS relname, 'capture' AS proname, k.is_truncate
     FROM opsflow.audit_map m, (VALUES (false), (true)) k (is_truncate)
+    WHERE strpos(m.relation, '.') = 0
     UNION ALL
     -- State machines are theirs alone to keep.
     SELECT g.relname, g.proname, g.is_truncate
