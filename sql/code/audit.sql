@@ -155,11 +155,22 @@ AS 'MODULE_PATHNAME', 'opsflow_verify_checkpoint';
 COMMENT ON FUNCTION opsflow.verify_checkpoint(text) IS
 'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint.';
 
+CREATE FUNCTION opsflow.export_audit(
+    organization_id uuid, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, checkpoint text DEFAULT NULL)
+RETURNS SETOF jsonb
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_export_audit';
+COMMENT ON FUNCTION opsflow.export_audit(uuid, timestamptz, timestamptz, text) IS
+'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
-GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
+GRANT EXECUTE ON FUNCTION
+    opsflow.verify_audit(uuid, timestamptz),
+    opsflow.export_audit(uuid, timestamptz, timestamptz, text)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.capture(), opsflow.track(regclass, text, text), opsflow.untrack(regclass)
     TO opsflow_admin;
