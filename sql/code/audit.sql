@@ -68,6 +68,14 @@ AS 'MODULE_PATHNAME', 'opsflow_seal_audit';
 COMMENT ON FUNCTION opsflow.seal_audit(uuid, integer) IS
 'Seals the entries that are committed: appends them to the Merkle tree of their organization and writes a checkpoint of it. Of one organization, after waiting for a seal that is under way, or (null) of all, which returns 0 while another session does it. batch: how many entries to seal at most; null means all. Returns how many it sealed. What does not link to the entry before it is not sealed, with a WARNING. For opsflow_admin. Errors: OF003 if the organization has recorded nothing, OF007 if batch is not positive.';
 
+CREATE FUNCTION opsflow.redact_audit_entry(organization_id uuid, entry_id uuid, reason text)
+RETURNS uuid
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_redact_audit_entry';
+COMMENT ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) IS
+'Removes what an entry of the ledger says of people: its payload (actor_name, changes, previous_values, new_values, execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name) and payload_salt become null. Header, hash, chain and proofs stay. The redaction is itself an entry (entity_type audit_entry, action redact) with the reason, 1 to 1000 characters; returns its id. For owners and admins of the organization in person, and for opsflow_admin in every ledger, the system ledger included. Errors: OF001 without a user in the context, OF003 if there is no such entry or it is another organization''s, OF004 if it has been redacted already or is such a record itself, OF005 if the member is no owner or admin, OF007 without a reason.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
@@ -75,3 +83,4 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer) TO opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) TO opsflow_member, opsflow_admin;

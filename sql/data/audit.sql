@@ -291,6 +291,9 @@ ALTER TABLE opsflow.audit_trail ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_trail FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_trail FOR SELECT TO opsflow_member, opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
+-- redact_audit_entry() alone: the guard lets nothing else through.
+CREATE POLICY owner_redacts ON opsflow.audit_trail FOR UPDATE TO opsflow_owner
+    USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY auditor_reads ON opsflow.audit_trail FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY admin_reads ON opsflow.audit_trail FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.audit_trail TO opsflow_member, opsflow_auditor;
