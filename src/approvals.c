@@ -373,13 +373,8 @@ opsflow_action_digest(Jsonb *action, uint8 *digest)
 {
 	char	   *text = JsonbToCString(NULL, &action->root, VARSIZE(action));
 	char	   *utf8 = pg_server_to_any(text, strlen(text), PG_UTF8);
-	pg_cryptohash_ctx *sha = opsflow_sha256_create();
 
-	if (pg_cryptohash_init(sha) < 0 ||
-		pg_cryptohash_update(sha, (uint8 *) utf8, strlen(utf8)) < 0 ||
-		pg_cryptohash_final(sha, digest, OPSFLOW_DIGEST_LEN) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(sha));
-	pg_cryptohash_free(sha);
+	opsflow_sha256(utf8, strlen(utf8), NULL, 0, digest);
 }
 
 /* ----------------------------------------------------------------

@@ -176,21 +176,37 @@ opsflow_audit_append_to(AuditEntry *entry, const pg_uuid_t *organization_id)
 	opsflow_audit_append(entry);
 }
 
-/* Record in the system ledger what maintenance did to a table. */
-void
-opsflow_audit_system_event(const char *entity_type, const char *entity_key,
-						   const char *action, const char *severity)
+static void
+append_system_event(const char *event_type, const char *entity_type, const char *entity_key,
+					const char *action, const char *severity, Datum metadata)
 {
 	AuditEntry	entry;
 
 	opsflow_audit_entry_init(&entry);
 	opsflow_audit_circumstances(&entry);
-	audit_set_text(&entry, AUDIT_EVENT_TYPE, "data_change");
+	audit_set_text(&entry, AUDIT_EVENT_TYPE, event_type);
 	audit_set_text(&entry, AUDIT_ENTITY_TYPE, entity_type);
 	audit_set_text(&entry, AUDIT_ENTITY_KEY, entity_key);
 	audit_set_text(&entry, AUDIT_ACTION, action);
 	audit_set_text(&entry, AUDIT_SEVERITY, severity);
+	audit_set(&entry, AUDIT_METADATA, metadata);
 	opsflow_audit_append_to(&entry, &opsflow_system_ledger);
+}
+
+/* Record in the system ledger what maintenance did to a table. */
+void
+opsflow_audit_system_event(const char *entity_type, const char *entity_key,
+						   const char *action, const char *severity)
+{
+	append_system_event("data_change", entity_type, entity_key, action, severity, opsflow_empty_object());
+}
+
+/* Record in the system ledger what touches the ledger's hold on things; metadata is a jsonb object. */
+void
+opsflow_audit_security_event(const char *entity_type, const char *entity_key,
+							 const char *action, const char *severity, Datum metadata)
+{
+	append_system_event("security_event", entity_type, entity_key, action, severity, metadata);
 }
 
 /* ----------------------------------------------------------------

@@ -7,8 +7,8 @@
 
 #include "postgres.h"
 
-#include "common/cryptohash.h"
 #include "lib/stringinfo.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -86,6 +86,8 @@ extern void opsflow_audit_circumstances(AuditEntry *entry);
 extern void opsflow_audit_append_to(AuditEntry *entry, const pg_uuid_t *organization_id);
 extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
 									   const char *action, const char *severity);
+extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
+										 const char *action, const char *severity, Datum metadata);
 
 extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 
@@ -113,12 +115,16 @@ extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid
 /* audit_encode.c: the canonical encoding and its hashes */
 extern void opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane,
 								  uint8 *hash);
-extern void opsflow_audit_payload_digest(pg_cryptohash_ctx *sha, StringInfo buf,
-										 const AuditEntry *entry, uint8 *digest);
-extern void opsflow_audit_entry_hash(pg_cryptohash_ctx *sha, StringInfo buf,
-									 const AuditEntry *entry, uint8 *hash);
+extern void opsflow_audit_payload_digest(StringInfo buf, const AuditEntry *entry, uint8 *digest);
+extern void opsflow_audit_entry_hash(StringInfo buf, const AuditEntry *entry, uint8 *hash);
 extern void opsflow_audit_encode_header(StringInfo buf, const AuditEntry *entry);
 extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry);
-extern pg_cryptohash_ctx *opsflow_sha256_create(void);
+
+/* audit_jsonb.c */
+extern void opsflow_audit_jsonb_text(StringInfo buf, const Jsonb *jsonb);
+
+/* audit_sha256.c */
+extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
+						   size_t second_len, uint8 *digest);
 
 #endif							/* OPSFLOW_AUDIT_H */

@@ -425,7 +425,6 @@ bytea_datum(const void *bytes, int len)
 static void
 compute_hashes(AuditEntry *entry, uint8 *hash)
 {
-	pg_cryptohash_ctx *sha = opsflow_sha256_create();
 	StringInfoData buf;
 	uint8		salt[AUDIT_SALT_LEN];
 	uint8		digest[AUDIT_HASH_LEN];
@@ -437,11 +436,10 @@ compute_hashes(AuditEntry *entry, uint8 *hash)
 	audit_set(entry, AUDIT_PAYLOAD_SALT, bytea_datum(salt, AUDIT_SALT_LEN));
 
 	initStringInfo(&buf);
-	opsflow_audit_payload_digest(sha, &buf, entry, digest);
+	opsflow_audit_payload_digest(&buf, entry, digest);
 	audit_set(entry, AUDIT_PAYLOAD_DIGEST, bytea_datum(digest, AUDIT_HASH_LEN));
-	opsflow_audit_entry_hash(sha, &buf, entry, hash);
+	opsflow_audit_entry_hash(&buf, entry, hash);
 	audit_set(entry, AUDIT_HASH, bytea_datum(hash, AUDIT_HASH_LEN));
-	pg_cryptohash_free(sha);
 	pfree(buf.data);
 }
 

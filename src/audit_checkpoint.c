@@ -51,7 +51,7 @@ copy_bytes(void *copy, int length, int column)
 
 /* The row that the last query found. */
 static Checkpoint *
-checkpoint_from_row(pg_cryptohash_ctx *sha, MemoryContext context)
+checkpoint_from_row(MemoryContext context)
 {
 	Checkpoint *checkpoint = MemoryContextAllocZero(context, sizeof(Checkpoint));
 	MerkleFrontier *frontier = &checkpoint->frontier;
@@ -66,7 +66,7 @@ checkpoint_from_row(pg_cryptohash_ctx *sha, MemoryContext context)
 		copy_bytes(checkpoint->root, AUDIT_HASH_LEN, 2);
 	if (checkpoint->sound)
 	{
-		opsflow_merkle_root(sha, frontier, root);
+		opsflow_merkle_root(frontier, root);
 		checkpoint->sound = memcmp(root, checkpoint->root, AUDIT_HASH_LEN) == 0;
 	}
 	checkpoint->lanes = DatumGetInt32(opsflow_result(0, 4, &isnull));
@@ -83,7 +83,7 @@ checkpoint_from_row(pg_cryptohash_ctx *sha, MemoryContext context)
  * active snapshot; needs an SPI connection.
  */
 Checkpoint *
-opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size, pg_cryptohash_ctx *sha)
+opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum values[2] = {UUIDPGetDatum(organization_id), Int64GetDatum(tree_size)};
@@ -92,7 +92,7 @@ opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size, pg_cr
 	if (SPI_execute_plan(opsflow_prepare(&read_plan), values, tree_size < 0 ? " n" : NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read a checkpoint");
 	if (SPI_processed > 0)
-		checkpoint = checkpoint_from_row(sha, context);
+		checkpoint = checkpoint_from_row(context);
 	SPI_freetuptable(SPI_tuptable);
 	return checkpoint;
 }

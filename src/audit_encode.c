@@ -15,8 +15,6 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
@@ -71,14 +69,25 @@ static const Oid column_types[AUDIT_PAYLOAD_END] = {
  * ----------------------------------------------------------------
  */
 
+/* A value of that length: its presence, length and room for it. */
+static char *
+put_field(StringInfo buf, int len)
+{
+	uint32		belen = pg_hton32((uint32) len);
+	char	   *field;
+
+	enlargeStringInfo(buf, len + 5);
+	field = buf->data + buf->len;
+	field[0] = 1;
+	memcpy(field + 1, &belen, sizeof(belen));
+	buf->len += len + 5;
+	return field + 5;
+}
+
 static void
 put_bytes(StringInfo buf, const void *bytes, int len)
 {
-	uint32		belen = pg_hton32((uint32) len);
-
-	appendStringInfoCharMacro(buf, 1);
-	appendBinaryStringInfo(buf, (const char *) &belen, sizeof(belen));
-	appendBinaryStringInfo(buf, bytes, len);
+	memcpy(put_field(buf, len), bytes, len);
 }
 
 static void
@@ -128,25 +137,20 @@ put_jsonb(StringInfo buf, Datum value)
 	int			start = buf->len;
 	uint32		belen;
 
-	/* Of five columns most are {}. */
-	if (JB_ROOT_IS_OBJECT(jsonb) && JB_ROOT_COUNT(jsonb) == 0)
-	{
-		put_bytes(buf, "{}", 2);
-		return;
-	}
 	if (GetDatabaseEncoding() != PG_UTF8)
 	{
-		char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+		StringInfoData text;
 
-		put_text(buf, text, strlen(text));
-		pfree(text);
+		initStringInfo(&text);
+		opsflow_audit_jsonb_text(&text, jsonb);
+		put_text(buf, text.data, text.len);
+		pfree(text.data);
 		return;
 	}
 
 	/* The text goes straight into the buffer; its length is known after. */
-	appendStringInfoCharMacro(buf, 1);
-	appendBinaryStringInfo(buf, "\0\0\0\0", 4);
-	(void) JsonbToCString(buf, &jsonb->root, VARSIZE(jsonb));
+	(void) put_field(buf, 0);
+	opsflow_audit_jsonb_text(buf, jsonb);
 	belen = pg_hton32((uint32) (buf->len - start - 5));
 	memcpy(buf->data + start + 1, &belen, sizeof(belen));
 }
@@ -229,56 +233,27 @@ opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry)
  * ----------------------------------------------------------------
  */
 
-/* A SHA-256 context; PostgreSQL's resource owner frees it after an error. */
-pg_cryptohash_ctx *
-opsflow_sha256_create(void)
-{
-	pg_cryptohash_ctx *sha = pg_cryptohash_create(PG_SHA256);
-
-	if (sha == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("could not create a SHA-256 context")));
-	return sha;
-}
-
-/* SHA-256 of two byte strings, one after the other. */
-static void
-sha256(pg_cryptohash_ctx *sha, const void *first, int first_len,
-	   const void *second, int second_len, uint8 *digest)
-{
-	if (pg_cryptohash_init(sha) < 0 ||
-		pg_cryptohash_update(sha, first, first_len) < 0 ||
-		pg_cryptohash_update(sha, second, second_len) < 0 ||
-		pg_cryptohash_final(sha, digest, PG_SHA256_DIGEST_LENGTH) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(sha));
-}
-
 /* What the first entry of a lane links to. */
 void
 opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane, uint8 *hash)
 {
-	pg_cryptohash_ctx *sha = opsflow_sha256_create();
 	uint64		belane = pg_hton64((uint64) lane);
 
-	sha256(sha, organization_id->data, UUID_LEN, &belane, sizeof(belane), hash);
-	pg_cryptohash_free(sha);
+	opsflow_sha256(organization_id->data, UUID_LEN, &belane, sizeof(belane), hash);
 }
 
 void
-opsflow_audit_payload_digest(pg_cryptohash_ctx *sha, StringInfo buf,
-							 const AuditEntry *entry, uint8 *digest)
+opsflow_audit_payload_digest(StringInfo buf, const AuditEntry *entry, uint8 *digest)
 {
 	struct varlena *salt = PG_DETOAST_DATUM_PACKED(entry->values[AUDIT_PAYLOAD_SALT]);
 
 	opsflow_audit_encode_payload(buf, entry);
-	sha256(sha, VARDATA_ANY(salt), VARSIZE_ANY_EXHDR(salt), buf->data, buf->len, digest);
+	opsflow_sha256(VARDATA_ANY(salt), VARSIZE_ANY_EXHDR(salt), buf->data, buf->len, digest);
 }
 
 void
-opsflow_audit_entry_hash(pg_cryptohash_ctx *sha, StringInfo buf,
-						 const AuditEntry *entry, uint8 *hash)
+opsflow_audit_entry_hash(StringInfo buf, const AuditEntry *entry, uint8 *hash)
 {
 	opsflow_audit_encode_header(buf, entry);
-	sha256(sha, "\0", 1, buf->data, buf->len, hash);
+	opsflow_sha256("\0", 1, buf->data, buf->len, hash);
 }

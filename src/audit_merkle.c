@@ -9,40 +9,30 @@
  */
 #include "postgres.h"
 
-#include "common/sha2.h"
-
 #include "audit.h"
 #include "audit_merkle.h"
 
-static void
-hash_parts(pg_cryptohash_ctx *sha, uint8 prefix, const void *first, size_t first_len,
-		   const void *second, size_t second_len, uint8 *hash)
-{
-	if (pg_cryptohash_init(sha) < 0 ||
-		pg_cryptohash_update(sha, &prefix, 1) < 0 ||
-		pg_cryptohash_update(sha, first, first_len) < 0 ||
-		pg_cryptohash_update(sha, second, second_len) < 0 ||
-		pg_cryptohash_final(sha, hash, PG_SHA256_DIGEST_LENGTH) < 0)
-		elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(sha));
-}
-
 /* The hash of a leaf.  An entry of the ledger has it in its column "hash". */
 void
-opsflow_merkle_leaf(pg_cryptohash_ctx *sha, const void *data, size_t len, uint8 *hash)
+opsflow_merkle_leaf(const void *data, size_t len, uint8 *hash)
 {
-	hash_parts(sha, 0x00, data, len, NULL, 0, hash);
+	opsflow_sha256("\0", 1, data, len, hash);
 }
 
 /* The hash of a node; it may overwrite one of its children. */
 void
-opsflow_merkle_node(pg_cryptohash_ctx *sha, const uint8 *left, const uint8 *right, uint8 *hash)
+opsflow_merkle_node(const uint8 *left, const uint8 *right, uint8 *hash)
 {
-	hash_parts(sha, 0x01, left, AUDIT_HASH_LEN, right, AUDIT_HASH_LEN, hash);
+	uint8 node[1 + 2 * AUDIT_HASH_LEN] = {0x01};
+
+	memcpy(node + 1, left, AUDIT_HASH_LEN);
+	memcpy(node + 1 + AUDIT_HASH_LEN, right, AUDIT_HASH_LEN);
+	opsflow_sha256(node, sizeof(node), NULL, 0, hash);
 }
 
 /* Append a leaf: it closes one subtree for each 1 at the end of the size. */
 void
-opsflow_merkle_append(pg_cryptohash_ctx *sha, MerkleFrontier *frontier, const uint8 *leaf,
+opsflow_merkle_append(MerkleFrontier *frontier, const uint8 *leaf,
 					  MerkleNodeCallback callback, void *arg)
 {
 	uint8 node[AUDIT_HASH_LEN];
@@ -56,7 +46,7 @@ opsflow_merkle_append(pg_cryptohash_ctx *sha, MerkleFrontier *frontier, const ui
 	for (; (frontier->size >> height) & 1; height++)
 	{
 		frontier->npeaks--;
-		opsflow_merkle_node(sha, frontier->peaks[frontier->npeaks], node, node);
+		opsflow_merkle_node(frontier->peaks[frontier->npeaks], node, node);
 		if (callback)
 			callback(arg, height + 1, node);
 	}
@@ -66,15 +56,14 @@ opsflow_merkle_append(pg_cryptohash_ctx *sha, MerkleFrontier *frontier, const ui
 
 /* The root; that of the empty tree is the hash of nothing. */
 void
-opsflow_merkle_root(pg_cryptohash_ctx *sha, const MerkleFrontier *frontier, uint8 *root)
+opsflow_merkle_root(const MerkleFrontier *frontier, uint8 *root)
 {
 	if (frontier->npeaks == 0)
 	{
-		if (pg_cryptohash_init(sha) < 0 || pg_cryptohash_final(sha, root, PG_SHA256_DIGEST_LENGTH) < 0)
-			elog(ERROR, "could not compute SHA-256: %s", pg_cryptohash_error(sha));
+		opsflow_sha256(NULL, 0, NULL, 0, root);
 		return;
 	}
 	memcpy(root, frontier->peaks[frontier->npeaks - 1], AUDIT_HASH_LEN);
 	for (int i = frontier->npeaks - 2; i >= 0; i--)
-		opsflow_merkle_node(sha, frontier->peaks[i], root, root);
+		opsflow_merkle_node(frontier->peaks[i], root, root);
 }

@@ -26,10 +26,10 @@ typedef struct MerkleFrontier
 /* Is told of every node that appending completes, leaves (height 0) included. */
 typedef void (*MerkleNodeCallback)(void *arg, int height, const uint8 *hash);
 
-extern void opsflow_merkle_leaf(pg_cryptohash_ctx *sha, const void *data, size_t len, uint8 *hash);
-extern void opsflow_merkle_node(pg_cryptohash_ctx *sha, const uint8 *left, const uint8 *right, uint8 *hash);
-extern void opsflow_merkle_append(pg_cryptohash_ctx *sha, MerkleFrontier *frontier, const uint8 *leaf,
+extern void opsflow_merkle_leaf(const void *data, size_t len, uint8 *hash);
+extern void opsflow_merkle_node(const uint8 *left, const uint8 *right, uint8 *hash);
+extern void opsflow_merkle_append(MerkleFrontier *frontier, const uint8 *leaf,
 								  MerkleNodeCallback callback, void *arg);
-extern void opsflow_merkle_root(pg_cryptohash_ctx *sha, const MerkleFrontier *frontier, uint8 *root);
+extern void opsflow_merkle_root(const MerkleFrontier *frontier, uint8 *root);
 
 #endif							/* OPSFLOW_AUDIT_MERKLE_H */

@@ -107,7 +107,6 @@ typedef struct SealLane
 typedef struct Seal
 {
 	pg_uuid_t organization_id;
-	pg_cryptohash_ctx *sha;
 	TileWriter *tree;
 	int64 limit;				/* entries to take at most */
 	int64 log_index;			/* the checkpoint's leaf in the database's log */
@@ -203,7 +202,7 @@ find_predecessor(Seal *seal, SealLane *lane)
 		opsflow_audit_genesis(&seal->organization_id, lane->lane, lane->hash);
 		return;
 	}
-	reader = opsflow_tiles_reader(&seal->organization_id, seal->sha);
+	reader = opsflow_tiles_reader(&seal->organization_id);
 	if (!opsflow_tiles_node(reader, 0, lane->sealed_index, lane->hash))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
@@ -276,7 +275,7 @@ static void
 open_tree(Seal *seal)
 {
 	static const MerkleFrontier empty = {0};
-	Checkpoint *last = opsflow_checkpoint_read(&seal->organization_id, -1, seal->sha);
+	Checkpoint *last = opsflow_checkpoint_read(&seal->organization_id, -1);
 
 	if (last != NULL && !last->sound)
 		ereport(ERROR,
@@ -284,7 +283,7 @@ open_tree(Seal *seal)
 				 errmsg("the checkpoint of organization %s at size " INT64_FORMAT " is damaged",
 						opsflow_uuid_text(&seal->organization_id), last->frontier.size),
 				 errhint("Run \"SELECT * FROM opsflow.verify_audit()\".")));
-	seal->tree = opsflow_tiles_writer(&seal->organization_id, last ? &last->frontier : &empty, seal->sha);
+	seal->tree = opsflow_tiles_writer(&seal->organization_id, last ? &last->frontier : &empty);
 }
 
 /* Store the tiles and the checkpoint; its text goes to the database's log. */
@@ -299,7 +298,7 @@ close_tree(Seal *seal, int lanes)
 		.log_index = seal->log_index};
 
 	opsflow_tiles_finish(seal->tree);
-	opsflow_merkle_root(seal->sha, &checkpoint.frontier, checkpoint.root);
+	opsflow_merkle_root(&checkpoint.frontier, checkpoint.root);
 	opsflow_checkpoint_store(&seal->organization_id, &checkpoint);
 	seal->body = MemoryContextStrdup(seal->context,
 									 opsflow_checkpoint_body(&seal->organization_id, checkpoint.origin,
@@ -385,7 +384,7 @@ attempt_seal(Seal *seal, Seal *log)
 	}
 	if (seal->sealed > 0)
 	{
-		opsflow_merkle_leaf(seal->sha, seal->body, strlen(seal->body), leaf);
+		opsflow_merkle_leaf(seal->body, strlen(seal->body), leaf);
 		opsflow_tiles_append(log->tree, leaf);
 		log->sealed++;
 	}
@@ -393,10 +392,10 @@ attempt_seal(Seal *seal, Seal *log)
 }
 
 static int64
-seal_organizations(const List *organizations, int64 limit, pg_cryptohash_ctx *sha)
+seal_organizations(const List *organizations, int64 limit)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "opsflow seal", ALLOCSET_DEFAULT_SIZES);
-	Seal log = {.organization_id = opsflow_database_log, .sha = sha, .log_index = -1, .context = CurrentMemoryContext};
+	Seal log = {.organization_id = opsflow_database_log, .log_index = -1, .context = CurrentMemoryContext};
 	int64 sealed = 0;
 	ListCell *lc;
 
@@ -404,7 +403,7 @@ seal_organizations(const List *organizations, int64 limit, pg_cryptohash_ctx *sh
 	foreach(lc, organizations)
 	{
 		MemoryContext caller;
-		Seal seal = {.organization_id = *(pg_uuid_t *) lfirst(lc), .sha = sha, .limit = limit - sealed, .context = context};
+		Seal seal = {.organization_id = *(pg_uuid_t *) lfirst(lc), .limit = limit - sealed, .context = context};
 
 		if (sealed >= limit)
 			break;
@@ -431,13 +430,11 @@ static void
 run_seal(void *arg)
 {
 	SealCall *call = arg;
-	pg_cryptohash_ctx *sha = opsflow_sha256_create();
 	List *organizations = call->organization_id ?
 		list_make1(unconstify(pg_uuid_t *, call->organization_id)) :
 		read_organizations();
 
-	call->sealed = seal_organizations(organizations, call->limit, sha);
-	pg_cryptohash_free(sha);
+	call->sealed = seal_organizations(organizations, call->limit);
 }
 
 /* Nobody can have sealed an organization that has recorded nothing. */
@@ -445,7 +442,9 @@ static void
 require_ledger(const pg_uuid_t *organization_id)
 {
 	static OpsflowPlan plan = {
-		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1", 1, {UUIDOID}};
+		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1",
+		1,
+		{UUIDOID}};
 	Datum value = UUIDPGetDatum(organization_id);
 
 	if (opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT) == 0)

@@ -71,12 +71,11 @@ read_tile(const pg_uuid_t *organization_id, int level, int64 number, Tile *tile)
  */
 
 TileReader *
-opsflow_tiles_reader(const pg_uuid_t *organization_id, pg_cryptohash_ctx *sha)
+opsflow_tiles_reader(const pg_uuid_t *organization_id)
 {
 	TileReader *reader = palloc0(sizeof(TileReader));
 
 	reader->organization_id = *organization_id;
-	reader->sha = sha;
 	for (int level = 0; level < TILE_LEVELS; level++)
 		reader->levels[level].number = -1;
 	return reader;
@@ -84,7 +83,7 @@ opsflow_tiles_reader(const pg_uuid_t *organization_id, pg_cryptohash_ctx *sha)
 
 /* The root over "count" hashes, a power of two. */
 static void
-root_over(pg_cryptohash_ctx *sha, const uint8 (*hashes)[AUDIT_HASH_LEN], int count, uint8 *root)
+root_over(const uint8 (*hashes)[AUDIT_HASH_LEN], int count, uint8 *root)
 {
 	uint8 row[TILE_HASHES][AUDIT_HASH_LEN];
 
@@ -92,7 +91,7 @@ root_over(pg_cryptohash_ctx *sha, const uint8 (*hashes)[AUDIT_HASH_LEN], int cou
 	for (; count > 1; count /= 2)
 	{
 		for (int i = 0; i < count; i += 2)
-			opsflow_merkle_node(sha, row[i], row[i + 1], row[i / 2]);
+			opsflow_merkle_node(row[i], row[i + 1], row[i / 2]);
 	}
 	memcpy(root, row[0], AUDIT_HASH_LEN);
 }
@@ -119,7 +118,7 @@ opsflow_tiles_node(TileReader *reader, int height, int64 index, uint8 *hash)
 		read_tile(&reader->organization_id, level, first / TILE_HASHES, tile);
 	if (offset + count > tile->count)
 		return false;
-	root_over(reader->sha, &tile->hashes[offset], count, hash);
+	root_over(&tile->hashes[offset], count, hash);
 	return true;
 }
 
@@ -147,13 +146,12 @@ store_tile(const pg_uuid_t *organization_id, int level, const Tile *tile)
  * tiles do not have what the frontier says.
  */
 TileWriter *
-opsflow_tiles_writer(const pg_uuid_t *organization_id, const MerkleFrontier *frontier, pg_cryptohash_ctx *sha)
+opsflow_tiles_writer(const pg_uuid_t *organization_id, const MerkleFrontier *frontier)
 {
 	TileWriter *writer = palloc0(sizeof(TileWriter));
 	int64 size = frontier->size;
 
 	writer->organization_id = *organization_id;
-	writer->sha = sha;
 	writer->frontier = *frontier;
 	for (int level = 0; level < TILE_LEVELS; level++, size /= TILE_HASHES)
 	{
@@ -197,7 +195,7 @@ put_node(void *arg, int height, const uint8 *hash)
 void
 opsflow_tiles_append(TileWriter *writer, const uint8 *leaf)
 {
-	opsflow_merkle_append(writer->sha, &writer->frontier, leaf, put_node, writer);
+	opsflow_merkle_append(&writer->frontier, leaf, put_node, writer);
 }
 
 /* Store the last tile of each level, and free the writer. */

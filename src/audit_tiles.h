@@ -28,7 +28,6 @@ typedef struct Tile
 typedef struct TileReader
 {
 	pg_uuid_t organization_id;
-	pg_cryptohash_ctx *sha;
 	Tile levels[TILE_LEVELS];
 } TileReader;
 
@@ -36,7 +35,6 @@ typedef struct TileReader
 typedef struct TileWriter
 {
 	pg_uuid_t organization_id;
-	pg_cryptohash_ctx *sha;
 	MerkleFrontier frontier;
 	Tile levels[TILE_LEVELS];
 	bool changed[TILE_LEVELS];
@@ -58,17 +56,15 @@ typedef struct Checkpoint
 extern const pg_uuid_t opsflow_database_log;
 
 /* Nodes: subtree number "index" of the given height is over the leaves index * 2^height and on. */
-extern TileReader *opsflow_tiles_reader(const pg_uuid_t *organization_id, pg_cryptohash_ctx *sha);
+extern TileReader *opsflow_tiles_reader(const pg_uuid_t *organization_id);
 extern bool opsflow_tiles_node(TileReader *reader, int height, int64 index, uint8 *hash);
 
-extern TileWriter *opsflow_tiles_writer(const pg_uuid_t *organization_id, const MerkleFrontier *frontier,
-										pg_cryptohash_ctx *sha);
+extern TileWriter *opsflow_tiles_writer(const pg_uuid_t *organization_id, const MerkleFrontier *frontier);
 extern void opsflow_tiles_append(TileWriter *writer, const uint8 *leaf);
 extern void opsflow_tiles_finish(TileWriter *writer);
 
 /* Checkpoints (audit_checkpoint.c) */
-extern Checkpoint *opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size,
-										   pg_cryptohash_ctx *sha);
+extern Checkpoint *opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size);
 extern void opsflow_checkpoint_store(const pg_uuid_t *organization_id, const Checkpoint *checkpoint);
 extern char *opsflow_checkpoint_origin(void);
 extern char *opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size,

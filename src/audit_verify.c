@@ -105,7 +105,6 @@ typedef struct Verification
 	HTAB	   *ends;
 	bool		incremental;
 	MemoryContext entry_context;
-	pg_cryptohash_ctx *sha;
 	StringInfoData buf;
 	Report		report;
 	AuditHead	last;			/* the entry before, as it is stored */
@@ -222,12 +221,12 @@ check_values(Verification *v, const AuditEntry *entry, int64 seq)
 	/* Of another length it could have swallowed the beginning of the payload. */
 	if (toast_raw_datum_size(entry->values[AUDIT_PAYLOAD_SALT]) != VARHDRSZ + AUDIT_SALT_LEN)
 		found_bad(v, seq, "the salt of entry " INT64_FORMAT " is not what was recorded", seq);
-	opsflow_audit_payload_digest(v->sha, &v->buf, entry, hash);
+	opsflow_audit_payload_digest(&v->buf, entry, hash);
 	if (!same_bytes(entry->values[AUDIT_PAYLOAD_DIGEST], entry->nulls[AUDIT_PAYLOAD_DIGEST],
 					hash, AUDIT_HASH_LEN))
 		found_bad(v, seq, "the payload of entry " INT64_FORMAT " is not what was recorded", seq);
 
-	opsflow_audit_entry_hash(v->sha, &v->buf, entry, hash);
+	opsflow_audit_entry_hash(&v->buf, entry, hash);
 	if (!same_bytes(entry->values[AUDIT_HASH], entry->nulls[AUDIT_HASH], hash, AUDIT_HASH_LEN))
 		found_bad(v, seq, "entry " INT64_FORMAT " is not what was recorded: its hash does not fit", seq);
 }
@@ -465,7 +464,6 @@ opsflow_verify_audit(PG_FUNCTION_ARGS)
 	SPI_connect();
 	v.entry_context = AllocSetContextCreate(CurrentMemoryContext, "opsflow ledger entry",
 											ALLOCSET_DEFAULT_SIZES);
-	v.sha = opsflow_sha256_create();
 	initStringInfo(&v.buf);
 	PushActiveSnapshot(GetLatestSnapshot());
 	read_heads(&v, args[0], nulls);
@@ -482,7 +480,6 @@ opsflow_verify_audit(PG_FUNCTION_ARGS)
 			check_unseen_lane(&v, end);
 	}
 	PopActiveSnapshot();
-	pg_cryptohash_free(v.sha);
 	SPI_finish();
 	return (Datum) 0;
 }

@@ -41,6 +41,7 @@ tools()
 		command -v make|make|make
 		command -v gcc|gcc|a C compiler (gcc)
 		test -f /usr/include/stdio.h|libc6-dev|the headers of the C library
+		test -f /usr/include/openssl/evp.h|libssl-dev|the headers of OpenSSL 3
 	END
 	case $purpose in
 		check | ubsan | valgrind)
