@@ -128,7 +128,7 @@ typedef struct AuditHold
 	int organizations;			/* that have entries in it */
 	pg_uuid_t organization_id;	/* the one that keeps them the longest, and since when */
 	TimestampTz kept_since;
-	const char *held_by;		/* by which rule; NULL: nobody has entries in it */
+	char held_by[128];			/* by which rule; empty: nobody has entries in it */
 	bool holds;					/* the partition must not go */
 	bool damaged;				/* because it is not what it should be */
 } AuditHold;

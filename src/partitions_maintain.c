@@ -1187,7 +1187,7 @@ put_hold(ReturnSetInfo *rsinfo, const Range *range, bool oldest, bool older_stay
 	if (older_stays && hold.kept_since >= range->upper)
 	{
 		hold.holds = true;
-		hold.held_by = "an older partition stays";
+		strlcpy(hold.held_by, "an older partition stays", sizeof(hold.held_by));
 	}
 	values[HOLD_PARTITION_NAME] = CStringGetTextDatum(partition.name);
 	values[HOLD_FROM] = TimestampTzGetDatum(range->lower);
