@@ -164,6 +164,14 @@ AS 'MODULE_PATHNAME', 'opsflow_export_audit';
 COMMENT ON FUNCTION opsflow.export_audit(uuid, timestamptz, timestamptz, text) IS
 'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization.';
 
+CREATE FUNCTION opsflow.redact_audit_entry(organization_id uuid, entry_id uuid, reason text)
+RETURNS uuid
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_redact_audit_entry';
+COMMENT ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) IS
+'Removes what an entry of the ledger says of people: its payload (actor_name, changes, previous_values, new_values, execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name) and payload_salt become null. Header, hash, chain and proofs stay. The redaction is itself an entry (entity_type audit_entry, action redact) with the reason, 1 to 1000 characters; returns its id. For owners and admins of the organization in person, and for opsflow_admin in every ledger, the system ledger included. Errors: OF001 without a user in the context, OF003 if there is no such entry or it is another organization''s, OF004 if it has been redacted already or is such a record itself, OF005 if the member is no owner or admin, OF007 without a reason.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
@@ -182,3 +190,4 @@ GRANT EXECUTE ON FUNCTION
     opsflow.audit_checkpoint(uuid), opsflow.audit_checkpoint_key(), opsflow.verify_checkpoint(text)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) TO opsflow_auditor;
+GRANT EXECUTE ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) TO opsflow_member, opsflow_admin;
