@@ -79,8 +79,15 @@ typedef struct AuditHead
 } AuditHead;
 
 /* audit.c */
+extern Datum opsflow_empty_object(void);
+extern void audit_set_text(AuditEntry *entry, AuditColumn column, const char *text);
+extern Datum opsflow_audit_confidence(Datum confidence);
+extern void opsflow_audit_circumstances(AuditEntry *entry);
+extern void opsflow_audit_append_to(AuditEntry *entry, const pg_uuid_t *organization_id);
 extern void opsflow_audit_system_event(const char *entity_type, const char *entity_key,
 									   const char *action, const char *severity);
+extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
+										 const char *action, const char *severity, Datum metadata);
 
 extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 

@@ -69,6 +69,11 @@ extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);
 OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 
+/* DDL of opsflow's own, which is not recorded as anybody else's (core_ddl.c) */
+extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);
+extern bool opsflow_is_own_ddl(void);
+extern void opsflow_run_ddl(const char *sql);
+
 /* Work that may fail by itself (core_attempt.c) */
 extern ErrorData *opsflow_catch(void (*work)(void *arg), void *arg);
 extern ErrorData *opsflow_attempt(void (*work)(void *arg), void *arg);

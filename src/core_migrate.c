@@ -27,6 +27,7 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
 #include "commands/extension.h"
 #include "commands/policy.h"
 #include "commands/tablecmds.h"
@@ -254,6 +255,8 @@ is_there_already(const DataScript *script, Node *node)
 		case T_CreatePolicyStmt:
 			return OidIsValid(get_relation_policy_oid(statement_relation(((CreatePolicyStmt *) node)->table),
 													  ((CreatePolicyStmt *) node)->policy_name, true));
+		case T_CreateEventTrigStmt:
+			return OidIsValid(get_event_trigger_oid(((CreateEventTrigStmt *) node)->trigname, true));
 		case T_AlterTableStmt:
 			return is_altered_already((AlterTableStmt *) node);
 		case T_InsertStmt:
@@ -383,6 +386,27 @@ take_over(const DataScript *script, Oid relid)
 	}
 }
 
+/* Event triggers cannot be opsflow_owner's: PostgreSQL wants a superuser. */
+static bool
+is_for_superuser(Node *node)
+{
+	return IsA(node, CreateEventTrigStmt) || IsA(node, AlterEventTrigStmt) ||
+		(IsA(node, CommentStmt) && ((CommentStmt *) node)->objtype == OBJECT_EVENT_TRIGGER);
+}
+
+static void
+execute_statement(const DataScript *script, Node *node, const char *sql)
+{
+	OpsflowUser us;
+
+	GetUserIdAndSecContext(&us.userid, &us.sec_context);
+	if (is_for_superuser(node))
+		opsflow_become(script->caller);
+	if (SPI_execute(sql, false, 0) < 0)
+		elog(ERROR, "could not run \"%s\"", sql);
+	opsflow_become(us);
+}
+
 static void
 run_statement(DataScript *script, RawStmt *raw)
 {
@@ -397,8 +421,7 @@ run_statement(DataScript *script, RawStmt *raw)
 			restore_defaults((CreateStmt *) raw->stmt);
 		return;
 	}
-	if (SPI_execute(sql, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql);
+	execute_statement(script, raw->stmt, sql);
 	if (made_relation(raw->stmt) != NULL)
 		script->made = lappend(script->made, pstrdup(made_relation(raw->stmt)));
 }
@@ -551,6 +574,16 @@ run_as_owner(MigrationTask task)
 	opsflow_become(caller);
 }
 
+static void
+make_parts(void *arg)
+{
+	MigrationTask task = *(MigrationTask *) arg;
+
+	grant_schema();
+	if (task != TASK_GRANT_ONLY)
+		run_as_owner(task);
+}
+
 /*
  * Make or complete the data objects, as no members of the extension.
  *
@@ -566,9 +599,7 @@ make_data_objects(MigrationTask task)
 	PG_TRY();
 	{
 		creating_extension = false;
-		grant_schema();
-		if (task != TASK_GRANT_ONLY)
-			run_as_owner(task);
+		opsflow_own_ddl(make_parts, &task);
 	}
 	PG_FINALLY();
 	{

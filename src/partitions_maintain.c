@@ -531,20 +531,13 @@ put_rows(Tuplestorestate *rows, TupleDesc source, Relation target)
  * ----------------------------------------------------------------
  */
 
-static void
-run_ddl(const char *sql)
-{
-	if (SPI_execute(sql, false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not run \"%s\"", sql);
-}
-
 /* Row security is not inherited: without it, and without policies, whoever has
  * a privilege on a partition would read every tenant's rows there. */
 static void
 secure_partition(const char *name)
 {
-	run_ddl(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", name));
-	run_ddl(psprintf("ALTER TABLE %s FORCE ROW LEVEL SECURITY", name));
+	opsflow_run_ddl(psprintf("ALTER TABLE %s ENABLE ROW LEVEL SECURITY", name));
+	opsflow_run_ddl(psprintf("ALTER TABLE %s FORCE ROW LEVEL SECURITY", name));
 }
 
 /* A trigger for TRUNCATE like that of the partitioned table. */
@@ -561,7 +554,7 @@ make_truncate_trigger(const char *partition, const Trigger *like)
 	for (int i = 0; i < like->tgnargs; i++)
 		appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", quote_literal_cstr(like->tgargs[i]));
 	appendStringInfoChar(&sql, ')');
-	run_ddl(sql.data);
+	opsflow_run_ddl(sql.data);
 }
 
 /* Is there one like it?  One that has lost its ALWAYS is none. */
@@ -635,7 +628,7 @@ complete_partition(void *arg)
 		if (!OidIsValid(get_trigger_oid(step->partition, trigger->tgname, true)))
 			make_truncate_trigger(name, trigger);
 		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
-			run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
+			opsflow_run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
 							 quote_identifier(trigger->tgname)));
 	}
 	SPI_finish();
@@ -657,14 +650,14 @@ create_partition(const Setting *setting, const Range *range)
 	char	   *upper = utc_text(range->upper);
 
 	SPI_connect();
-	run_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS"
+	opsflow_run_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS"
 					 " INCLUDING STORAGE INCLUDING COMPRESSION)",
 					 qualified, parent));
-	run_ddl(psprintf("COMMENT ON TABLE %s IS %s", qualified,
+	opsflow_run_ddl(psprintf("COMMENT ON TABLE %s IS %s", qualified,
 					 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
 												 setting->relation, lower, upper))));
 	secure_partition(qualified);
-	run_ddl(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
+	opsflow_run_ddl(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
 					 parent, qualified, quote_literal_cstr(lower), quote_literal_cstr(upper)));
 	SPI_finish();
 	return opsflow_relation_id(name);
@@ -1057,7 +1050,7 @@ drop_partition(void *arg)
 	if (name == NULL)
 		return;					/* somebody else has dropped it */
 	SPI_connect();
-	run_ddl(psprintf("DROP TABLE %s", opsflow_qualified_name(step->partition)));
+	opsflow_run_ddl(psprintf("DROP TABLE %s", opsflow_qualified_name(step->partition)));
 	SPI_finish();
 	opsflow_audit_system_event("partition", name, "drop", "warning");
 	step->done++;

@@ -51,8 +51,7 @@ run_ddl(const char *format, ...)
 			break;
 		enlargeStringInfo(&sql, needed);
 	}
-	if (SPI_execute(sql.data, false, 0) < 0)
-		elog(ERROR, "could not run \"%s\"", sql.data);
+	opsflow_run_ddl(sql.data);
 	pfree(sql.data);
 }
 

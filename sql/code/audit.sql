@@ -29,6 +29,13 @@ AS 'MODULE_PATHNAME', 'opsflow_audit_guard';
 COMMENT ON FUNCTION opsflow.audit_guard() IS
 'Trigger, BEFORE UPDATE, DELETE or TRUNCATE: raises OF009, the ledger is append-only.';
 
+CREATE FUNCTION opsflow.audit_ddl()
+RETURNS event_trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_audit_ddl';
+COMMENT ON FUNCTION opsflow.audit_ddl() IS
+'Event trigger: records in the system ledger what DDL does to governed tables (those with a trigger of opsflow.capture() or opsflow.audit_guard(), and the ledger''s own) and to the functions of opsflow. What opsflow''s own functions do is not recorded here.';
+
 CREATE FUNCTION opsflow.audit_event(
     event_type text, entity_type text, entity_id uuid, action text, entity_key text DEFAULT NULL,
     changes jsonb DEFAULT NULL, previous_values jsonb DEFAULT NULL, new_values jsonb DEFAULT NULL,

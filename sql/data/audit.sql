@@ -341,3 +341,20 @@ ALTER TABLE opsflow.audit_map FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.audit_map FOR SELECT USING (true);
 CREATE POLICY owner_writes ON opsflow.audit_map TO opsflow_owner USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.audit_map TO opsflow_member, opsflow_auditor, opsflow_admin;
+
+-- DDL on governed tables is recorded too. PostgreSQL lets only superusers own
+-- event triggers: these are of whoever installs opsflow.
+CREATE EVENT TRIGGER opsflow_audit_ddl ON ddl_command_end
+    WHEN TAG IN ('ALTER EXTENSION', 'ALTER FUNCTION', 'ALTER INDEX', 'ALTER POLICY', 'ALTER ROUTINE', 'ALTER RULE',
+        'ALTER TABLE', 'ALTER TRIGGER', 'CREATE FUNCTION', 'CREATE POLICY', 'CREATE RULE', 'CREATE TABLE',
+        'CREATE TRIGGER')
+    EXECUTE FUNCTION opsflow.audit_ddl();
+ALTER EVENT TRIGGER opsflow_audit_ddl ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER opsflow_audit_ddl IS 'Records what is done to governed tables, their triggers, policies and rules.';
+CREATE EVENT TRIGGER opsflow_audit_drop ON sql_drop EXECUTE FUNCTION opsflow.audit_ddl();
+ALTER EVENT TRIGGER opsflow_audit_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER opsflow_audit_drop IS 'Records which governed tables are dropped, and which of their triggers, policies and rules.';
+CREATE EVENT TRIGGER opsflow_audit_drop_extension ON ddl_command_start
+    WHEN TAG IN ('DROP EXTENSION') EXECUTE FUNCTION opsflow.audit_ddl();
+ALTER EVENT TRIGGER opsflow_audit_drop_extension ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER opsflow_audit_drop_extension IS 'Records that opsflow itself is dropped, before its triggers go.';
