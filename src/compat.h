@@ -81,11 +81,13 @@ opsflow_primary_key_index(Relation rel)
 #endif
 }
 
-/* Base64 of bytes into a new string; 18 made the bytes unsigned. */
+/* Base64 of bytes and back; 18 made the bytes unsigned. */
 #if PG_VERSION_NUM >= 180000
 #define OPSFLOW_BASE64_BYTES(bytes) ((const uint8 *) (bytes))
+#define OPSFLOW_BASE64_BUFFER(bytes) ((uint8 *) (bytes))
 #else
 #define OPSFLOW_BASE64_BYTES(bytes) ((const char *) (bytes))
+#define OPSFLOW_BASE64_BUFFER(bytes) ((char *) (bytes))
 #endif
 
 /* 17 moved the local transaction id. */

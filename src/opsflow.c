@@ -5,8 +5,10 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/guc.h"
 
 #include "audit.h"
+#include "audit_sign.h"
 #include "context.h"
 #include "core.h"
 
@@ -19,4 +21,6 @@ _PG_init(void)
 {
 	opsflow_context_init();
 	opsflow_audit_init();
+	opsflow_sign_init();
+	MarkGUCPrefixReserved("opsflow");
 }

@@ -75,6 +75,78 @@ AS 'MODULE_PATHNAME', 'opsflow_seal_audit';
 COMMENT ON FUNCTION opsflow.seal_audit(uuid, integer) IS
 'Seals the entries that are committed: appends them to the Merkle tree of their organization and writes a checkpoint of it. Of one organization, after waiting for a seal that is under way, or (null) of all, which returns 0 while another session does it. batch: how many entries to seal at most; null means all. Returns how many it sealed. What does not link to the entry before it is not sealed, with a WARNING. For opsflow_admin. Errors: OF003 if the organization has recorded nothing, OF007 if batch is not positive.';
 
+CREATE FUNCTION opsflow.verify_inclusion(
+    leaf_index bigint, tree_size bigint, leaf_hash bytea, proof bytea[], root bytea)
+RETURNS boolean
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_verify_inclusion';
+COMMENT ON FUNCTION opsflow.verify_inclusion(bigint, bigint, bytea, bytea[], bytea) IS
+'Whether the proof shows that the leaf is number leaf_index, from 0, of the Merkle tree with that many leaves and that root (RFC 9162, 2.1.3.2). Reads no table. Returns false for whatever is malformed, null if an argument is null.';
+
+CREATE FUNCTION opsflow.verify_consistency(size1 bigint, size2 bigint, root1 bytea, root2 bytea, proof bytea[])
+RETURNS boolean
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_verify_consistency';
+COMMENT ON FUNCTION opsflow.verify_consistency(bigint, bigint, bytea, bytea, bytea[]) IS
+'Whether the proof shows that the Merkle tree of size2 leaves and root2 begins with the one of size1 leaves and root1 (RFC 9162, 2.1.4.2). Equal sizes need equal roots and no proof; size 0 is the empty tree, whose root is the SHA-256 of nothing, and every tree begins with it. Reads no table. Returns false for whatever is malformed, null if an argument is null.';
+
+CREATE FUNCTION opsflow.audit_inclusion_proof(
+    organization_id uuid, entry_id uuid, tree_size bigint DEFAULT NULL,
+    OUT leaf_index bigint, OUT tree_size bigint, OUT leaf_hash bytea, OUT proof bytea[], OUT root bytea)
+RETURNS record
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_inclusion_proof';
+COMMENT ON FUNCTION opsflow.audit_inclusion_proof(uuid, uuid, bigint) IS
+'The proof that an entry is in the ledger of the organization when its Merkle tree had tree_size leaves; null means now. Returns what opsflow.verify_inclusion() takes. Errors: OF003 if the entry is unknown or not the caller''s to read, OF004 if it is not sealed yet, OF007 if the tree has never had so many leaves or did not have this entry then.';
+
+CREATE FUNCTION opsflow.audit_consistency_proof(
+    organization_id uuid, size1 bigint, size2 bigint DEFAULT NULL,
+    OUT size1 bigint, OUT size2 bigint, OUT root1 bytea, OUT root2 bytea, OUT proof bytea[])
+RETURNS record
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_consistency_proof';
+COMMENT ON FUNCTION opsflow.audit_consistency_proof(uuid, bigint, bigint) IS
+'The proof that the Merkle tree of the organization with size2 leaves (null: as it is now) begins with the one of size1 leaves: that the ledger was only appended to. organization_id null: of the database''s log. Returns what opsflow.verify_consistency() takes. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF007 if the tree has never had so many leaves or size1 is greater than size2.';
+
+CREATE FUNCTION opsflow.audit_checkpoint_proof(
+    organization_id uuid, tree_size bigint DEFAULT NULL, log_size bigint DEFAULT NULL,
+    OUT checkpoint text, OUT leaf_index bigint, OUT tree_size bigint, OUT leaf_hash bytea, OUT proof bytea[],
+    OUT root bytea)
+RETURNS record
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint_proof';
+COMMENT ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) IS
+'The proof that the checkpoint of the organization at tree_size (null: its newest) is in the database''s log of checkpoints when that had log_size leaves (null: now). Returns the checkpoint''s text and what opsflow.verify_inclusion() takes. For opsflow_auditor. Errors: OF003 if the organization has no ledger, OF004 if nothing of it is sealed yet, OF007 if it has no checkpoint of that size, or the log did not have it then.';
+
+CREATE FUNCTION opsflow.audit_checkpoint(organization_id uuid DEFAULT NULL)
+RETURNS text
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint';
+COMMENT ON FUNCTION opsflow.audit_checkpoint(uuid) IS
+'The newest checkpoint of the organization''s ledger, to be kept outside of the database: C2SP tlog-checkpoint, that is, lines with origin, number of leaves and root in base64; with a signature if opsflow.checkpoint_key_file names a key. organization_id null: of the database''s log of checkpoints, which auditors read. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF012 if the file with the key is missing or unfit.';
+
+CREATE FUNCTION opsflow.audit_checkpoint_key()
+RETURNS text
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint_key';
+COMMENT ON FUNCTION opsflow.audit_checkpoint_key() IS
+'The public key that signatures of checkpoints are verified with: a C2SP verifier key, name+hash+base64. Returns null if opsflow.checkpoint_key_file names no key. Errors: OF012 if the file with the key is missing or unfit.';
+
+CREATE FUNCTION opsflow.verify_checkpoint(checkpoint text)
+RETURNS text
+LANGUAGE C STABLE STRICT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_verify_checkpoint';
+COMMENT ON FUNCTION opsflow.verify_checkpoint(text) IS
+'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
@@ -82,3 +154,10 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION opsflow.verify_audit(uuid, timestamptz)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer) TO opsflow_admin;
+GRANT EXECUTE ON FUNCTION
+    opsflow.verify_inclusion(bigint, bigint, bytea, bytea[], bytea),
+    opsflow.verify_consistency(bigint, bigint, bytea, bytea, bytea[]),
+    opsflow.audit_inclusion_proof(uuid, uuid, bigint), opsflow.audit_consistency_proof(uuid, bigint, bigint),
+    opsflow.audit_checkpoint(uuid), opsflow.audit_checkpoint_key(), opsflow.verify_checkpoint(text)
+    TO opsflow_member, opsflow_auditor;
+GRANT EXECUTE ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) TO opsflow_auditor;
