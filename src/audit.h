@@ -108,6 +108,10 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 	entry->nulls[column] = false;
 }
 
+/* audit_redact.c */
+extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
+								 pg_uuid_t *record_id);
+
 /* audit_encode.c: the canonical encoding and its hashes */
 extern void opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane,
 								  uint8 *hash);

@@ -14,6 +14,7 @@
 
 #include "audit.h"
 #include "audit_tiles.h"
+#include "core.h"
 
 /* The columns of AuditColumn, in its order. */
 #define VERIFY_COLUMNS \
@@ -64,7 +65,7 @@ typedef struct VerifyLane
 	bool has_head;
 	AuditHead head;				/* where it should end */
 	AuditHead start;			/* what its first entry comes after: seq 0 is its genesis */
-	bool has_start;				/* else an incremental run finds it itself */
+	bool has_start;				/* else an incremental run looks for what is before its first entry */
 	int64 pruned_seq;			/* the entries up to here are gone, and that is recorded */
 	const char *prune_problem;	/* why a record of that is not to be believed */
 	int64 sealed_seq;			/* the last entry that is a leaf, as far as the tree has been read */
@@ -93,12 +94,12 @@ typedef struct Verification
 	void *emit_arg;
 
 	bool incremental;			/* what is before is taken as given */
-	bool fast;					/* entries are compared with the leaves as sets */
 	bool sees_all;				/* every organization, and the database's log */
 	SetKey set_key;
 	HTAB *lanes;
 	MemoryContext context;		/* for what lives as long as the run */
-	MemoryContext entry_context;
+	MemoryContext entry_context;	/* for an entry */
+	MemoryContext group_context;	/* for a lane in a partition */
 	StringInfoData buf;
 
 	Report report;				/* of the pass in order */
@@ -112,7 +113,9 @@ typedef struct Verification
 } Verification;
 
 /* audit_verify.c */
-extern Verification *opsflow_verify_begin(bool incremental, bool sees_all);
+extern Verification *opsflow_verify_begin(const pg_uuid_t *organization_id, bool incremental);
+extern void opsflow_verify_all(Verification *v, const pg_uuid_t *organization_id);
+extern void opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id);
 extern VerifyLane *opsflow_verify_lane(Verification *v, const pg_uuid_t *organization_id, int32 lane);
 extern pg_uuid_t opsflow_verify_ledger(Datum organization_id, bool isnull);
 extern void opsflow_verify_copy_hash(uint8 *copy, Datum value, bool isnull);

@@ -21,6 +21,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "executor/tstoreReceiver.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -599,6 +600,7 @@ collect_runs(const Verification *v, const pg_uuid_t *organization_id)
 	for (int i = 0; i < plan->nargs; i++)
 	{
 		params->params[i].value = i == 0 ? runs_argument(v) : UUIDPGetDatum(organization_id);
+		params->params[i].isnull = false;
 		params->params[i].pflags = PARAM_FLAG_CONST;
 		params->params[i].ptype = plan->argtypes[i];
 	}
@@ -707,9 +709,19 @@ add_partition(Verification *v, FastLane *fast, Oid partition, const Runs *runs)
 }
 
 static void
+open_fast_lane(FastLane *fast, const LaneKey *key)
+{
+	fast->key = *key;
+	fast->open = true;
+	fast->bad = false;
+	fast->sealed = SET_EMPTY;
+	fast->nruns = 0;
+}
+
+/* A row of the aggregate: a lane in a partition. */
+static void
 add_group(Verification *v, FastLane *fast, TupleTableSlot *slot)
 {
-	MemoryContext caller = MemoryContextSwitchTo(v->entry_context);
 	LaneKey key;
 	const Runs *runs;
 	Oid partition;
@@ -718,25 +730,19 @@ add_group(Verification *v, FastLane *fast, TupleTableSlot *slot)
 	key.organization_id = opsflow_verify_ledger(slot->tts_values[0], slot->tts_isnull[0]);
 	key.lane = DatumGetInt32(slot->tts_values[1]);
 	partition = DatumGetObjectId(slot->tts_values[2]);
-	runs = read_runs(v->entry_context, DatumGetByteaPP(slot->tts_values[3]));
-	MemoryContextSwitchTo(caller);
+	if (!fast->open || memcmp(&fast->key, &key, sizeof(key)) != 0)
+		finish_fast_lane(v, fast);
 
+	runs = read_runs(v->group_context, DatumGetByteaPP(slot->tts_values[3]));
 	if (slot->tts_isnull[0] || slot->tts_isnull[1])
 		report_stray(v, &key, partition, runs->entries);
 	else
 	{
-		if (!fast->open || memcmp(&fast->key, &key, sizeof(key)) != 0)
-		{
-			finish_fast_lane(v, fast);
-			fast->key = key;
-			fast->open = true;
-			fast->bad = false;
-			fast->sealed = SET_EMPTY;
-			fast->nruns = 0;
-		}
+		if (!fast->open)
+			open_fast_lane(fast, &key);
 		add_partition(v, fast, partition, runs);
 	}
-	MemoryContextReset(v->entry_context);
+	MemoryContextReset(v->group_context);
 }
 
 /* Verify the entries of one organization, or (NULL) all. */

@@ -70,11 +70,11 @@ static OpsflowPlan logged_plan = {
 
 static OpsflowPlan next_plan = {
 	"SELECT least("
-	"(SELECT c.organization_id FROM opsflow.audit_checkpoints c WHERE c.organization_id > $1 OR $1 IS NULL"
+	"(SELECT c.organization_id FROM opsflow.audit_checkpoints c WHERE c.organization_id >= $1"
 	" ORDER BY c.organization_id LIMIT 1),"
-	"(SELECT t.organization_id FROM opsflow.audit_tiles t WHERE t.organization_id > $1 OR $1 IS NULL"
+	"(SELECT t.organization_id FROM opsflow.audit_tiles t WHERE t.organization_id >= $1"
 	" ORDER BY t.organization_id LIMIT 1),"
-	"(SELECT r.organization_id FROM opsflow.audit_ranges r WHERE r.organization_id > $1 OR $1 IS NULL"
+	"(SELECT r.organization_id FROM opsflow.audit_ranges r WHERE r.organization_id >= $1"
 	" ORDER BY r.organization_id LIMIT 1))",
 	1,
 	{UUIDOID}};
@@ -518,15 +518,15 @@ opsflow_verify_tree(Verification *v, const pg_uuid_t *organization_id, const Mer
  * ----------------------------------------------------------------
  */
 
-/* The next organization that has anything of a tree; false after the last. */
+/* The first organization from this one on that has anything of a tree; false after the last. */
 static bool
-next_organization(pg_uuid_t *organization_id, bool first)
+find_organization(pg_uuid_t *organization_id)
 {
 	Datum value = UUIDPGetDatum(organization_id);
 	bool isnull;
 	Datum found;
 
-	if (SPI_execute_plan(opsflow_prepare(&next_plan), &value, first ? "n" : NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(opsflow_prepare(&next_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the checkpoints");
 	found = opsflow_result(0, 1, &isnull);
 	if (!isnull)
@@ -535,14 +535,26 @@ next_organization(pg_uuid_t *organization_id, bool first)
 	return !isnull;
 }
 
+/* The uuid after this one, which is not the last. */
+static pg_uuid_t
+uuid_after(pg_uuid_t uuid)
+{
+	int byte = UUID_LEN - 1;
+
+	while (++uuid.data[byte] == 0)
+		byte--;
+	return uuid;
+}
+
 /* The newest checkpoint from before a time: what came after it goes on from there. */
-static MerkleFrontier *
-frontier_before(const pg_uuid_t *organization_id, TimestampTz since)
+static bool
+frontier_before(const pg_uuid_t *organization_id, TimestampTz since, MerkleFrontier *frontier)
 {
 	Datum values[2] = {UUIDPGetDatum(organization_id), TimestampTzGetDatum(since)};
 	Checkpoint *checkpoint;
 	int64 size = 0;
 	bool isnull;
+	bool sound;
 
 	if (SPI_execute_plan(opsflow_prepare(&before_plan), values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the checkpoints");
@@ -550,8 +562,23 @@ frontier_before(const pg_uuid_t *organization_id, TimestampTz since)
 		size = DatumGetInt64(opsflow_result(0, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	checkpoint = size > 0 ? opsflow_checkpoint_read(organization_id, size) : NULL;
+	if (checkpoint == NULL)
+		return false;
 	/* Of one that is damaged the whole tree tells. */
-	return checkpoint != NULL && checkpoint->sound ? &checkpoint->frontier : NULL;
+	sound = checkpoint->sound;
+	*frontier = checkpoint->frontier;
+	pfree(checkpoint->origin);
+	pfree(checkpoint);
+	return sound;
+}
+
+static void
+verify_tree_since(Verification *v, const pg_uuid_t *organization_id, const TimestampTz *since)
+{
+	MerkleFrontier start;
+	bool has_start = since != NULL && frontier_before(organization_id, *since, &start);
+
+	opsflow_verify_tree(v, organization_id, has_start ? &start : NULL);
 }
 
 /*
@@ -561,19 +588,16 @@ frontier_before(const pg_uuid_t *organization_id, TimestampTz since)
 void
 opsflow_verify_trees(Verification *v, const pg_uuid_t *organization_id, const TimestampTz *since)
 {
-	pg_uuid_t current = organization_id ? *organization_id : opsflow_system_ledger;
-	bool found = organization_id != NULL || next_organization(&current, true);
+	pg_uuid_t current = opsflow_system_ledger;
 
-	for (; found; found = organization_id == NULL && next_organization(&current, false))
+	if (organization_id != NULL)
+		verify_tree_since(v, organization_id, since);
+	for (; organization_id == NULL && find_organization(&current) && !opsflow_uuid_equal(&current, &opsflow_database_log);
+		 current = uuid_after(current))
 	{
-		MemoryContext caller = MemoryContextSwitchTo(v->tree_context);
-
 		CHECK_FOR_INTERRUPTS();
-		if (!opsflow_uuid_equal(&current, &opsflow_database_log))
-			opsflow_verify_tree(v, &current, since ? frontier_before(&current, *since) : NULL);
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(v->tree_context);
+		verify_tree_since(v, &current, since);
 	}
 	if (v->sees_all && organization_id == NULL)
-		opsflow_verify_tree(v, &opsflow_database_log, since ? frontier_before(&opsflow_database_log, *since) : NULL);
+		verify_tree_since(v, &opsflow_database_log, since);
 }
