@@ -56,16 +56,77 @@ AS 'MODULE_PATHNAME', 'opsflow_audit_event';
 COMMENT ON FUNCTION opsflow.audit_event(text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid) IS
 'Records an event of the application in the ledger of the organization that acts. event_type, entity_type, action: up to 50 characters; action: a word other than insert, update, delete and truncate, which stand for captured changes; the entity is named by entity_id or, where it has no UUID, entity_key; the jsonb arguments are objects; severity is debug, info, warning, error or critical; confidence_score 0 to 1. Actor, address, session and time are recorded by themselves. Returns the id of the entry. Errors: OF001 without a context, OF007 for values that cannot be recorded.';
 
+-- The aggregate of verify_audit(): the key of the run, then the columns of audit_trail
+-- in the order of the canonical encoding. Those who may verify must be able to run it.
+CREATE FUNCTION opsflow.audit_runs_add(
+    internal, bytea,
+    uuid, integer, bigint, uuid, timestamptz, bigint, text, text, uuid, text, text, text, text, uuid, text, numeric,
+    integer, uuid, bytea, bytea, text, jsonb, jsonb, jsonb, jsonb, jsonb, text, text, inet, text, text, text, bytea,
+    bytea)
+RETURNS internal
+LANGUAGE C STABLE PARALLEL SAFE COST 1000
+AS 'MODULE_PATHNAME', 'opsflow_audit_runs_add';
+COMMENT ON FUNCTION opsflow.audit_runs_add(
+    internal, bytea,
+    uuid, integer, bigint, uuid, timestamptz, bigint, text, text, uuid, text, text, text, text, uuid, text, numeric,
+    integer, uuid, bytea, bytea, text, jsonb, jsonb, jsonb, jsonb, jsonb, text, text, inet, text, text, text, bytea,
+    bytea) IS
+'Part of the aggregate opsflow.audit_runs(): verifies an entry and adds it to the run of entries that it follows.';
+
+CREATE FUNCTION opsflow.audit_runs_join(internal, internal)
+RETURNS internal
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_audit_runs_join';
+COMMENT ON FUNCTION opsflow.audit_runs_join(internal, internal) IS
+'Part of the aggregate opsflow.audit_runs(): joins what two processes have verified.';
+
+CREATE FUNCTION opsflow.audit_runs_write(internal)
+RETURNS bytea
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_audit_runs_write';
+COMMENT ON FUNCTION opsflow.audit_runs_write(internal) IS
+'Part of the aggregate opsflow.audit_runs(): its state as bytes.';
+
+CREATE FUNCTION opsflow.audit_runs_read(bytea, internal)
+RETURNS internal
+LANGUAGE C STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_audit_runs_read';
+COMMENT ON FUNCTION opsflow.audit_runs_read(bytea, internal) IS
+'Part of the aggregate opsflow.audit_runs(): its state from bytes.';
+
+CREATE AGGREGATE opsflow.audit_runs(
+    bytea,
+    uuid, integer, bigint, uuid, timestamptz, bigint, text, text, uuid, text, text, text, text, uuid, text, numeric,
+    integer, uuid, bytea, bytea, text, jsonb, jsonb, jsonb, jsonb, jsonb, text, text, inet, text, text, text, bytea,
+    bytea)
+(
+    SFUNC = opsflow.audit_runs_add,
+    STYPE = internal,
+    SSPACE = 512,
+    FINALFUNC = opsflow.audit_runs_write,
+    COMBINEFUNC = opsflow.audit_runs_join,
+    SERIALFUNC = opsflow.audit_runs_write,
+    DESERIALFUNC = opsflow.audit_runs_read,
+    PARALLEL = SAFE
+);
+COMMENT ON AGGREGATE opsflow.audit_runs(
+    bytea,
+    uuid, integer, bigint, uuid, timestamptz, bigint, text, text, uuid, text, text, text, text, uuid, text, numeric,
+    integer, uuid, bytea, bytea, text, jsonb, jsonb, jsonb, jsonb, jsonb, text, text, inet, text, text, text, bytea,
+    bytea) IS
+'What opsflow.verify_audit() knows of the entries of a lane in a partition, in whatever order they come. Of no use elsewhere.';
+
 CREATE FUNCTION opsflow.verify_audit(
-    organization_id uuid DEFAULT NULL, since timestamptz DEFAULT NULL,
+    organization_id uuid DEFAULT NULL, since timestamptz DEFAULT NULL, checkpoint text DEFAULT NULL,
+    progress boolean DEFAULT false,
     OUT organization_id uuid, OUT lane integer, OUT partition_name text, OUT first_seq bigint, OUT last_seq bigint,
     OUT entries bigint, OUT verdict text, OUT bad_seq bigint, OUT detail text)
 RETURNS SETOF record
 LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
-COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz) IS
-'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all; since: only entries from that time on, taking what is before as given. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail.';
+COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz, text, boolean) IS
+'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
 
 CREATE FUNCTION opsflow.trim_chain_heads(batch integer DEFAULT 10000)
 RETURNS bigint
@@ -177,8 +238,13 @@ GRANT EXECUTE ON FUNCTION
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION
-    opsflow.verify_audit(uuid, timestamptz),
-    opsflow.export_audit(uuid, timestamptz, timestamptz, text)
+    opsflow.export_audit(uuid, timestamptz, timestamptz, text),
+    opsflow.verify_audit(uuid, timestamptz, text, boolean),
+    opsflow.audit_runs(
+        bytea,
+        uuid, integer, bigint, uuid, timestamptz, bigint, text, text, uuid, text, text, text, text, uuid, text,
+        numeric, integer, uuid, bytea, bytea, text, jsonb, jsonb, jsonb, jsonb, jsonb, text, text, inet, text, text,
+        text, bytea, bytea)
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.capture(), opsflow.track(regclass, text, text), opsflow.untrack(regclass)
     TO opsflow_admin;
