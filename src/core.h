@@ -62,6 +62,7 @@ typedef struct OpsflowPlan
 	int			nargs;
 	Oid			argtypes[OPSFLOW_MAX_ARGS];
 	SPIPlanPtr	plan;			/* NULL until first use in this backend */
+	int			cursor_options; /* CURSOR_OPT_..., 0: none */
 } OpsflowPlan;
 
 extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
