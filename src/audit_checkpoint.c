@@ -22,9 +22,16 @@
 #include "audit_tiles.h"
 #include "core.h"
 
+#define CHECKPOINT_COLUMNS "tree_size, root, peaks, lanes, sealed_at, origin, log_index"
+
+static OpsflowPlan newest_plan = {
+	"SELECT " CHECKPOINT_COLUMNS " FROM opsflow.audit_checkpoints"
+	" WHERE organization_id = $1 ORDER BY tree_size DESC LIMIT 1",
+	1,
+	{UUIDOID}};
+
 static OpsflowPlan read_plan = {
-	"SELECT tree_size, root, peaks, lanes, sealed_at, origin, log_index FROM opsflow.audit_checkpoints"
-	" WHERE organization_id = $1 AND ($2 IS NULL OR tree_size = $2) ORDER BY tree_size DESC LIMIT 1",
+	"SELECT " CHECKPOINT_COLUMNS " FROM opsflow.audit_checkpoints WHERE organization_id = $1 AND tree_size = $2",
 	2,
 	{UUIDOID, INT8OID}};
 
@@ -87,14 +94,43 @@ opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Datum values[2] = {UUIDPGetDatum(organization_id), Int64GetDatum(tree_size)};
+	OpsflowPlan *plan = tree_size < 0 ? &newest_plan : &read_plan;
 	Checkpoint *checkpoint = NULL;
 
-	if (SPI_execute_plan(opsflow_prepare(&read_plan), values, tree_size < 0 ? " n" : NULL, true, 1) != SPI_OK_SELECT)
+	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read a checkpoint");
 	if (SPI_processed > 0)
 		checkpoint = checkpoint_from_row(context);
 	SPI_freetuptable(SPI_tuptable);
 	return checkpoint;
+}
+
+/* The newest checkpoint that the caller may read; an error if there is none. */
+Checkpoint *
+opsflow_checkpoint_newest(const pg_uuid_t *organization_id)
+{
+	static OpsflowPlan heads_plan = {
+		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1", 1, {UUIDOID}};
+	Checkpoint *newest = opsflow_checkpoint_read(organization_id, -1);
+	Datum value = UUIDPGetDatum(organization_id);
+
+	if (newest != NULL)
+		return newest;
+	if (opsflow_uuid_equal(organization_id, &opsflow_database_log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("the database's log has no checkpoint that you may read"),
+				 errhint("It begins when the first ledger is sealed. Auditors read it.")));
+	if (SPI_execute_plan(opsflow_prepare(&heads_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the chain heads");
+	if (SPI_processed == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+				 errmsg("organization %s has no ledger", opsflow_uuid_text(organization_id))));
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("nothing in the ledger of organization %s is sealed yet", opsflow_uuid_text(organization_id)),
+			 errhint("Wait for the next run of job seal_audit, or call opsflow.seal_audit().")));
 }
 
 static Datum
@@ -128,17 +164,26 @@ opsflow_checkpoint_origin(void)
 	return psprintf("opsflow/" UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId);
 }
 
+/* Base64 as one line, in the current memory context. */
+char *
+opsflow_base64(const void *bytes, int length)
+{
+	int size = pg_b64_enc_len(length);
+	char *text = palloc(size + 1);
+
+	size = pg_b64_encode(OPSFLOW_BASE64_BYTES(bytes), length, text, size);
+	if (size < 0)
+		elog(ERROR, "could not encode base64");
+	text[size] = '\0';
+	return text;
+}
+
 /* The text of a checkpoint, without signature: what a signature is made over. */
 char *
 opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size, const uint8 *root)
 {
-	char base64[64];
-	int length = pg_b64_encode(OPSFLOW_BASE64_BYTES(root), AUDIT_HASH_LEN, base64, sizeof(base64) - 1);
+	const char *name = opsflow_uuid_equal(organization_id, &opsflow_database_log) ? origin :
+		psprintf("%s/%s", origin, opsflow_uuid_text(organization_id));
 
-	if (length < 0)
-		elog(ERROR, "could not encode a root");
-	base64[length] = '\0';
-	if (opsflow_uuid_equal(organization_id, &opsflow_database_log))
-		return psprintf("%s\n" INT64_FORMAT "\n%s\n", origin, tree_size, base64);
-	return psprintf("%s/%s\n" INT64_FORMAT "\n%s\n", origin, opsflow_uuid_text(organization_id), tree_size, base64);
+	return psprintf("%s\n" INT64_FORMAT "\n%s\n", name, tree_size, opsflow_base64(root, AUDIT_HASH_LEN));
 }

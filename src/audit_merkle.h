@@ -23,6 +23,16 @@ typedef struct MerkleFrontier
 	uint8 peaks[MERKLE_MAX_PEAKS][AUDIT_HASH_LEN];
 } MerkleFrontier;
 
+/* The leaves first, first + 1, ... end - 1. */
+typedef struct MerkleRange
+{
+	int64 first;
+	int64 end;
+} MerkleRange;
+
+/* No proof is longer. */
+#define MERKLE_MAX_PROOF 64
+
 /* Is told of every node that appending completes, leaves (height 0) included. */
 typedef void (*MerkleNodeCallback)(void *arg, int height, const uint8 *hash);
 
@@ -31,5 +41,13 @@ extern void opsflow_merkle_node(const uint8 *left, const uint8 *right, uint8 *ha
 extern void opsflow_merkle_append(MerkleFrontier *frontier, const uint8 *leaf,
 								  MerkleNodeCallback callback, void *arg);
 extern void opsflow_merkle_root(const MerkleFrontier *frontier, uint8 *root);
+
+/* Proofs: the ranges whose roots they consist of, and whether they prove what they should. */
+extern int opsflow_merkle_inclusion_path(int64 index, int64 size, MerkleRange *path);
+extern int opsflow_merkle_consistency_path(int64 size1, int64 size2, MerkleRange *path);
+extern bool opsflow_merkle_verify_inclusion(int64 index, int64 size, const uint8 *leaf,
+											const uint8 (*proof)[AUDIT_HASH_LEN], int count, const uint8 *root);
+extern bool opsflow_merkle_verify_consistency(int64 size1, int64 size2, const uint8 *root1,
+											  const uint8 *root2, const uint8 (*proof)[AUDIT_HASH_LEN], int count);
 
 #endif							/* OPSFLOW_AUDIT_MERKLE_H */

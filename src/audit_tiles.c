@@ -18,6 +18,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
 
@@ -119,6 +120,44 @@ opsflow_tiles_node(TileReader *reader, int height, int64 index, uint8 *hash)
 	if (offset + count > tile->count)
 		return false;
 	root_over(&tile->hashes[offset], count, hash);
+	return true;
+}
+
+/* The tree when it had "size" leaves, from its perfect subtrees; false if the tiles do not have them. */
+bool
+opsflow_tiles_frontier(TileReader *reader, int64 size, MerkleFrontier *frontier)
+{
+	frontier->size = 0;
+	frontier->npeaks = 0;
+	for (int height = MERKLE_MAX_PEAKS - 1; height >= 0; height--)
+	{
+		int64 leaves = INT64CONST(1) << height;
+
+		if ((size & leaves) == 0)
+			continue;
+		if (!opsflow_tiles_node(reader, height, frontier->size / leaves, frontier->peaks[frontier->npeaks]))
+			return false;
+		frontier->npeaks++;
+		frontier->size += leaves;
+	}
+	return true;
+}
+
+/*
+ * The root over a range of leaves that the split of the frontier's tree makes: the
+ * last perfect subtrees of it, or a perfect subtree before or within these.
+ */
+bool
+opsflow_tiles_range(TileReader *reader, const MerkleFrontier *frontier, const MerkleRange *range, uint8 *hash)
+{
+	MerkleFrontier edge = {0};
+	int64 size = range->end - range->first;
+
+	if (range->end < frontier->size || size < (frontier->size & -frontier->size))
+		return opsflow_tiles_node(reader, pg_leftmost_one_pos64(size), range->first / size, hash);
+	edge.npeaks = pg_popcount64(size);
+	memcpy(edge.peaks, frontier->peaks[frontier->npeaks - edge.npeaks], edge.npeaks * AUDIT_HASH_LEN);
+	opsflow_merkle_root(&edge, hash);
 	return true;
 }
 

@@ -58,6 +58,9 @@ extern const pg_uuid_t opsflow_database_log;
 /* Nodes: subtree number "index" of the given height is over the leaves index * 2^height and on. */
 extern TileReader *opsflow_tiles_reader(const pg_uuid_t *organization_id);
 extern bool opsflow_tiles_node(TileReader *reader, int height, int64 index, uint8 *hash);
+extern bool opsflow_tiles_frontier(TileReader *reader, int64 size, MerkleFrontier *frontier);
+extern bool opsflow_tiles_range(TileReader *reader, const MerkleFrontier *frontier, const MerkleRange *range,
+								uint8 *hash);
 
 extern TileWriter *opsflow_tiles_writer(const pg_uuid_t *organization_id, const MerkleFrontier *frontier);
 extern void opsflow_tiles_append(TileWriter *writer, const uint8 *leaf);
@@ -65,7 +68,9 @@ extern void opsflow_tiles_finish(TileWriter *writer);
 
 /* Checkpoints (audit_checkpoint.c) */
 extern Checkpoint *opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size);
+extern Checkpoint *opsflow_checkpoint_newest(const pg_uuid_t *organization_id);
 extern void opsflow_checkpoint_store(const pg_uuid_t *organization_id, const Checkpoint *checkpoint);
+extern char *opsflow_base64(const void *bytes, int length);
 extern char *opsflow_checkpoint_origin(void);
 extern char *opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size,
 									 const uint8 *root);

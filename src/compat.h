@@ -9,8 +9,11 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -81,12 +84,25 @@ opsflow_primary_key_index(Relation rel)
 #endif
 }
 
-/* Base64 of bytes into a new string; 18 made the bytes unsigned. */
+/* Base64 of bytes and back; 18 made the bytes unsigned. */
 #if PG_VERSION_NUM >= 180000
 #define OPSFLOW_BASE64_BYTES(bytes) ((const uint8 *) (bytes))
+#define OPSFLOW_BASE64_BUFFER(bytes) ((uint8 *) (bytes))
 #else
 #define OPSFLOW_BASE64_BYTES(bytes) ((const char *) (bytes))
+#define OPSFLOW_BASE64_BUFFER(bytes) ((char *) (bytes))
 #endif
+
+/* 16 has one function for all kinds of objects. */
+static inline bool
+opsflow_owns_table(Oid relid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, GetUserId());
+#else
+	return pg_class_ownercheck(relid, GetUserId());
+#endif
+}
 
 /* 17 moved the local transaction id. */
 #if PG_VERSION_NUM >= 170000

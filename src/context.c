@@ -349,7 +349,6 @@ opsflow_context_init(void)
 							   "User that acts in this session.", NULL,
 							   &part_strings[PART_USER], "", PGC_SUSET, 0,
 							   check_user, assign_user, NULL);
-	MarkGUCPrefixReserved("opsflow");
 	RegisterXactCallback(forget_binding, NULL);
 	RegisterSubXactCallback(leave_after_error, NULL);
 }

@@ -5,8 +5,10 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "utils/guc.h"
 
 #include "audit.h"
+#include "audit_sign.h"
 #include "context.h"
 #include "core.h"
 
@@ -18,5 +20,8 @@ void
 _PG_init(void)
 {
 	opsflow_context_init();
-	opsflow_audit_init();
+	opsflow_sign_init();
+	MarkGUCPrefixReserved("opsflow");
+	opsflow_audit_chain_init();
+	opsflow_audit_write_init();
 }
