@@ -233,6 +233,14 @@ AS 'MODULE_PATHNAME', 'opsflow_redact_audit_entry';
 COMMENT ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) IS
 'Removes what an entry of the ledger says of people: its payload (actor_name, changes, previous_values, new_values, execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name) and payload_salt become null. Header, hash, chain and proofs stay. The redaction is itself an entry (entity_type audit_entry, action redact) with the reason, 1 to 1000 characters; returns its id. For owners and admins of the organization in person, and for opsflow_admin in every ledger, the system ledger included. Errors: OF001 without a user in the context, OF003 if there is no such entry or it is another organization''s, OF004 if it has been redacted already or is such a record itself, OF005 if the member is no owner or admin, OF007 without a reason.';
 
+CREATE FUNCTION opsflow.scrub_audit_trail(partition regclass DEFAULT NULL, OUT pages bigint, OUT dead_rows bigint)
+RETURNS record
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_scrub_audit_trail';
+COMMENT ON FUNCTION opsflow.scrub_audit_trail(regclass) IS
+'After a redaction and VACUUM: overwrites with zeros what removed rows have left in the free space of a partition of the ledger (null: of all), its toast table and its B-tree indexes. Reads all their pages, locks one at a time. Returns how many pages it wiped, and how many dead rows VACUUM has yet to remove: while that is not 0, a redacted payload can still be among them. For opsflow_admin. Errors: OF007 if it is no partition of opsflow.audit_trail.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
@@ -257,3 +265,4 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) TO opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) TO opsflow_member, opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.scrub_audit_trail(regclass) TO opsflow_admin;
