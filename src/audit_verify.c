@@ -416,6 +416,8 @@ set_starts(Verification *v, const pg_uuid_t *organization_id, int64 tree_size)
 		int64 last_seq = DatumGetInt64(opsflow_stream_value(stream, row, 4, &isnull));
 		int64 last_index = Min(first_index + (last_seq - first_seq), tree_size - 1);
 
+		if (first_seq + (last_index - first_index) <= lane->pruned_seq)
+			continue;
 		lane->start.seq = first_seq + (last_index - first_index);
 		lane->start.timestamp = DT_NOBEGIN;
 		if (!opsflow_tiles_node(tiles, 0, last_index, lane->start.hash))
