@@ -24,6 +24,10 @@ CODE_SQL = sql/opsflow--$(EXTVERSION).sql
 DATA_SQL = sql/opsflow_data--$(EXTVERSION).sql
 DATA_built = $(CODE_SQL) $(DATA_SQL)
 
+# The offline verifier, a program of its own.
+VERIFIER = bin/opsflow-verify
+SCRIPTS_built = $(VERIFIER)
+
 EXTRA_CLEAN = sql/opsflow--*.sql sql/opsflow_data--*.sql
 
 # make installcheck: the suites that run against a server of yours. PGXS of PostgreSQL 15 looks for expected output
@@ -44,7 +48,7 @@ endif
 
 # The project's own targets are scripts. They find (and install) PostgreSQL themselves, so they have to work before there
 # is a PGXS to include; and PGXS has a rule of its own for check.
-OWN_TARGETS = help demo check check-matrix check-ubsan check-valgrind lint format bench docs
+OWN_TARGETS = help demo check check-matrix check-ubsan check-valgrind lint format bench docs opsflow-verify
 
 ifneq ($(filter $(OWN_TARGETS),$(MAKECMDGOALS)),)
 
@@ -62,6 +66,10 @@ check-matrix:
 
 check-ubsan check-valgrind:
 	@test/bin/check.sh $(@:check-%=%)
+
+# For an auditor's machine: no PostgreSQL is needed.
+CFLAGS ?= -O2
+opsflow-verify: $(VERIFIER)
 
 # What else was asked for in the same breath (make clean check) is for PGXS.
 OTHER_TARGETS = $(filter-out $(OWN_TARGETS),$(MAKECMDGOALS))
@@ -93,3 +101,6 @@ $(DATA_SQL): $(DATA_PARTS)
 	awk 'FNR == 1 { print "--#file " FILENAME } { print }' $(DATA_PARTS) > $@
 
 endif
+
+$(VERIFIER): $(VERIFIER).c
+	$(CC) $(CFLAGS) $< $(LDFLAGS) -lcrypto -lpthread -o $@

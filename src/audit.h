@@ -95,9 +95,11 @@ extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), 
 extern const pg_uuid_t opsflow_system_ledger;
 extern const char *const opsflow_audit_columns[AUDIT_COLUMNS];
 
-extern void opsflow_audit_init(void);
+extern void opsflow_audit_chain_init(void);
+extern Relation opsflow_open_ledger_table(const char *name);
 extern void opsflow_audit_entry_init(AuditEntry *entry);
 extern void opsflow_audit_append(AuditEntry *entry);
+extern void opsflow_audit_append_captured(AuditEntry *entry);
 extern bool opsflow_audit_own_head(const pg_uuid_t *organization_id, int32 lane,
 								   AuditHead *head);
 
@@ -107,6 +109,15 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 	entry->values[column] = value;
 	entry->nulls[column] = false;
 }
+
+/* audit_track.c */
+extern void opsflow_capture_changes(Oid relid);
+
+/* audit_write.c */
+extern void opsflow_audit_write_init(void);
+extern void opsflow_audit_write(const AuditEntry *entries, int count);
+extern void opsflow_audit_collect(const AuditEntry *entry);
+extern void opsflow_audit_write_collected(void);
 
 /* audit_redact.c */
 extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
@@ -128,7 +139,7 @@ typedef struct AuditHold
 	int organizations;			/* that have entries in it */
 	pg_uuid_t organization_id;	/* the one that keeps them the longest, and since when */
 	TimestampTz kept_since;
-	const char *held_by;		/* by which rule; NULL: nobody has entries in it */
+	char held_by[128];			/* by which rule; empty: nobody has entries in it */
 	bool holds;					/* the partition must not go */
 	bool damaged;				/* because it is not what it should be */
 } AuditHold;

@@ -8,7 +8,9 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "replication/logicalworker.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/datum.h"
@@ -27,166 +29,6 @@
 
 PG_FUNCTION_INFO_V1(opsflow_capture);
 
-#define MASKED "[masked]"
-
-/* ----------------------------------------------------------------
- * Rows as jsonb
- * ----------------------------------------------------------------
- */
-
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, char *text, int len)
-{
-	JsonbValue	value;
-
-	value.type = jbvString;
-	value.val.string.val = text;
-	value.val.string.len = len;
-	pushJsonbValue(state, token, &value);
-}
-
-static void
-push_cstring(JsonbParseState **state, JsonbIteratorToken token, const char *text)
-{
-	push_string(state, token, unconstify(char *, text), strlen(text));
-}
-
-/* A jsonb as the value of the pending key: containers whole, scalars bare. */
-static void
-push_jsonb(JsonbParseState **state, Jsonb *jsonb)
-{
-	JsonbValue	value;
-
-	if (JB_ROOT_IS_SCALAR(jsonb))
-		(void) JsonbExtractScalar(&jsonb->root, &value);
-	else
-	{
-		value.type = jbvBinary;
-		value.val.binary.data = &jsonb->root;
-		value.val.binary.len = VARSIZE(jsonb) - VARHDRSZ;
-	}
-	pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-/* The value of a column, as to_jsonb() would give it, for the pending key. */
-static void
-push_column(JsonbParseState **state, Form_pg_attribute att, const CaptureColumn *column, Datum datum)
-{
-	JsonbValue	value;
-	char		buffer[MAXDATELEN + 1];
-	text	   *packed;
-
-	if (column->masked)
-	{
-		push_cstring(state, WJB_VALUE, MASKED);
-		return;
-	}
-	switch (att->atttypid)
-	{
-		case UUIDOID:
-			push_cstring(state, WJB_VALUE, opsflow_uuid_text(DatumGetUUIDP(datum)));
-			break;
-		case TEXTOID:
-		case VARCHAROID:
-			packed = DatumGetTextPP(datum);
-			push_string(state, WJB_VALUE, VARDATA_ANY(packed), VARSIZE_ANY_EXHDR(packed));
-			break;
-		case TIMESTAMPTZOID:
-			push_cstring(state, WJB_VALUE,
-						 pstrdup(JsonEncodeDateTime(buffer, datum, TIMESTAMPTZOID, &(int){0})));
-			break;
-		case BOOLOID:
-			value.type = jbvBool;
-			value.val.boolean = DatumGetBool(datum);
-			pushJsonbValue(state, WJB_VALUE, &value);
-			break;
-		case INT4OID:
-			value.type = jbvNumeric;
-			value.val.numeric = int64_to_numeric(DatumGetInt32(datum));
-			pushJsonbValue(state, WJB_VALUE, &value);
-			break;
-		case JSONBOID:
-			push_jsonb(state, DatumGetJsonbP(datum));
-			break;
-		default:
-			push_jsonb(state, DatumGetJsonbP(FunctionCall1(unconstify(FmgrInfo *, &column->to_jsonb), datum)));
-	}
-}
-
-static void
-push_pair(JsonbParseState **state, Form_pg_attribute att, const CaptureColumn *column,
-		  Datum datum, bool isnull)
-{
-	JsonbValue	null = {.type = jbvNull};
-
-	push_cstring(state, WJB_KEY, NameStr(att->attname));
-	if (isnull)
-		pushJsonbValue(state, WJB_VALUE, &null);
-	else
-		push_column(state, att, column, datum);
-}
-
-/* The columns of a row that are not NULL. */
-static Datum
-row_to_jsonb(const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
-{
-	JsonbParseState *state = NULL;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < capture->natts; i++)
-	{
-		bool		isnull;
-		Datum		datum;
-
-		if (capture->columns[i].ignored)
-			continue;
-		datum = heap_getattr(tuple, i + 1, tupdesc, &isnull);
-		if (!isnull)
-			push_pair(&state, TupleDescAttr(tupdesc, i), &capture->columns[i], datum, false);
-	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-}
-
-/* The columns that differ, before and after; false if none does. */
-static bool
-differences(const Capture *capture, TupleDesc tupdesc, HeapTuple before, HeapTuple after,
-			Datum *previous_values, Datum *new_values)
-{
-	JsonbParseState *was = NULL;
-	JsonbParseState *is = NULL;
-	bool		differ = false;
-
-	pushJsonbValue(&was, WJB_BEGIN_OBJECT, NULL);
-	pushJsonbValue(&is, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < capture->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
-		bool		oldnull;
-		bool		newnull;
-		Datum		olddatum;
-		Datum		newdatum;
-
-		if (capture->columns[i].ignored)
-			continue;
-		olddatum = heap_getattr(before, i + 1, tupdesc, &oldnull);
-		newdatum = heap_getattr(after, i + 1, tupdesc, &newnull);
-		if (oldnull == newnull &&
-			(oldnull || datum_image_eq(olddatum, newdatum, att->attbyval, att->attlen)))
-			continue;
-		differ = true;
-		push_pair(&was, att, &capture->columns[i], olddatum, oldnull);
-		push_pair(&is, att, &capture->columns[i], newdatum, newnull);
-	}
-	*previous_values = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&was, WJB_END_OBJECT, NULL)));
-	*new_values = JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&is, WJB_END_OBJECT, NULL)));
-	return differ;
-}
-
-/* ----------------------------------------------------------------
- * Capture
- * ----------------------------------------------------------------
- */
-
 static void
 set_from_row(AuditEntry *entry, AuditColumn column, AttrNumber attnum, TupleDesc tupdesc, HeapTuple tuple)
 {
@@ -204,28 +46,25 @@ set_from_row(AuditEntry *entry, AuditColumn column, AttrNumber attnum, TupleDesc
 static void
 set_entity(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
 {
-	Form_pg_attribute att;
-	Datum		datum;
+	AttrNumber	attnum = capture->key_count == 1 ? capture->key_attnums[0] : InvalidAttrNumber;
 	bool		isnull = true;
+	Datum		datum;
 
-	if (capture->entity_attnum != InvalidAttrNumber)
-		datum = heap_getattr(tuple, capture->entity_attnum, tupdesc, &isnull);
-	if (isnull)
-	{
-		audit_set_text(entry, AUDIT_ENTITY_KEY, capture->entity_type);
-		return;
-	}
-	att = TupleDescAttr(tupdesc, capture->entity_attnum - 1);
-	if (att->atttypid == UUIDOID)
+	if (attnum != InvalidAttrNumber && TupleDescAttr(tupdesc, attnum - 1)->atttypid == UUIDOID)
+		datum = heap_getattr(tuple, attnum, tupdesc, &isnull);
+	if (!isnull)
 		audit_set(entry, AUDIT_ENTITY_ID, datum);
 	else
-	{
-		Oid			output;
-		bool		varlena;
+		audit_set_text(entry, AUDIT_ENTITY_KEY, opsflow_row_key(capture, tupdesc, tuple));
+	if (entry->nulls[AUDIT_ENTITY_ID] && entry->nulls[AUDIT_ENTITY_KEY])
+		audit_set_text(entry, AUDIT_ENTITY_KEY, capture->entity_type);
+}
 
-		getTypeOutputInfo(att->atttypid, &output, &varlena);
-		audit_set_text(entry, AUDIT_ENTITY_KEY, OidOutputFunctionCall(output, datum));
-	}
+static void
+append_captured(AuditEntry *entry, const pg_uuid_t *organization_id)
+{
+	audit_set(entry, AUDIT_ORGANIZATION_ID, opsflow_uuid_datum(organization_id));
+	opsflow_audit_append_captured(entry);
 }
 
 /*
@@ -257,11 +96,49 @@ append_for_user(AuditEntry *entry, const pg_uuid_t *organization_id)
 
 	if (!context->has_organization || opsflow_uuid_equal(&context->organization_id, organization_id))
 	{
-		opsflow_audit_append_to(entry, organization_id);
+		append_captured(entry, organization_id);
 		return;
 	}
 	reduced = without_circumstances(entry);
-	opsflow_audit_append_to(&reduced, organization_id);
+	append_captured(&reduced, organization_id);
+}
+
+static bool
+is_application_role(Oid roleid)
+{
+	return is_member_of_role_nosuper(roleid, get_role_oid(OPSFLOW_MEMBER, false)) ||
+		is_member_of_role_nosuper(roleid, get_role_oid(OPSFLOW_WORKER, false));
+}
+
+/*
+ * Row security keeps the rows of opsflow's tables apart.  In a table of a user's
+ * anything can stand as organization: nobody shall write another's ledger by it.
+ */
+static void
+check_organization(const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
+{
+	static const pg_uuid_t database_log = {{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+											0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
+	const OpsflowContext *context = opsflow_context();
+	const pg_uuid_t *id;
+	bool		isnull;
+	Datum		datum = heap_getattr(tuple, capture->scope_attnum, tupdesc, &isnull);
+
+	if (isnull)
+		return;
+	id = DatumGetUUIDP(datum);
+	if (opsflow_uuid_equal(id, &opsflow_system_ledger) || opsflow_uuid_equal(id, &database_log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("%s is no organization", opsflow_uuid_text(id)),
+				 errdetail("It stands for a ledger of the database.")));
+	if (!context->has_organization && is_application_role(GetUserId()))
+		context = opsflow_require_organization();
+	if (context->has_organization && !opsflow_uuid_equal(id, &context->organization_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("the row is of another organization than the one that acts"),
+				 errdetail("Its change would be recorded in the ledger of that one.")));
 }
 
 /* Append the entry to the ledger, or ledgers, that the row belongs to. */
@@ -278,7 +155,7 @@ append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, He
 	if (!isnull)
 		id = DatumGetUUIDP(datum);
 
-	opsflow_audit_append_to(entry, capture->scope == SCOPE_ORGANIZATION && id != NULL ? id : &opsflow_system_ledger);
+	append_captured(entry, capture->scope == SCOPE_ORGANIZATION && id != NULL ? id : &opsflow_system_ledger);
 	if (capture->scope != SCOPE_USER || id == NULL)
 		return;
 	foreach(lc, opsflow_user_organizations(id))
@@ -296,9 +173,16 @@ capture_row(const Capture *capture, TriggerData *trigdata)
 
 	opsflow_audit_entry_init(&entry);
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-	{
 		row = trigdata->tg_newtuple;
-		if (!differences(capture, tupdesc, trigdata->tg_trigtuple, row, &previous_values, &new_values))
+	if (capture->is_foreign && capture->scope == SCOPE_ORGANIZATION)
+	{
+		check_organization(capture, tupdesc, trigdata->tg_trigtuple);
+		check_organization(capture, tupdesc, row);
+	}
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+	{
+		if (!opsflow_row_differences(capture, tupdesc, trigdata->tg_trigtuple, row, &previous_values, &new_values) &&
+			!capture->record_unchanged)
 			return;
 		opsflow_audit_circumstances(&entry);
 		audit_set(&entry, AUDIT_PREVIOUS_VALUES, previous_values);
@@ -308,13 +192,13 @@ capture_row(const Capture *capture, TriggerData *trigdata)
 	else if (TRIGGER_FIRED_BY_INSERT(trigdata->tg_event))
 	{
 		opsflow_audit_circumstances(&entry);
-		audit_set(&entry, AUDIT_NEW_VALUES, row_to_jsonb(capture, tupdesc, row));
+		audit_set(&entry, AUDIT_NEW_VALUES, opsflow_row_to_jsonb(capture, tupdesc, row));
 		audit_set_text(&entry, AUDIT_ACTION, "insert");
 	}
 	else
 	{
 		opsflow_audit_circumstances(&entry);
-		audit_set(&entry, AUDIT_PREVIOUS_VALUES, row_to_jsonb(capture, tupdesc, row));
+		audit_set(&entry, AUDIT_PREVIOUS_VALUES, opsflow_row_to_jsonb(capture, tupdesc, row));
 		audit_set_text(&entry, AUDIT_ACTION, "delete");
 	}
 	audit_set_text(&entry, AUDIT_EVENT_TYPE, capture->event_type);
@@ -339,7 +223,7 @@ capture_truncate(const Capture *capture, TriggerData *trigdata)
 	opsflow_audit_circumstances(&entry);
 	audit_set_text(&entry, AUDIT_EVENT_TYPE, capture->event_type);
 	audit_set_text(&entry, AUDIT_ENTITY_TYPE, capture->entity_type);
-	audit_set_text(&entry, AUDIT_ENTITY_KEY, RelationGetRelationName(trigdata->tg_relation));
+	audit_set_text(&entry, AUDIT_ENTITY_KEY, opsflow_ledger_name(RelationGetRelid(trigdata->tg_relation)));
 	audit_set_text(&entry, AUDIT_ACTION, "truncate");
 	audit_set_text(&entry, AUDIT_SEVERITY, "critical");
 	opsflow_audit_append_to(&entry, &opsflow_system_ledger);

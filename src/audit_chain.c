@@ -40,7 +40,6 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -48,7 +47,6 @@
 
 #include "audit.h"
 #include "core.h"
-#include "partitions.h"
 
 /* The fourth field of the lock tag: SQL's advisory locks use 1 and 2. */
 #define LANE_LOCK_CLASS 0x4F46
@@ -210,8 +208,9 @@ lock_bulk_lane(void)
 	return bulk_lane;
 }
 
-static Relation
-open_ledger_table(const char *name)
+/* A table of the ledger, locked for writing to the end of the transaction. */
+Relation
+opsflow_open_ledger_table(const char *name)
 {
 	Oid			relid = opsflow_relation_id(name);
 
@@ -224,7 +223,7 @@ open_ledger_table(const char *name)
 static void
 read_head(const pg_uuid_t *organization_id, int32 number, AuditHead *head)
 {
-	Relation	heads = open_ledger_table("audit_chain_heads");
+	Relation	heads = opsflow_open_ledger_table("audit_chain_heads");
 	TupleDesc	tupdesc = RelationGetDescr(heads);
 	ScanKeyData keys[2];
 	HeapTuple	tuple;
@@ -321,96 +320,9 @@ save_head(Lane *lane)
 }
 
 /* ----------------------------------------------------------------
- * Writing an entry
+ * Appending an entry
  * ----------------------------------------------------------------
  */
-
-/* Where each column of an entry is in a partition, by the partition's OID. */
-typedef struct LeafColumns
-{
-	Oid			relid;
-	AttrNumber	attnums[AUDIT_COLUMNS];
-} LeafColumns;
-
-static HTAB *leaf_columns = NULL;
-
-static void
-forget_leaf_columns(Datum arg, Oid relid)
-{
-	HASH_SEQ_STATUS status;
-	LeafColumns *leaf;
-
-	if (leaf_columns == NULL)
-		return;
-	if (OidIsValid(relid))
-	{
-		(void) hash_search(leaf_columns, &relid, HASH_REMOVE, NULL);
-		return;
-	}
-	hash_seq_init(&status, leaf_columns);
-	while ((leaf = hash_seq_search(&status)) != NULL)
-		(void) hash_search(leaf_columns, &leaf->relid, HASH_REMOVE, NULL);
-}
-
-static const LeafColumns *
-find_leaf_columns(Relation leaf)
-{
-	Oid			relid = RelationGetRelid(leaf);
-	LeafColumns found;
-	LeafColumns *cached;
-	bool		exists;
-
-	cached = hash_search(leaf_columns, &relid, HASH_FIND, NULL);
-	if (cached != NULL)
-		return cached;
-
-	found.relid = relid;
-	for (int column = 0; column < AUDIT_COLUMNS; column++)
-	{
-		found.attnums[column] = get_attnum(relid, opsflow_audit_columns[column]);
-		if (found.attnums[column] <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OPSFLOW_DATA_VERSION),
-					 errmsg("partition \"%s\" of the ledger has no column \"%s\"",
-							RelationGetRelationName(leaf), opsflow_audit_columns[column])));
-	}
-	cached = hash_search(leaf_columns, &relid, HASH_ENTER, &exists);
-	*cached = found;
-	return cached;
-}
-
-static void
-store_entry(const AuditEntry *entry)
-{
-	Relation	trail = open_ledger_table("audit_trail");
-	Relation	leaf;
-	OpsflowWriter *writer;
-	const LeafColumns *columns;
-	int			natts;
-	Datum	   *values;
-	bool	   *nulls;
-	bool	   *known;
-
-	leaf = opsflow_partition_open(trail, entry->values[AUDIT_TIMESTAMP], RowExclusiveLock);
-	natts = RelationGetNumberOfAttributes(leaf);
-	values = palloc0(natts * sizeof(Datum));
-	nulls = palloc(natts * sizeof(bool));
-	memset(nulls, true, natts * sizeof(bool));
-	known = palloc0(natts * sizeof(bool));
-	columns = find_leaf_columns(leaf);
-	for (int column = 0; column < AUDIT_COLUMNS; column++)
-	{
-		values[columns->attnums[column] - 1] = entry->values[column];
-		nulls[columns->attnums[column] - 1] = entry->nulls[column];
-		known[columns->attnums[column] - 1] = true;
-	}
-
-	writer = opsflow_writer_open(leaf);
-	opsflow_writer_insert(writer, known, values, nulls);
-	opsflow_writer_close(writer);
-	table_close(leaf, NoLock);
-	table_close(trail, NoLock);
-}
 
 static Datum
 bytea_datum(const void *bytes, int len)
@@ -429,10 +341,7 @@ compute_hashes(AuditEntry *entry, uint8 *hash)
 	uint8		salt[AUDIT_SALT_LEN];
 	uint8		digest[AUDIT_HASH_LEN];
 
-	if (!pg_strong_random(salt, AUDIT_SALT_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	opsflow_random(salt, AUDIT_SALT_LEN);
 	audit_set(entry, AUDIT_PAYLOAD_SALT, bytea_datum(salt, AUDIT_SALT_LEN));
 
 	initStringInfo(&buf);
@@ -451,14 +360,9 @@ opsflow_audit_entry_init(AuditEntry *entry)
 	memset(entry->nulls, true, sizeof(entry->nulls));
 }
 
-/*
- * Append an entry to the ledger of its organization.
- *
- * The caller has set organization_id and what happened; identity, time, place
- * in the chain and hashes are given here.  What is hashed is what is stored.
- */
-void
-opsflow_audit_append(AuditEntry *entry)
+/* Give an entry its identity, time, place in the chain and hashes. */
+static void
+chain(AuditEntry *entry)
 {
 	Lane	   *lane = take_lane(DatumGetUUIDP(entry->values[AUDIT_ORGANIZATION_ID]));
 	AuditHead	next;
@@ -477,8 +381,28 @@ opsflow_audit_append(AuditEntry *entry)
 			  Int64GetDatum((int64) U64FromFullTransactionId(GetTopFullTransactionId())));
 	audit_set(entry, AUDIT_PREV_HASH, bytea_datum(lane->head.hash, AUDIT_HASH_LEN));
 	compute_hashes(entry, next.hash);
-	store_entry(entry);
 	lane->head = next;
+}
+
+/*
+ * Append an entry to the ledger of its organization.
+ *
+ * The caller has set organization_id and what happened; the rest is given
+ * here.  What is hashed is what is stored.
+ */
+void
+opsflow_audit_append(AuditEntry *entry)
+{
+	chain(entry);
+	opsflow_audit_write(entry, 1);
+}
+
+/* The same, but the entry may be written together with others of its statement. */
+void
+opsflow_audit_append_captured(AuditEntry *entry)
+{
+	chain(entry);
+	opsflow_audit_collect(entry);
 }
 
 /* The head of a lane that this transaction holds, if it holds it. */
@@ -529,7 +453,7 @@ store_heads(void)
 	if (!OidIsValid(opsflow_relation_id("audit_trail")))
 		return;
 
-	heads = open_ledger_table("audit_chain_heads");
+	heads = opsflow_open_ledger_table("audit_chain_heads");
 	writer = opsflow_writer_open(heads);
 	hash_seq_init(&status, lanes);
 	while ((lane = hash_seq_search(&status)) != NULL)
@@ -639,15 +563,8 @@ at_subtransaction_end(SubXactEvent event, SubTransactionId subid,
 }
 
 void
-opsflow_audit_init(void)
+opsflow_audit_chain_init(void)
 {
-	HASHCTL		ctl = {0};
-
-	ctl.keysize = sizeof(Oid);
-	ctl.entrysize = sizeof(LeafColumns);
-	leaf_columns = hash_create("opsflow ledger partitions", 16, &ctl,
-							   HASH_ELEM | HASH_BLOBS);
-	CacheRegisterRelcacheCallback(forget_leaf_columns, (Datum) 0);
 	RegisterXactCallback(at_transaction_end, NULL);
 	RegisterSubXactCallback(at_subtransaction_end, NULL);
 }

@@ -14,7 +14,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
@@ -27,6 +29,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "audit_capture.h"
 #include "core.h"
@@ -112,6 +115,15 @@ map_text(const MapRow *row, const char *column, const char *fallback)
 	return fallback == NULL ? NULL : pstrdup(fallback);
 }
 
+static bool
+map_boolean(const MapRow *row, const char *column)
+{
+	bool		isnull;
+	Datum		value = map_value(row, column, &isnull);
+
+	return !isnull && DatumGetBool(value);
+}
+
 /*
  * The attribute that a column of the map names, or 0.  Its values are taken for
  * those of the type, so that a column of another one cannot be used.
@@ -139,8 +151,9 @@ map_attnum(const MapRow *row, const char *column, Relation rel, const char *fall
 	return attnum;
 }
 
-static void
-mark_columns(const MapRow *row, const char *list, Relation rel, CaptureColumn *columns)
+/* Is the column in a list of the map? */
+static bool
+is_listed(const MapRow *row, const char *list, const char *column)
 {
 	bool		isnull;
 	Datum		value = map_value(row, list, &isnull);
@@ -148,29 +161,36 @@ mark_columns(const MapRow *row, const char *list, Relation rel, CaptureColumn *c
 	int			count;
 
 	if (isnull)
-		return;
+		return false;
 	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT,
 					  &names, NULL, &count);
 	for (int i = 0; i < count; i++)
 	{
-		int			attnum = SPI_fnumber(RelationGetDescr(rel), TextDatumGetCString(names[i]));
-
-		if (attnum <= 0)
-			continue;
-		if (strcmp(list, "masked_columns") == 0)
-			columns[attnum - 1].masked = true;
-		else
-			columns[attnum - 1].ignored = true;
+		if (strcmp(TextDatumGetCString(names[i]), column) == 0)
+			return true;
 	}
+	return false;
+}
+
+/*
+ * What entries call a table: tables of opsflow's without their schema, others
+ * with it, so that none can be taken for one of opsflow's.
+ */
+char *
+opsflow_ledger_name(Oid relid)
+{
+	if (get_rel_namespace(relid) == get_namespace_oid(OPSFLOW_SCHEMA, true))
+		return get_rel_name(relid);
+	return opsflow_qualified_name(relid);
 }
 
 /* The name under which a relation is in the map: a partition's is its root's. */
-static char *
-mapped_name(Relation rel)
+char *
+opsflow_map_name(Oid relid)
 {
-	if (!rel->rd_rel->relispartition)
-		return pstrdup(RelationGetRelationName(rel));
-	return get_rel_name(llast_oid(get_partition_ancestors(RelationGetRelid(rel))));
+	if (get_rel_relispartition(relid))
+		relid = llast_oid(get_partition_ancestors(relid));
+	return opsflow_ledger_name(relid);
 }
 
 /*
@@ -217,7 +237,7 @@ parse_scope(const char *scope)
 
 /* to_jsonb() needs to be told the type of its argument. */
 static void
-prepare_to_jsonb(Form_pg_attribute att, CaptureColumn *column, MemoryContext context)
+prepare_to_jsonb(Form_pg_attribute att, FmgrInfo *to_jsonb)
 {
 	Param	   *param = makeNode(Param);
 
@@ -226,48 +246,113 @@ prepare_to_jsonb(Form_pg_attribute att, CaptureColumn *column, MemoryContext con
 	param->paramtypmod = att->atttypmod;
 	param->paramcollid = att->attcollation;
 	param->location = -1;
-	fmgr_info_cxt(F_TO_JSONB, &column->to_jsonb, context);
+	fmgr_info_cxt(F_TO_JSONB, to_jsonb, CurrentMemoryContext);
 	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(param),
 											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
-					   &column->to_jsonb);
+					   to_jsonb);
+}
+
+/* As jsonb sorts its keys: the shorter one first. */
+static int
+compare_columns(const void *a, const void *b)
+{
+	const CaptureColumn *left = a;
+	const CaptureColumn *right = b;
+
+	if (left->name_len != right->name_len)
+		return left->name_len < right->name_len ? -1 : 1;
+	return memcmp(left->name, right->name, left->name_len);
+}
+
+static void
+fill_columns(Capture *capture, const MapRow *row, TupleDesc tupdesc)
+{
+	capture->columns = palloc0(Max(tupdesc->natts, 1) * sizeof(CaptureColumn));
+	for (int i = 0; i < tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
+		CaptureColumn *column = &capture->columns[capture->count];
+		const char *name = NameStr(att->attname);
+
+		if (att->attisdropped || strcmp(name, "updated_at") == 0 || is_listed(row, "ignored_columns", name))
+			continue;
+		column->attnum = i + 1;
+		column->name = pstrdup(name);
+		column->name_len = strlen(name);
+		column->type = getBaseType(att->atttypid);
+		column->by_value = att->attbyval;
+		column->length = att->attlen;
+		column->masked = is_listed(row, "masked_columns", name);
+		prepare_to_jsonb(att, &column->to_jsonb);
+		if (!column->masked && opsflow_jsonb_depends_on_settings(column->type))
+			capture->depends_on_settings = true;
+		capture->count++;
+	}
+	qsort(capture->columns, capture->count, sizeof(CaptureColumn), compare_columns);
+}
+
+static void
+fill_primary_key(Capture *capture, Relation rel)
+{
+	Oid			index = opsflow_primary_key_index(rel);
+	HeapTuple	tuple;
+	Form_pg_index form;
+
+	if (!OidIsValid(index))
+		return;
+	tuple = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(index));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for index %u", index);
+	form = (Form_pg_index) GETSTRUCT(tuple);
+	for (int i = 0; i < form->indnkeyatts; i++)
+		capture->key_attnums[capture->key_count++] = form->indkey.values[i];
+	ReleaseSysCache(tuple);
+}
+
+/* What identifies a row: the map's column, else the primary key. */
+static void
+fill_key(Capture *capture, const MapRow *row, Relation rel)
+{
+	AttrNumber	attnum = map_attnum(row, "entity_column", rel, "id", InvalidOid);
+
+	capture->key_attnums = palloc(INDEX_MAX_KEYS * sizeof(AttrNumber));
+	if (attnum != InvalidAttrNumber)
+		capture->key_attnums[capture->key_count++] = attnum;
+	else
+		fill_primary_key(capture, rel);
+	for (int i = 0; i < capture->key_count; i++)
+	{
+		Oid			type = TupleDescAttr(RelationGetDescr(rel), capture->key_attnums[i] - 1)->atttypid;
+
+		if (opsflow_text_depends_on_settings(getBaseType(type)))
+			capture->key_depends_on_settings = true;
+	}
 }
 
 static void
 fill_capture(Capture *capture, Relation rel)
 {
-	TupleDesc	tupdesc = RelationGetDescr(rel);
 	MapRow		row;
-	char	   *relname = mapped_name(rel);
+	char	   *name = opsflow_map_name(RelationGetRelid(rel));
 
-	read_map_row(relname, &row);
-	capture->entity_type = map_text(&row, "entity_type", relname);
+	read_map_row(name, &row);
+	capture->entity_type = map_text(&row, "entity_type", name);
 	capture->event_type = map_text(&row, "event_type", "data_change");
 	capture->severity = map_text(&row, "severity", "info");
 	capture->delete_severity = map_text(&row, "delete_severity", "warning");
+	capture->is_foreign = RelationGetNamespace(rel) != get_namespace_oid(OPSFLOW_SCHEMA, true);
+	capture->record_unchanged = map_boolean(&row, "record_unchanged");
 	capture->scope = parse_scope(map_text(&row, "scope", "organization"));
 	if (capture->scope != SCOPE_SYSTEM)
 		capture->scope_attnum = map_attnum(&row, "scope_column", rel, "organization_id", UUIDOID);
-	capture->entity_attnum = map_attnum(&row, "entity_column", rel, "id", InvalidOid);
+	if (capture->scope == SCOPE_ORGANIZATION && capture->scope_attnum == InvalidAttrNumber)
+		capture->scope = SCOPE_SYSTEM;
 	capture->ai_model_attnum = map_attnum(&row, "ai_model_column", rel, NULL, TEXTOID);
 	capture->ai_reasoning_attnum = map_attnum(&row, "ai_reasoning_column", rel, NULL, TEXTOID);
 	capture->confidence_attnum = map_attnum(&row, "confidence_column", rel, NULL, NUMERICOID);
 	capture->tokens_attnum = map_attnum(&row, "tokens_column", rel, NULL, INT4OID);
-	if (capture->scope == SCOPE_ORGANIZATION && capture->scope_attnum == InvalidAttrNumber)
-		capture->scope = SCOPE_SYSTEM;
-
-	capture->natts = tupdesc->natts;
-	capture->columns = palloc0(tupdesc->natts * sizeof(CaptureColumn));
-	for (int i = 0; i < tupdesc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(tupdesc, i);
-
-		if (att->attisdropped || strcmp(NameStr(att->attname), "updated_at") == 0)
-			capture->columns[i].ignored = true;
-		else
-			prepare_to_jsonb(att, &capture->columns[i], CurrentMemoryContext);
-	}
-	mark_columns(&row, "ignored_columns", rel, capture->columns);
-	mark_columns(&row, "masked_columns", rel, capture->columns);
+	fill_key(capture, &row, rel);
+	fill_columns(capture, &row, RelationGetDescr(rel));
 }
 
 /* What the map says now.  Belongs to the caller's memory context. */

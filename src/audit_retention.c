@@ -123,9 +123,9 @@ static OpsflowPlan kept_since_plan = {
 
 /* Note the organization if it holds the partition longer than those before it. */
 static void
-note_hold(const pg_uuid_t *organization_id, AuditHold *hold)
+note_hold(const pg_uuid_t *organization_id, void *arg)
 {
-	MemoryContext context = CurrentMemoryContext;
+	AuditHold *hold = arg;
 	Datum value = UUIDPGetDatum(organization_id);
 	TimestampTz kept_since;
 	bool isnull;
@@ -133,11 +133,11 @@ note_hold(const pg_uuid_t *organization_id, AuditHold *hold)
 	if (SPI_execute_plan(opsflow_prepare(&kept_since_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the retention of the ledger");
 	kept_since = DatumGetTimestampTz(opsflow_result(0, 1, &isnull));
-	if (hold->held_by == NULL || kept_since < hold->kept_since)
+	if (hold->held_by[0] == '\0' || kept_since < hold->kept_since)
 	{
 		hold->organization_id = *organization_id;
 		hold->kept_since = kept_since;
-		hold->held_by = MemoryContextStrdup(context, TextDatumGetCString(opsflow_result(0, 2, &isnull)));
+		text_to_cstring_buffer(DatumGetTextPP(opsflow_result(0, 2, &isnull)), hold->held_by, sizeof(hold->held_by));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -175,11 +175,10 @@ static OpsflowPlan lanes_plan = {
 	5,
 	{UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID}};
 
-/* What the organization would lose, in the current memory context. */
+/* What the organization would lose, in the memory context. */
 static Loss *
-read_loss(const AuditPartition *partition, const pg_uuid_t *organization_id, const char *method)
+read_loss(const AuditPartition *partition, const pg_uuid_t *organization_id, const char *method, MemoryContext context)
 {
-	MemoryContext context = CurrentMemoryContext;
 	Datum values[5] = {
 		UUIDPGetDatum(organization_id), TimestampTzGetDatum(partition->lower),
 		TimestampTzGetDatum(partition->upper), CStringGetTextDatum(method), BoolGetDatum(partition->oldest)};
@@ -205,10 +204,12 @@ read_loss(const AuditPartition *partition, const pg_uuid_t *organization_id, con
 	return loss;
 }
 
-/* Do something for each organization, acting in it, with the memory of one at a time. */
+/* Do something for each organization, acting in it, in a memory context that is reset after each. */
 static void
 for_each_organization(const List *organizations, void (*work)(const pg_uuid_t *organization_id, void *arg), void *arg)
 {
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "opsflow retention", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
 	ListCell *lc;
 
 	foreach(lc, organizations)
@@ -219,13 +220,10 @@ for_each_organization(const List *organizations, void (*work)(const pg_uuid_t *o
 		CHECK_FOR_INTERRUPTS();
 		work(organization_id, arg);
 		opsflow_leave_organization(nest_level);
+		MemoryContextReset(context);
 	}
-}
-
-static void
-note_one_hold(const pg_uuid_t *organization_id, void *arg)
-{
-	note_hold(organization_id, arg);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 }
 
 /* The losses of a partition, up to the first that must not be. */
@@ -233,20 +231,24 @@ typedef struct Losses
 {
 	const AuditPartition *partition;
 	const char *method;
-	List *losses;
+	MemoryContext context;		/* of the list */
+	List *list;
 	const Loss *refused;
 } Losses;
 
 static void
-note_one_loss(const pg_uuid_t *organization_id, void *arg)
+note_loss(const pg_uuid_t *organization_id, void *arg)
 {
 	Losses *losses = arg;
+	MemoryContext item;
 	Loss *loss;
 
 	if (losses->refused != NULL)
 		return;
-	loss = read_loss(losses->partition, organization_id, losses->method);
-	losses->losses = lappend(losses->losses, loss);
+	loss = read_loss(losses->partition, organization_id, losses->method, losses->context);
+	item = MemoryContextSwitchTo(losses->context);
+	losses->list = lappend(losses->list, loss);
+	MemoryContextSwitchTo(item);
 	if (loss->problem != NULL)
 		losses->refused = loss;
 }
@@ -260,20 +262,20 @@ static Losses
 read_partition(const AuditPartition *partition, const char *method, AuditHold *hold)
 {
 	List *organizations = partition_organizations(partition->relid);
-	Losses losses = {.partition = partition, .method = method};
+	Losses losses = {.partition = partition, .method = method, .context = CurrentMemoryContext};
 
 	memset(hold, 0, sizeof(AuditHold));
 	hold->kept_since = DT_NOEND;
 	hold->organizations = list_length(organizations);
-	for_each_organization(organizations, note_one_hold, hold);
+	for_each_organization(organizations, note_hold, hold);
 	hold->holds = hold->kept_since < partition->upper;
 	if (hold->holds)
 		return losses;
-	for_each_organization(organizations, note_one_loss, &losses);
+	for_each_organization(organizations, note_loss, &losses);
 	if (losses.refused != NULL)
 	{
 		hold->organization_id = losses.refused->organization_id;
-		hold->held_by = losses.refused->problem;
+		strlcpy(hold->held_by, losses.refused->problem, sizeof(hold->held_by));
 		hold->holds = true;
 		hold->damaged = losses.refused->damaged;
 	}
@@ -283,13 +285,9 @@ read_partition(const AuditPartition *partition, const char *method, AuditHold *h
 void
 opsflow_audit_partition_hold(const AuditPartition *partition, AuditHold *hold)
 {
-	MemoryContext context = CurrentMemoryContext;
-
 	SPI_connect();
 	PushActiveSnapshot(GetLatestSnapshot());
 	(void) read_partition(partition, "", hold);
-	if (hold->held_by != NULL)
-		hold->held_by = MemoryContextStrdup(context, hold->held_by);
 	PopActiveSnapshot();
 	SPI_finish();
 }
@@ -379,7 +377,7 @@ opsflow_audit_prune(const AuditPartition *partition, const char *method)
 	if (hold.holds)
 		say_held(partition, &hold);
 	else
-		record_losses(partition, method, losses.losses);
+		record_losses(partition, method, losses.list);
 	PopActiveSnapshot();
 	SPI_finish();
 	return !hold.holds;

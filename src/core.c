@@ -44,10 +44,7 @@ opsflow_new_uuid(pg_uuid_t *uuid)
 		now = last + 1;
 	last = now;
 
-	if (!pg_strong_random(uuid->data + 8, 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	opsflow_random(uuid->data + 8, 8);
 
 	ms = pg_hton64((now >> 12) << 16);
 	memcpy(uuid->data, &ms, 6);

@@ -39,6 +39,9 @@ typedef struct OpsflowUser
 extern OpsflowUser opsflow_become_owner(void);
 extern void opsflow_become(OpsflowUser user);
 
+/* Random bytes (core_random.c) */
+extern void opsflow_random(void *bytes, size_t len);
+
 /* uuids and small conversions (core.c) */
 extern void opsflow_new_uuid(pg_uuid_t *uuid);
 extern char *opsflow_uuid_text(const pg_uuid_t *uuid);
@@ -73,6 +76,7 @@ OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);
 extern bool opsflow_is_own_ddl(void);
 extern void opsflow_run_ddl(const char *sql);
+extern void opsflow_make_trigger(Oid relid, const char *name, const char *when, const char *call, bool always);
 
 /* Work that may fail by itself (core_attempt.c) */
 extern ErrorData *opsflow_catch(void (*work)(void *arg), void *arg);
@@ -85,6 +89,9 @@ extern Oid	opsflow_relation_id(const char *name);
 extern Oid	opsflow_relation_owner(Oid relid);
 extern char *opsflow_qualified_name(Oid relid);
 extern OpsflowWriter *opsflow_writer_open(Relation rel);
+extern void opsflow_writer_add(OpsflowWriter *writer, const bool *known,
+							   Datum *values, bool *nulls);
+extern void opsflow_writer_flush(OpsflowWriter *writer);
 extern void opsflow_writer_insert(OpsflowWriter *writer, const bool *known,
 								  Datum *values, bool *nulls);
 extern void opsflow_writer_close(OpsflowWriter *writer);

@@ -12,7 +12,7 @@
  *
  * Locking: the caller has opened the table with RowExclusiveLock and keeps the
  * lock to the end of the transaction.  Memory: a writer lives in the context
- * that was current at opsflow_writer_open.
+ * that was current at opsflow_writer_open, with the rows that wait in it.
  */
 #include "postgres.h"
 
@@ -36,12 +36,17 @@
 
 #include "core.h"
 
+/* Rows that go to the table together. */
+#define WRITER_ROWS 100
+
 struct OpsflowWriter
 {
 	Relation	rel;
 	EState	   *estate;
 	ResultRelInfo *rri;
-	TupleTableSlot *slot;
+	bool		pushed_snapshot;
+	int			count;			/* rows that wait in the slots */
+	TupleTableSlot *slots[WRITER_ROWS];	/* made as they are needed */
 };
 
 /* The OID of a relation in schema opsflow, or InvalidOid. */
@@ -85,14 +90,13 @@ opsflow_qualified_name(Oid relid)
 OpsflowWriter *
 opsflow_writer_open(Relation rel)
 {
-	OpsflowWriter *writer = palloc(sizeof(OpsflowWriter));
+	OpsflowWriter *writer = palloc0(sizeof(OpsflowWriter));
 
 	writer->rel = rel;
 	writer->estate = CreateExecutorState();
 	writer->rri = makeNode(ResultRelInfo);
 	InitResultRelInfo(writer->rri, rel, 0, NULL, 0);
 	ExecOpenIndices(writer->rri, false);
-	writer->slot = table_slot_create(rel, NULL);
 	return writer;
 }
 
@@ -128,48 +132,99 @@ fill_defaults(OpsflowWriter *writer, const bool *known, Datum *values, bool *nul
 }
 
 static void
-check_constraints(OpsflowWriter *writer)
+check_constraints(OpsflowWriter *writer, TupleTableSlot *slot)
 {
 	TupleConstr *constr = RelationGetDescr(writer->rel)->constr;
 
 	if (constr != NULL && constr->has_generated_stored)
-		ExecComputeStoredGenerated(writer->rri, writer->estate, writer->slot, CMD_INSERT);
+		ExecComputeStoredGenerated(writer->rri, writer->estate, slot, CMD_INSERT);
 	if (constr != NULL)
-		ExecConstraints(writer->rri, writer->slot, writer->estate);
+		ExecConstraints(writer->rri, slot, writer->estate);
+}
+
+/* Expressions need a snapshot, and at commit there is none. */
+static void
+push_snapshot(OpsflowWriter *writer)
+{
+	if (ActiveSnapshotSet())
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	writer->pushed_snapshot = true;
+}
+
+static TupleTableSlot *
+free_slot(OpsflowWriter *writer)
+{
+	TupleTableSlot **slot = &writer->slots[writer->count];
+	MemoryContext caller;
+
+	if (*slot == NULL)
+	{
+		caller = MemoryContextSwitchTo(GetMemoryChunkContext(writer));
+		*slot = table_slot_create(writer->rel, NULL);
+		MemoryContextSwitchTo(caller);
+	}
+	return *slot;
 }
 
 /*
- * Insert one row; known, values and nulls are in the order of the table's
- * columns.  "known" tells which ones the caller has set; NULL means all.
+ * Add one row, which is written at the latest by the close; known, values and
+ * nulls are in the order of the table's columns.  "known" tells which ones the
+ * caller has set; NULL means all.  The row is copied.
  */
 void
-opsflow_writer_insert(OpsflowWriter *writer, const bool *known, Datum *values, bool *nulls)
+opsflow_writer_add(OpsflowWriter *writer, const bool *known, Datum *values, bool *nulls)
 {
-	TupleTableSlot *slot = writer->slot;
+	TupleTableSlot *slot;
 	int			natts = RelationGetNumberOfAttributes(writer->rel);
 	bool		has_unknown = known != NULL && has_unknown_columns(writer->rel, known);
-	bool		push_snapshot = has_unknown && !ActiveSnapshotSet();	/* at commit */
 
-	if (push_snapshot)
-		PushActiveSnapshot(GetTransactionSnapshot());
+	if (writer->count == WRITER_ROWS)
+		opsflow_writer_flush(writer);
+	slot = free_slot(writer);
 	if (has_unknown)
+	{
+		push_snapshot(writer);
 		fill_defaults(writer, known, values, nulls);
+	}
 
 	ExecClearTuple(slot);
 	memcpy(slot->tts_values, values, natts * sizeof(Datum));
 	memcpy(slot->tts_isnull, nulls, natts * sizeof(bool));
 	ExecStoreVirtualTuple(slot);
 	if (has_unknown)
-		check_constraints(writer);
+		check_constraints(writer, slot);
+	ExecMaterializeSlot(slot);
+	ResetPerTupleExprContext(writer->estate);
+	writer->count++;
+}
 
-	table_tuple_insert(writer->rel, slot, GetCurrentCommandId(true), 0, NULL);
-	if (writer->rri->ri_NumIndices > 0)
+/* Write the rows that were added. */
+void
+opsflow_writer_flush(OpsflowWriter *writer)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+
+	if (writer->count == 1)
+		table_tuple_insert(writer->rel, writer->slots[0], cid, 0, NULL);
+	else if (writer->count > 1)
+		table_multi_insert(writer->rel, writer->slots, writer->count, cid, 0, NULL);
+	for (int i = 0; i < writer->count; i++)
 	{
-		opsflow_insert_index_tuples(writer->rri, slot, writer->estate);
+		if (writer->rri->ri_NumIndices > 0)
+			opsflow_insert_index_tuples(writer->rri, writer->slots[i], writer->estate);
 		ResetPerTupleExprContext(writer->estate);
+		ExecClearTuple(writer->slots[i]);
 	}
-	if (push_snapshot)
-		PopActiveSnapshot();
+	writer->count = 0;
+}
+
+/* Insert one row now; the arguments are those of opsflow_writer_add(). */
+void
+opsflow_writer_insert(OpsflowWriter *writer, const bool *known, Datum *values, bool *nulls)
+{
+	opsflow_writer_add(writer, known, values, nulls);
+	opsflow_writer_flush(writer);
 }
 
 /* A row of which nothing is known: what is not set takes its default. */
@@ -219,11 +274,15 @@ opsflow_writer_insert_row(OpsflowWriter *writer, OpsflowNewRow *row)
 	opsflow_writer_insert(writer, row->known, row->values, row->nulls);
 }
 
-/* Close the indexes and free the writer; the table stays the caller's. */
+/* Write what is left, close the indexes and free the writer; the table stays the caller's. */
 void
 opsflow_writer_close(OpsflowWriter *writer)
 {
-	ExecDropSingleTupleTableSlot(writer->slot);
+	opsflow_writer_flush(writer);
+	for (int i = 0; i < WRITER_ROWS && writer->slots[i] != NULL; i++)
+		ExecDropSingleTupleTableSlot(writer->slots[i]);
+	if (writer->pushed_snapshot)
+		PopActiveSnapshot();
 	ExecCloseIndices(writer->rri);
 	FreeExecutorState(writer->estate);
 	pfree(writer);

@@ -20,7 +20,8 @@ void
 _PG_init(void)
 {
 	opsflow_context_init();
-	opsflow_audit_init();
 	opsflow_sign_init();
 	MarkGUCPrefixReserved("opsflow");
+	opsflow_audit_chain_init();
+	opsflow_audit_write_init();
 }

@@ -63,3 +63,10 @@ opsflow_partition_open(Relation parent, Datum key, LOCKMODE lockmode)
 		relid = again;
 	}
 }
+
+/* Is this the partition that a row with this key belongs to? */
+bool
+opsflow_partition_holds(Relation parent, Relation leaf, Datum key)
+{
+	return partition_for(parent, key) == RelationGetRelid(leaf);
+}

@@ -12,5 +12,6 @@
 
 extern Relation opsflow_partition_open(Relation parent, Datum key,
 									   LOCKMODE lockmode);
+extern bool opsflow_partition_holds(Relation parent, Relation leaf, Datum key);
 
 #endif							/* OPSFLOW_PARTITIONS_H */

@@ -639,7 +639,7 @@ complete_partition(void *arg)
 			make_truncate_trigger(name, trigger);
 		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
 			opsflow_run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
-							 quote_identifier(trigger->tgname)));
+									 quote_identifier(trigger->tgname)));
 	}
 	SPI_finish();
 }
@@ -661,14 +661,14 @@ create_partition(const Setting *setting, const Range *range)
 
 	SPI_connect();
 	opsflow_run_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS"
-					 " INCLUDING STORAGE INCLUDING COMPRESSION)",
-					 qualified, parent));
+							 " INCLUDING STORAGE INCLUDING COMPRESSION)",
+							 qualified, parent));
 	opsflow_run_ddl(psprintf("COMMENT ON TABLE %s IS %s", qualified,
-					 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
-												 setting->relation, lower, upper))));
+							 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
+														 setting->relation, lower, upper))));
 	secure_partition(qualified);
 	opsflow_run_ddl(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-					 parent, qualified, quote_literal_cstr(lower), quote_literal_cstr(upper)));
+							 parent, qualified, quote_literal_cstr(lower), quote_literal_cstr(upper)));
 	SPI_finish();
 	return opsflow_relation_id(name);
 }
@@ -1187,7 +1187,7 @@ put_hold(ReturnSetInfo *rsinfo, const Range *range, bool oldest, bool older_stay
 	if (older_stays && hold.kept_since >= range->upper)
 	{
 		hold.holds = true;
-		hold.held_by = "an older partition stays";
+		strlcpy(hold.held_by, "an older partition stays", sizeof(hold.held_by));
 	}
 	values[HOLD_PARTITION_NAME] = CStringGetTextDatum(partition.name);
 	values[HOLD_FROM] = TimestampTzGetDatum(range->lower);

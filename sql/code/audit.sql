@@ -7,13 +7,21 @@ AS 'MODULE_PATHNAME', 'opsflow_capture';
 COMMENT ON FUNCTION opsflow.capture() IS
 'Trigger, AFTER INSERT, UPDATE, DELETE for each row and AFTER TRUNCATE for each statement: records the change in the ledger as opsflow.audit_map says.';
 
-CREATE FUNCTION opsflow.track(relation regclass)
+CREATE FUNCTION opsflow.track(relation regclass, entity_type text DEFAULT NULL, event_type text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_track';
+COMMENT ON FUNCTION opsflow.track(regclass, text, text) IS
+'Puts a table under the ledger: makes the triggers that record its changes, where they are missing, and for a table of another schema than opsflow the row of opsflow.audit_map that says how they are recorded. entity_type: what the entries call a row, up to 50 characters, by default the name of the table; event_type: of the entries, by default data_change; both null for tables of opsflow, which have their row. Doing so is itself recorded in the system ledger. A changed row is recorded in the ledger of the organization in its column organization_id, else in the system ledger. For opsflow_admin, and only for the owner of the table. Errors: OF004 if it has other triggers of the same names, OF007 for what is no table that lasts, or an entity_type of opsflow''s own tables.';
+
+CREATE FUNCTION opsflow.untrack(relation regclass)
 RETURNS void
 LANGUAGE C VOLATILE STRICT
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'opsflow_track';
-COMMENT ON FUNCTION opsflow.track(regclass) IS
-'Puts a table under the ledger: makes the triggers that record its changes, where they are missing. opsflow.audit_map says how they are recorded. For the owner of the tables.';
+AS 'MODULE_PATHNAME', 'opsflow_untrack';
+COMMENT ON FUNCTION opsflow.untrack(regclass) IS
+'Takes a table from under the ledger that opsflow.track() has put there: drops the triggers that record its changes and its row of opsflow.audit_map. What is recorded stays. Doing so is itself recorded in the system ledger, as critical. For opsflow_admin, and only for the owner of the table. Errors: OF004 if it is not under the ledger, OF005 for tables of opsflow.';
 
 CREATE FUNCTION opsflow.audit_map_changed()
 RETURNS trigger
@@ -216,6 +224,15 @@ AS 'MODULE_PATHNAME', 'opsflow_verify_checkpoint';
 COMMENT ON FUNCTION opsflow.verify_checkpoint(text) IS
 'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint.';
 
+CREATE FUNCTION opsflow.export_audit(
+    organization_id uuid, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, checkpoint text DEFAULT NULL)
+RETURNS SETOF jsonb
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_export_audit';
+COMMENT ON FUNCTION opsflow.export_audit(uuid, timestamptz, timestamptz, text) IS
+'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization.';
+
 CREATE FUNCTION opsflow.redact_audit_entry(organization_id uuid, entry_id uuid, reason text)
 RETURNS uuid
 LANGUAGE C VOLATILE
@@ -229,6 +246,7 @@ GRANT EXECUTE ON FUNCTION
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION
+    opsflow.export_audit(uuid, timestamptz, timestamptz, text),
     opsflow.verify_audit(uuid, timestamptz, text, boolean),
     opsflow.audit_runs(
         bytea,
@@ -236,6 +254,8 @@ GRANT EXECUTE ON FUNCTION
         numeric, integer, uuid, bytea, bytea, text, jsonb, jsonb, jsonb, jsonb, jsonb, text, text, inet, text, text,
         text, bytea, bytea)
     TO opsflow_member, opsflow_auditor;
+GRANT EXECUTE ON FUNCTION opsflow.capture(), opsflow.track(regclass, text, text), opsflow.untrack(regclass)
+    TO opsflow_admin;
 GRANT EXECUTE ON FUNCTION
     opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer),
     opsflow.record_audit_verification(integer, boolean)

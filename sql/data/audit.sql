@@ -66,7 +66,7 @@ COMMENT ON COLUMN opsflow.audit_trail.event_type IS 'Kind of event: workflow_exe
 COMMENT ON COLUMN opsflow.audit_trail.entity_type IS 'Kind of thing that changed: workflow, agent, approval, ...';
 COMMENT ON COLUMN opsflow.audit_trail.entity_id IS 'Which one, where it has a UUID.';
 COMMENT ON COLUMN opsflow.audit_trail.entity_key IS 'Which one, where it has no UUID.';
-COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate or the application''s own.';
+COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate, a DDL command (alter table, ...) or the application''s own.';
 COMMENT ON COLUMN opsflow.audit_trail.severity IS 'debug, info, warning, error or critical.';
 COMMENT ON COLUMN opsflow.audit_trail.changes IS 'Details of an event of the application''s own.';
 COMMENT ON COLUMN opsflow.audit_trail.previous_values IS 'Values before: of the changed columns (update), of all columns that were not null (delete).';
@@ -334,22 +334,24 @@ CREATE TABLE opsflow.audit_map (
     entity_column text NOT NULL DEFAULT 'id',
     ignored_columns text[] NOT NULL DEFAULT '{}',
     masked_columns text[] NOT NULL DEFAULT '{}',
+    record_unchanged boolean NOT NULL DEFAULT false,
     ai_model_column text,
     ai_reasoning_column text,
     confidence_column text,
     tokens_column text
 );
 COMMENT ON TABLE opsflow.audit_map IS 'How the changes of each governed table are recorded in the ledger.';
-COMMENT ON COLUMN opsflow.audit_map.relation IS 'Name of the table (of the partitioned table for its partitions).';
+COMMENT ON COLUMN opsflow.audit_map.relation IS 'Name of the table (of the partitioned table for its partitions), with its schema unless that is opsflow.';
 COMMENT ON COLUMN opsflow.audit_map.event_type IS 'event_type of the entries.';
 COMMENT ON COLUMN opsflow.audit_map.entity_type IS 'entity_type of the entries.';
 COMMENT ON COLUMN opsflow.audit_map.severity IS 'severity of inserts and updates.';
 COMMENT ON COLUMN opsflow.audit_map.delete_severity IS 'severity of deletes.';
 COMMENT ON COLUMN opsflow.audit_map.scope IS 'Whose ledger: organization (the one in scope_column), user (the system ledger and each organization of the user in scope_column) or system.';
 COMMENT ON COLUMN opsflow.audit_map.scope_column IS 'Column that names the organization or the user.';
-COMMENT ON COLUMN opsflow.audit_map.entity_column IS 'Column that identifies the row.';
-COMMENT ON COLUMN opsflow.audit_map.ignored_columns IS 'Columns that are not recorded; an update of them alone leaves no entry. updated_at never is.';
+COMMENT ON COLUMN opsflow.audit_map.entity_column IS 'Column that identifies the row; where the table has no such column, its primary key does.';
+COMMENT ON COLUMN opsflow.audit_map.ignored_columns IS 'Columns that are not recorded; updated_at never is.';
 COMMENT ON COLUMN opsflow.audit_map.masked_columns IS 'Columns whose change is recorded without the value.';
+COMMENT ON COLUMN opsflow.audit_map.record_unchanged IS 'Whether an update that changes no recorded column leaves an entry.';
 COMMENT ON COLUMN opsflow.audit_map.ai_model_column IS 'Column that becomes ai_model of the entry.';
 COMMENT ON COLUMN opsflow.audit_map.ai_reasoning_column IS 'Column that becomes ai_reasoning of the entry.';
 COMMENT ON COLUMN opsflow.audit_map.confidence_column IS 'Column that becomes confidence_score of the entry.';

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make format: lays out src/ as .clang-format says; with --check (make lint) only shows what it would change.
+# make format: lays out src/ and bin/ as .clang-format says; with --check (make lint) only shows what it would change.
 # Blanks within a line stay as they are, since clang-format cannot align declared names the way PostgreSQL does; blanks
 # that indent a line count.
 
@@ -24,7 +24,7 @@ squeeze()
 	sed -E 's/([^[:space:]])[[:space:]]+/\1 /g'
 }
 
-for file in src/*.[ch]; do
+for file in src/*.[ch] bin/*.c; do
 	[ -f "$file" ] || continue
 	"$clang_format" --style=file "$file" >"$scratch/formatted"
 	squeeze <"$file" >"$scratch/is"

@@ -3,6 +3,7 @@
 cat <<'END'
 Build and install (plain PGXS; PG_CONFIG=/path/to/pg_config chooses the PostgreSQL):
   make                 build the extension
+  make opsflow-verify  build only the offline verifier of ledger exports; needs libcrypto, no PostgreSQL
   make install         install it, as root for a system-wide PostgreSQL
   make installcheck    pg_regress, isolation and TAP tests against a running server that preloads pg_cron
   make clean           remove what was built
@@ -20,7 +21,7 @@ stop what they started:
 For developers:
   make lint            gcc and clang with -Wall -Wextra -Werror, clang-tidy, clang-format, shellcheck, house rules
   make docs            doc/reference.md and doc/schema.svg, from what is installed and its COMMENTs
-  make format          what clang-format asks for in src/, aligned declarations left alone
+  make format          what clang-format asks for in src/ and bin/, aligned declarations left alone
   make check-matrix    make check on PostgreSQL 15, 17 and 18 in bare Debian trees (root only)
   make check-ubsan     make check with the extension built for UndefinedBehaviorSanitizer
   make check-valgrind  regress, isolation and pgTAP in a server under valgrind (slow: choose with ONLY=)

@@ -160,8 +160,8 @@ install_extension()
 	local libdir extensions
 	libdir=$("$PG_CONFIG" --pkglibdir)
 	extensions=$("$PG_CONFIG" --sharedir)/extension
-	say "install: into $libdir and $extensions"
-	if [ -w "$libdir" ] && [ -w "$extensions" ]; then
+	say "install: into $libdir, $extensions and $bindir"
+	if [ -w "$libdir" ] && [ -w "$extensions" ] && [ -w "$bindir" ]; then
 		logged install pgxs_make install
 	else
 		need_root "make PG_CONFIG=$PG_CONFIG install"

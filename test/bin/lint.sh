@@ -69,7 +69,7 @@ report_layout()
 all_files()
 {
 	find . \( -path ./.git -o -path ./.build -o -path ./results -o -path ./output_iso -o -path ./tmp_check -o -path ./log \) \
-		-prune -o -type f ! -name '*.o' ! -name '*.so' ! -name '*.bc' ! -path './sql/opsflow--*' \
+		-prune -o -type f ! -name '*.o' ! -name '*.so' ! -name '*.bc' ! -path './bin/opsflow-verify' ! -path './sql/opsflow--*' \
 		! -path './sql/opsflow_data--*' ! -name 'regression.*' -print | sort
 }
 
@@ -124,7 +124,7 @@ cd "$root"
 rm -rf "$lintdir"
 mkdir -p "$lintdir"
 all_files >"$lintdir/files"
-grep -E '^\./src/.*\.[ch]$' "$lintdir/files" >"$lintdir/c_files" || true
+grep -E '^\./(src|bin)/.*\.[ch]$' "$lintdir/files" >"$lintdir/c_files" || true
 grep -E '\.c$' "$lintdir/c_files" >"$lintdir/sources" || true
 grep -E '\.sh$|^\./\.ci/run$' "$lintdir/files" >"$lintdir/scripts"
 mapfile -t c_files <"$lintdir/c_files"

@@ -48,6 +48,7 @@ tools()
 			cat <<-END
 				perl -MTAP::Parser -MTest::More -e 1|perl|Perl with TAP::Parser and Test::More
 				perl -MIPC::Run -e 1|libipc-run-perl|Perl's IPC::Run
+				python3 -c 'import base64, hashlib, json'|python3|Python 3 with its standard library
 			END
 			;;
 		lint)

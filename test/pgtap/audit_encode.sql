@@ -81,6 +81,7 @@ SELECT is(count(*) FILTER (WHERE payload_digest <> reference_payload_digest(t) O
     FROM opsflow.audit_trail t WHERE event_type = 'e';
 SELECT is(count(*), 0::bigint, 'the whole ledger is as the reference says')
     FROM opsflow.audit_trail t WHERE payload_digest <> reference_payload_digest(t) OR hash <> reference_hash(t);
+SELECT is(count(DISTINCT payload_salt), count(*), 'every entry has a salt of its own') FROM opsflow.audit_trail;
 SELECT is(verdict, 'ok', 'and verifies') FROM opsflow.verify_audit(:one);
 
 -- Who may alter the table can have other documents than objects there; they are hashed like any.

@@ -7,6 +7,8 @@ SELECT matches(opsflow.uuidv7()::text, '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[8
     'uuidv7 has version 7 and the RFC variant');
 SELECT is(count(DISTINCT id), 10000::bigint, 'uuidv7 never repeats')
     FROM (SELECT opsflow.uuidv7() AS id FROM generate_series(1, 10000)) s;
+SELECT is(count(DISTINCT substr(uuid_send(id), 9)), 10000::bigint, 'nor does its random half')
+    FROM (SELECT opsflow.uuidv7() AS id FROM generate_series(1, 10000)) s;
 SELECT ok(bool_and(id > before), 'uuidv7 is strictly increasing within a session')
     FROM (SELECT id, lag(id) OVER (ORDER BY n) AS before
           FROM (SELECT n, opsflow.uuidv7() AS id FROM generate_series(1, 10000) n) s) t
