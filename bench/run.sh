@@ -6,6 +6,7 @@
 #   BENCH_ONLY="insert rls"   only these measurements
 #   BENCH_SECONDS=4           length of one run          BENCH_ROUNDS=5     runs that count, per arm
 #   BENCH_ROWS=1000000        rows of the large loads    BENCH_HOLD=60      seconds that the old snapshot is held
+#   BENCH_ENTRIES=200000      entries of the ledger that is verified
 #   BENCH_SYNC=off            synchronous_commit: off, so that waiting for the disk, alike in all arms, hides no difference
 # Figures of every run, scripts and the table stay in BENCH_RESULTS, by default bench/results.
 
@@ -13,7 +14,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$here/lib.sh"
 
-all="install load copy snapshot insert verify approvals rls counters"
+all="install load copy snapshot insert verify proofs approvals rls counters"
 started=$SECONDS
 
 prepare()

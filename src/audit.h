@@ -110,11 +110,42 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 	entry->nulls[column] = false;
 }
 
+/* audit_track.c */
+extern void opsflow_capture_changes(Oid relid);
+
 /* audit_write.c */
 extern void opsflow_audit_write_init(void);
 extern void opsflow_audit_write(const AuditEntry *entries, int count);
 extern void opsflow_audit_collect(const AuditEntry *entry);
 extern void opsflow_audit_write_collected(void);
+
+/* audit_redact.c */
+extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
+								 pg_uuid_t *record_id);
+
+/* audit_retention.c */
+typedef struct AuditPartition
+{
+	Oid relid;
+	const char *name;
+	TimestampTz lower;
+	TimestampTz upper;			/* where the next one begins */
+	bool oldest;				/* what was before it has been pruned */
+} AuditPartition;
+
+/* What keeps a partition of the ledger. */
+typedef struct AuditHold
+{
+	int organizations;			/* that have entries in it */
+	pg_uuid_t organization_id;	/* the one that keeps them the longest, and since when */
+	TimestampTz kept_since;
+	char held_by[128];			/* by which rule; empty: nobody has entries in it */
+	bool holds;					/* the partition must not go */
+	bool damaged;				/* because it is not what it should be */
+} AuditHold;
+
+extern void opsflow_audit_partition_hold(const AuditPartition *partition, AuditHold *hold);
+extern bool opsflow_audit_prune(const AuditPartition *partition, const char *method);
 
 /* audit_encode.c: the canonical encoding and its hashes */
 extern void opsflow_audit_genesis(const pg_uuid_t *organization_id, int32 lane,

@@ -8,7 +8,9 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "miscadmin.h"
 #include "replication/logicalworker.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/datum.h"
@@ -101,6 +103,44 @@ append_for_user(AuditEntry *entry, const pg_uuid_t *organization_id)
 	append_captured(&reduced, organization_id);
 }
 
+static bool
+is_application_role(Oid roleid)
+{
+	return is_member_of_role_nosuper(roleid, get_role_oid(OPSFLOW_MEMBER, false)) ||
+		is_member_of_role_nosuper(roleid, get_role_oid(OPSFLOW_WORKER, false));
+}
+
+/*
+ * Row security keeps the rows of opsflow's tables apart.  In a table of a user's
+ * anything can stand as organization: nobody shall write another's ledger by it.
+ */
+static void
+check_organization(const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
+{
+	static const pg_uuid_t database_log = {{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
+											0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
+	const OpsflowContext *context = opsflow_context();
+	const pg_uuid_t *id;
+	bool		isnull;
+	Datum		datum = heap_getattr(tuple, capture->scope_attnum, tupdesc, &isnull);
+
+	if (isnull)
+		return;
+	id = DatumGetUUIDP(datum);
+	if (opsflow_uuid_equal(id, &opsflow_system_ledger) || opsflow_uuid_equal(id, &database_log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("%s is no organization", opsflow_uuid_text(id)),
+				 errdetail("It stands for a ledger of the database.")));
+	if (!context->has_organization && is_application_role(GetUserId()))
+		context = opsflow_require_organization();
+	if (context->has_organization && !opsflow_uuid_equal(id, &context->organization_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("the row is of another organization than the one that acts"),
+				 errdetail("Its change would be recorded in the ledger of that one.")));
+}
+
 /* Append the entry to the ledger, or ledgers, that the row belongs to. */
 static void
 append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
@@ -133,8 +173,14 @@ capture_row(const Capture *capture, TriggerData *trigdata)
 
 	opsflow_audit_entry_init(&entry);
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
-	{
 		row = trigdata->tg_newtuple;
+	if (capture->is_foreign && capture->scope == SCOPE_ORGANIZATION)
+	{
+		check_organization(capture, tupdesc, trigdata->tg_trigtuple);
+		check_organization(capture, tupdesc, row);
+	}
+	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
+	{
 		if (!opsflow_row_differences(capture, tupdesc, trigdata->tg_trigtuple, row, &previous_values, &new_values) &&
 			!capture->record_unchanged)
 			return;
@@ -177,7 +223,7 @@ capture_truncate(const Capture *capture, TriggerData *trigdata)
 	opsflow_audit_circumstances(&entry);
 	audit_set_text(&entry, AUDIT_EVENT_TYPE, capture->event_type);
 	audit_set_text(&entry, AUDIT_ENTITY_TYPE, capture->entity_type);
-	audit_set_text(&entry, AUDIT_ENTITY_KEY, RelationGetRelationName(trigdata->tg_relation));
+	audit_set_text(&entry, AUDIT_ENTITY_KEY, opsflow_ledger_name(RelationGetRelid(trigdata->tg_relation)));
 	audit_set_text(&entry, AUDIT_ACTION, "truncate");
 	audit_set_text(&entry, AUDIT_SEVERITY, "critical");
 	opsflow_audit_append_to(&entry, &opsflow_system_ledger);

@@ -60,6 +60,7 @@ typedef struct Capture
 
 /* audit_map.c */
 extern const Capture *opsflow_find_capture(Relation rel);
+extern char *opsflow_ledger_name(Oid relid);
 extern char *opsflow_map_name(Oid relid);
 
 /* audit_row.c */

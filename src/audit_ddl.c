@@ -22,8 +22,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
-#include "catalog/pg_attribute.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
+#include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
@@ -38,7 +39,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "parser/parse_func.h"
 #include "replication/logicalworker.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -61,10 +61,10 @@ PG_FUNCTION_INFO_V1(opsflow_audit_ddl);
 typedef struct Ddl
 {
 	Node *parsetree;
-	char *action; /* its tag in lower case */
+	char *action;	 /* its tag in lower case */
 	Snapshot before; /* the catalogs as they were when it began */
-	Oid capture; /* opsflow.capture() */
-	Oid guard; /* opsflow.audit_guard() */
+	Oid capture;	 /* opsflow.capture() */
+	Oid guard;		 /* opsflow.audit_guard() */
 } Ddl;
 
 /* An object that the command has made, changed or dropped. */
@@ -80,13 +80,13 @@ typedef struct Change
 {
 	const char *command;
 	const char *name; /* of the trigger, column, ...; or NULL */
-	const char *to; /* new name, owner, schema; or NULL */
+	const char *to;	  /* new name, owner, schema; or NULL */
 } Change;
 
 typedef struct Record
 {
 	StringInfoData changes; /* as JSON */
-	bool weakens; /* the ledger has less of a hold on the table than before */
+	bool weakens;			/* the ledger has less of a hold on the table than before */
 } Record;
 
 /* ----------------------------------------------------------------
@@ -200,20 +200,20 @@ former_column(const Ddl *ddl, Oid relid, AttrNumber attnum)
 	return name;
 }
 
-/* A function of ours that takes no arguments, even if the command has dropped it. */
+/*
+ * A function of ours that takes no arguments, even if the command has dropped
+ * it.  Whoever runs the command may have no rights on our schema.
+ */
 static Oid
 former_function(const char *name, Snapshot before)
 {
 	Oid schema = get_namespace_oid(OPSFLOW_SCHEMA, true);
-	Oid found = LookupFuncName(list_make2(makeString(OPSFLOW_SCHEMA), makeString(pstrdup(name))), 0, NULL, true);
-	Relation rel;
+	Relation rel = table_open(ProcedureRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
+	Oid found = InvalidOid;
 
-	if (OidIsValid(found))
-		return found;
-	rel = table_open(ProcedureRelationId, AccessShareLock);
 	ScanKeyInit(&key, Anum_pg_proc_proname, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum(name));
 	scan = systable_beginscan(rel, ProcedureNameArgsNspIndexId, true, before, 1, &key);
 	while (!OidIsValid(found) && HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -622,7 +622,7 @@ run_query(EventObjects *objects)
 			elog(ERROR, "could not prepare \"%s\"", objects->sql);
 		objects->plan = prepared;
 	}
-	if (SPI_execute_plan(objects->plan, NULL, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(objects->plan, NULL, NULL, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not run \"%s\"", objects->sql);
 }
 

@@ -77,6 +77,18 @@ set_event_action(AuditEntry *entry, FunctionCallInfo fcinfo)
 	}
 }
 
+/* Verification goes by what redaction and retention record. */
+static void
+set_event_entity_type(AuditEntry *entry, FunctionCallInfo fcinfo)
+{
+	char	   *entity_type;
+
+	set_word(entry, AUDIT_ENTITY_TYPE, fcinfo, EVENT_ENTITY_TYPE, 50);
+	entity_type = text_to_cstring(PG_GETARG_TEXT_PP(EVENT_ENTITY_TYPE));
+	if (strcmp(entity_type, "audit_entry") == 0 || strcmp(entity_type, "audit_partition") == 0)
+		invalid_event("entity_type", "audit_entry and audit_partition are recorded by redaction and retention only.");
+}
+
 static void
 set_object(AuditEntry *entry, AuditColumn column, FunctionCallInfo fcinfo, int arg)
 {
@@ -147,7 +159,7 @@ opsflow_audit_event(PG_FUNCTION_ARGS)
 	opsflow_audit_entry_init(&entry);
 	opsflow_audit_circumstances(&entry);
 	set_word(&entry, AUDIT_EVENT_TYPE, fcinfo, EVENT_TYPE, 50);
-	set_word(&entry, AUDIT_ENTITY_TYPE, fcinfo, EVENT_ENTITY_TYPE, 50);
+	set_event_entity_type(&entry, fcinfo);
 	set_event_action(&entry, fcinfo);
 	if (PG_ARGISNULL(EVENT_ENTITY_ID) && PG_ARGISNULL(EVENT_ENTITY_KEY))
 		invalid_event("entity_id", "Give entity_id or entity_key.");

@@ -173,18 +173,24 @@ is_listed(const MapRow *row, const char *list, const char *column)
 }
 
 /*
- * The name under which a relation is in the map: a partition's is its root's.
- * A table of opsflow's has no schema there, others do: no other table can be
- * taken for one of opsflow's.
+ * What entries call a table: tables of opsflow's without their schema, others
+ * with it, so that none can be taken for one of opsflow's.
  */
+char *
+opsflow_ledger_name(Oid relid)
+{
+	if (get_rel_namespace(relid) == get_namespace_oid(OPSFLOW_SCHEMA, true))
+		return get_rel_name(relid);
+	return opsflow_qualified_name(relid);
+}
+
+/* The name under which a relation is in the map: a partition's is its root's. */
 char *
 opsflow_map_name(Oid relid)
 {
 	if (get_rel_relispartition(relid))
 		relid = llast_oid(get_partition_ancestors(relid));
-	if (get_rel_namespace(relid) == get_namespace_oid(OPSFLOW_SCHEMA, true))
-		return get_rel_name(relid);
-	return opsflow_qualified_name(relid);
+	return opsflow_ledger_name(relid);
 }
 
 /*

@@ -225,8 +225,8 @@ opsflow_note_is_of_this_log(const CheckpointNote *note)
 }
 
 /* A log that is gone leaves no row to tell who may ask for it. */
-static void
-require_reader(const pg_uuid_t *organization_id)
+void
+opsflow_note_require_reader(const pg_uuid_t *organization_id)
 {
 	const OpsflowContext *context = opsflow_context();
 
@@ -261,7 +261,7 @@ verify_note(const CheckpointNote *note)
 		return "unknown origin";
 	newest = opsflow_checkpoint_read(&note->organization_id, -1);
 	if (newest == NULL)
-		require_reader(&note->organization_id);
+		opsflow_note_require_reader(&note->organization_id);
 	if (!opsflow_note_is_of_this_log(note))
 		return "unknown origin";
 	return !note->is_forged && is_prefix(note, newest ? newest->frontier.size : 0) ? "ok" : "tampered";

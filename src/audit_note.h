@@ -23,6 +23,7 @@ typedef struct CheckpointNote
 
 /* Raises OF007 for what is no checkpoint. */
 extern CheckpointNote *opsflow_note_parse(const text *note);
+extern void opsflow_note_require_reader(const pg_uuid_t *organization_id);
 extern bool opsflow_note_is_of_this_log(const CheckpointNote *note);
 
 #endif							/* OPSFLOW_AUDIT_NOTE_H */

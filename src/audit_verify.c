@@ -2,26 +2,30 @@
  * audit_verify.c
  *		opsflow.verify_audit(): does the ledger still say what was recorded?
  *
- * One pass over the entries in the order of their lanes: values are hashed
- * again, links, sequence and time are followed, and the end of each lane is
- * compared with its head.  Everything is read with one snapshot, in which
- * entries and heads belong together, so entries that commit meanwhile are no
- * false alarm.  It is a new one: in that of a REPEATABLE READ transaction the
- * entries before its own could be missing, since a lane goes on from the newest
- * one whatever the snapshot.  It writes nothing and reads with the rights and
- * the row security of the caller.
+ * First the Merkle trees (audit_verify_tree.c), then the entries: all of them in
+ * whatever order they come (audit_verify_fast.c), and those of a lane in order
+ * where something does not fit or only the newest are wanted (audit_verify_lane.c).
  *
- * Memory: one batch of rows at a time; a context for encoding, reset per entry.
+ * Everything is read with one snapshot, in which entries, heads and trees belong
+ * together, so what commits meanwhile is no false alarm.  It is a new one: in that
+ * of a REPEATABLE READ transaction the entries before its own could be missing,
+ * since a lane goes on from the newest one whatever the snapshot.  Verification
+ * writes nothing and reads with the rights and the row security of the caller.
+ *
+ * Memory: what is known of each lane, about 200 bytes; else a batch of rows.
  */
 #include "postgres.h"
 
-#include "access/detoast.h"
+#include "access/parallel.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
@@ -30,33 +34,13 @@
 #include "utils/timestamp.h"
 
 #include "audit.h"
+#include "audit_note.h"
+#include "audit_verify.h"
 #include "core.h"
 
 PG_FUNCTION_INFO_V1(opsflow_verify_audit);
 
 #define BATCH_ROWS 1000
-
-/* The columns of AuditColumn, in its order, then the partition. */
-#define ENTRY_COLUMNS \
-	"organization_id, lane, seq, id, timestamp, txid, event_type, entity_type, entity_id," \
-	" entity_key, action, severity, actor_type, actor_id, ai_model, confidence_score," \
-	" tokens_used, correlation_id, prev_hash, payload_digest, actor_name, changes," \
-	" previous_values, new_values, execution_context, metadata, ai_reasoning, session_id," \
-	" ip_address, user_agent, database_role, application_name, payload_salt, hash, tableoid"
-
-static OpsflowPlan entries_plan = {
-	"SELECT " ENTRY_COLUMNS " FROM opsflow.audit_trail"
-	" WHERE ($1 IS NULL OR organization_id = $1) AND ($2 IS NULL OR timestamp >= $2)"
-	" ORDER BY organization_id, lane, seq",
-	2,
-	{UUIDOID, TIMESTAMPTZOID}};
-
-static OpsflowPlan one_organization_plan = {
-	"SELECT " ENTRY_COLUMNS " FROM opsflow.audit_trail"
-	" WHERE organization_id = $1 AND ($2 IS NULL OR timestamp >= $2)"
-	" ORDER BY organization_id, lane, seq",
-	2,
-	{UUIDOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan heads_plan = {
 	"SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, hash"
@@ -65,139 +49,210 @@ static OpsflowPlan heads_plan = {
 	1,
 	{UUIDOID}};
 
-static OpsflowPlan predecessor_plan = {
-	"SELECT hash, timestamp FROM opsflow.audit_trail"
-	" WHERE organization_id = $1 AND lane = $2 AND seq = $3",
-	3,
-	{UUIDOID, INT4OID, INT8OID}};
+/* What is gone by right: the ledger itself says so, unless that is gone by right too. */
+static OpsflowPlan prunes_plan = {
+	"SELECT p.organization_id, p.lane, p.first_seq, p.last_seq, p.last_hash,"
+	" EXISTS (SELECT 1 FROM opsflow.audit_trail t WHERE t.organization_id = p.organization_id"
+	" AND t.lane = p.entry_lane AND t.seq = p.entry_seq AND t.entity_type = 'audit_partition'"
+	" AND t.action = 'prune' AND t.entity_key = p.partition_name AND (t.payload_salt IS NULL"
+	" OR (t.metadata ->> 'method' = p.method AND (t.metadata -> 'lanes') @> jsonb_build_array(jsonb_build_object("
+	"'lane', p.lane, 'first_seq', p.first_seq, 'last_seq', p.last_seq, 'last_hash', encode(p.last_hash, 'hex'))))))"
+	" OR EXISTS (SELECT 1 FROM opsflow.audit_prunes q WHERE q.organization_id = p.organization_id"
+	" AND q.lane = p.entry_lane AND q.first_seq <= p.entry_seq AND q.last_seq >= p.entry_seq)"
+	" FROM opsflow.audit_prunes p WHERE ($1 IS NULL OR p.organization_id = $1)"
+	" ORDER BY p.organization_id, p.lane, p.first_seq",
+	1,
+	{UUIDOID}};
 
-/* The end of a lane, as audit_chain_heads has it. */
-typedef struct LaneKey
-{
-	pg_uuid_t	organization_id;
-	int32		lane;
-} LaneKey;
+/* How far each lane was sealed when the tree had $2 leaves. */
+static OpsflowPlan sealed_plan = {
+	"SELECT DISTINCT ON (lane) lane, first_index, first_seq, last_seq FROM opsflow.audit_ranges"
+	" WHERE organization_id = $1 AND first_index < $2 ORDER BY lane, first_seq DESC",
+	2,
+	{UUIDOID, INT8OID}};
 
-typedef struct ExpectedEnd
-{
-	LaneKey		key;
-	AuditHead	head;
-	bool		seen;			/* a lane with entries */
-} ExpectedEnd;
+/* Lanes with entries, whether or not they have a head. */
+static OpsflowPlan next_lane_plan = {
+	"SELECT lane FROM opsflow.audit_trail WHERE organization_id = $1 AND lane > $2 ORDER BY lane LIMIT 1",
+	2,
+	{UUIDOID, INT4OID}};
 
-/* One row of the result in the making. */
-typedef struct Report
-{
-	bool		open;
-	LaneKey		lane;
-	Oid			partition;
-	int64		first_seq;
-	int64		last_seq;
-	int64		entries;
-	bool		bad;
-	int64		bad_seq;
-	char		detail[256];
-} Report;
+/* ----------------------------------------------------------------
+ * Rows of a query, in batches
+ * ----------------------------------------------------------------
+ */
 
-typedef struct Verification
+RowStream *
+opsflow_stream_open(OpsflowPlan *plan, const Datum *values, const char *nulls)
 {
-	ReturnSetInfo *rsinfo;
-	HTAB	   *ends;
-	bool		incremental;
-	MemoryContext entry_context;
-	StringInfoData buf;
-	Report		report;
-	AuditHead	last;			/* the entry before, as it is stored */
-} Verification;
+	RowStream *stream = palloc0(sizeof(RowStream));
+
+	stream->portal = SPI_cursor_open(NULL, opsflow_prepare(plan), unconstify(Datum *, values), nulls, true);
+	return stream;
+}
+
+/* The next row, or NULL; it is there until the next call. */
+HeapTuple
+opsflow_stream_next(RowStream *stream)
+{
+	if (stream->next == stream->count)
+	{
+		if (stream->rows != NULL)
+			SPI_freetuptable(stream->rows);
+		SPI_cursor_fetch(stream->portal, true, BATCH_ROWS);
+		stream->rows = SPI_tuptable;
+		stream->count = SPI_processed;
+		stream->next = 0;
+		CHECK_FOR_INTERRUPTS();
+	}
+	return stream->count == 0 ? NULL : stream->rows->vals[stream->next++];
+}
+
+Datum
+opsflow_stream_value(RowStream *stream, HeapTuple row, int column, bool *isnull)
+{
+	return SPI_getbinval(row, stream->rows->tupdesc, column, isnull);
+}
+
+void
+opsflow_stream_close(RowStream *stream)
+{
+	if (stream->rows != NULL)
+		SPI_freetuptable(stream->rows);
+	SPI_cursor_close(stream->portal);
+	pfree(stream);
+}
+
+/* ----------------------------------------------------------------
+ * Progress
+ * ----------------------------------------------------------------
+ *
+ * Workers do not report; the leader takes its own part for that of each.
+ */
+#define PROGRESS_MS 5000
+#define PROGRESS_ENTRIES 1000	/* looks at the clock */
+
+static struct
+{
+	bool wanted;
+	int64 entries;
+	int64 expected;
+	TimestampTz said_at;
+} progress;
+
+/* How many processes work on the query that this one leads. */
+static int
+count_participants(void)
+{
+	LWLock *lock = LockHashPartitionLockByProc(MyProc);
+	dlist_iter iter;
+	int count = 0;
+
+	LWLockAcquire(lock, LW_SHARED);
+	dlist_foreach(iter, &MyProc->lockGroupMembers)
+		count++;
+	LWLockRelease(lock);
+	return Max(count, 1);
+}
+
+static void
+say_progress(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!TimestampDifferenceExceeds(progress.said_at, now, PROGRESS_MS))
+		return;
+	progress.said_at = now;
+	ereport(NOTICE,
+			(errmsg("verified about " INT64_FORMAT " of " INT64_FORMAT " entries",
+					Min(progress.entries * count_participants(), progress.expected), progress.expected)));
+}
+
+/* So many more entries have been looked at. */
+void
+opsflow_verify_progress(int64 entries)
+{
+	if (!progress.wanted || IsParallelWorker())
+		return;
+	progress.entries += entries;
+	if (progress.entries % PROGRESS_ENTRIES == 0)
+		say_progress();
+}
 
 /* ----------------------------------------------------------------
  * The result
  * ----------------------------------------------------------------
  */
 
-static void
-emit_report(Verification *v)
+void
+opsflow_verify_open(Report *report, const LaneKey *lane, Oid partition)
 {
-	Report	   *r = &v->report;
-	Datum		values[9] = {0};
-	bool		nulls[9] = {0};
-	char	   *partition;
-
-	if (!r->open)
-		return;
-	partition = OidIsValid(r->partition) ? get_rel_name(r->partition) : NULL;
-	values[0] = UUIDPGetDatum(&r->lane.organization_id);
-	values[1] = Int32GetDatum(r->lane.lane);
-	nulls[2] = partition == NULL;
-	if (partition != NULL)
-		values[2] = CStringGetTextDatum(partition);
-	values[3] = Int64GetDatum(r->first_seq);
-	values[4] = Int64GetDatum(r->last_seq);
-	nulls[3] = nulls[4] = r->entries == 0;
-	values[5] = Int64GetDatum(r->entries);
-	values[6] = CStringGetTextDatum(r->bad ? "tampered" : "ok");
-	values[7] = Int64GetDatum(r->bad_seq);
-	nulls[7] = !r->bad;
-	nulls[8] = !r->bad;
-	if (r->bad)
-		values[8] = CStringGetTextDatum(r->detail);
-	tuplestore_putvalues(v->rsinfo->setResult, v->rsinfo->setDesc, values, nulls);
-	r->open = false;
+	memset(report, 0, sizeof(Report));
+	report->open = true;
+	report->lane = *lane;
+	report->partition = partition;
 }
 
-static void
-open_report(Verification *v, const LaneKey *lane, Oid partition)
+/* Note the first thing that is wrong. */
+void
+opsflow_verify_bad(Report *report, int64 seq, const char *format, ...)
 {
-	memset(&v->report, 0, sizeof(v->report));
-	v->report.open = true;
-	v->report.lane = *lane;
-	v->report.partition = partition;
-}
+	va_list args;
 
-/* Note the first thing that is wrong in this lane and partition. */
-static void
-found_bad(Verification *v, int64 seq, const char *format, ...) pg_attribute_printf(3, 4);
-
-static void
-found_bad(Verification *v, int64 seq, const char *format, ...)
-{
-	va_list		args;
-
-	if (v->report.bad)
+	if (report->bad)
 		return;
-	v->report.bad = true;
-	v->report.bad_seq = seq;
+	report->bad = true;
+	report->bad_seq = seq;
 	va_start(args, format);
-	vsnprintf(v->report.detail, sizeof(v->report.detail), format, args);
+	vsnprintf(report->detail, sizeof(report->detail), format, args);
 	va_end(args);
 }
 
+void
+opsflow_verify_emit(Verification *v, Report *report)
+{
+	if (report->open)
+		v->emit(v->emit_arg, report);
+	report->open = false;
+}
+
+/* As a row of verify_audit(). */
+static void
+put_row(void *arg, const Report *r)
+{
+	ReturnSetInfo *rsinfo = arg;
+	bool is_tree = r->lane.lane < 0;
+	char *partition = OidIsValid(r->partition) ? get_rel_name(r->partition) : NULL;
+	Datum values[9] = {
+		UUIDPGetDatum(&r->lane.organization_id), Int32GetDatum(r->lane.lane), (Datum) 0,
+		Int64GetDatum(r->first_seq), Int64GetDatum(r->last_seq), Int64GetDatum(r->entries),
+		CStringGetTextDatum(r->bad ? "tampered" : "ok"), Int64GetDatum(r->bad_seq), (Datum) 0};
+	bool nulls[9] = {
+		false, is_tree, partition == NULL, r->entries == 0, r->entries == 0, is_tree, false, !r->bad || is_tree,
+		!r->bad};
+
+	if (partition != NULL)
+		values[2] = CStringGetTextDatum(partition);
+	if (r->bad)
+		values[8] = CStringGetTextDatum(r->detail);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
 /* ----------------------------------------------------------------
- * Entries
+ * What is known before
  * ----------------------------------------------------------------
  */
 
-static bool
-same_bytes(Datum value, bool isnull, const uint8 *bytes, int len)
-{
-	struct varlena *packed;
-
-	if (isnull)
-		return false;
-	packed = PG_DETOAST_DATUM_PACKED(value);
-	return VARSIZE_ANY_EXHDR(packed) == len && memcmp(VARDATA_ANY(packed), bytes, len) == 0;
-}
-
 /* What belongs to no organization any more is looked at as the system ledger's. */
-static pg_uuid_t
-ledger_of(Datum organization_id)
+pg_uuid_t
+opsflow_verify_ledger(Datum organization_id, bool isnull)
 {
-	return organization_id == (Datum) 0 ? opsflow_system_ledger : *DatumGetUUIDP(organization_id);
+	return isnull ? opsflow_system_ledger : *DatumGetUUIDP(organization_id);
 }
 
 /* A stored hash, whatever somebody has made of it. */
-static void
-copy_hash(uint8 *copy, Datum value, bool isnull)
+void
+opsflow_verify_copy_hash(uint8 *copy, Datum value, bool isnull)
 {
 	memset(copy, 0, AUDIT_HASH_LEN);
 	if (!isnull)
@@ -208,277 +263,308 @@ copy_hash(uint8 *copy, Datum value, bool isnull)
 	}
 }
 
-static void
-check_values(Verification *v, const AuditEntry *entry, int64 seq)
+/* What is known of a lane; one that is new here begins at its genesis. */
+VerifyLane *
+opsflow_verify_lane(Verification *v, const pg_uuid_t *organization_id, int32 number)
 {
-	uint8		hash[AUDIT_HASH_LEN];
+	LaneKey key = {.organization_id = *organization_id, .lane = number};
+	VerifyLane *lane;
+	bool found;
 
-	if (entry->nulls[AUDIT_PAYLOAD_SALT])
+	lane = hash_search(v->lanes, &key, HASH_ENTER, &found);
+	if (found)
+		return lane;
+	memset(lane, 0, sizeof(*lane));
+	lane->key = key;
+	lane->start.timestamp = DT_NOBEGIN;
+	opsflow_audit_genesis(organization_id, number, lane->start.hash);
+	lane->leaves = SET_EMPTY;
+	return lane;
+}
+
+static void
+read_heads(Verification *v, const pg_uuid_t *organization_id)
+{
+	Datum value = UUIDPGetDatum(organization_id);
+	RowStream *stream = opsflow_stream_open(&heads_plan, &value, organization_id ? NULL : "n");
+	HeapTuple row;
+
+	progress.expected = 0;
+	while ((row = opsflow_stream_next(stream)) != NULL)
 	{
-		found_bad(v, seq, "the payload of entry " INT64_FORMAT " has been removed", seq);
-		return;
+		bool isnull;
+		Datum datum = opsflow_stream_value(stream, row, 1, &isnull);
+		pg_uuid_t id = opsflow_verify_ledger(datum, isnull);
+		VerifyLane *lane = opsflow_verify_lane(v, &id, DatumGetInt32(opsflow_stream_value(stream, row, 2, &isnull)));
+
+		lane->has_head = true;
+		lane->head.seq = DatumGetInt64(opsflow_stream_value(stream, row, 3, &isnull));
+		datum = opsflow_stream_value(stream, row, 4, &isnull);
+		opsflow_verify_copy_hash(lane->head.hash, datum, isnull);
+		progress.expected += lane->head.seq;
 	}
-	/* Of another length it could have swallowed the beginning of the payload. */
-	if (toast_raw_datum_size(entry->values[AUDIT_PAYLOAD_SALT]) != VARHDRSZ + AUDIT_SALT_LEN)
-		found_bad(v, seq, "the salt of entry " INT64_FORMAT " is not what was recorded", seq);
-	opsflow_audit_payload_digest(&v->buf, entry, hash);
-	if (!same_bytes(entry->values[AUDIT_PAYLOAD_DIGEST], entry->nulls[AUDIT_PAYLOAD_DIGEST],
-					hash, AUDIT_HASH_LEN))
-		found_bad(v, seq, "the payload of entry " INT64_FORMAT " is not what was recorded", seq);
-
-	opsflow_audit_entry_hash(&v->buf, entry, hash);
-	if (!same_bytes(entry->values[AUDIT_HASH], entry->nulls[AUDIT_HASH], hash, AUDIT_HASH_LEN))
-		found_bad(v, seq, "entry " INT64_FORMAT " is not what was recorded: its hash does not fit", seq);
+	opsflow_stream_close(stream);
 }
 
+/* A lane may begin after what is gone by right. */
 static void
-check_place(Verification *v, const AuditEntry *entry, int64 seq, TimestampTz timestamp)
+read_prunes(Verification *v, const pg_uuid_t *organization_id)
 {
-	if (seq == v->last.seq + 2)
-		found_bad(v, seq - 1, "entry " INT64_FORMAT " is missing", seq - 1);
-	else if (seq > v->last.seq + 1)
-		found_bad(v, v->last.seq + 1, "entries " INT64_FORMAT " to " INT64_FORMAT " are missing",
-				  v->last.seq + 1, seq - 1);
-	else if (seq <= v->last.seq)
-		found_bad(v, seq, "there is more than one entry " INT64_FORMAT, seq);
-	else if (!same_bytes(entry->values[AUDIT_PREV_HASH], entry->nulls[AUDIT_PREV_HASH],
-						 v->last.hash, AUDIT_HASH_LEN))
-		found_bad(v, seq, "entry " INT64_FORMAT " does not link to the one before it", seq);
-	if (timestamp < v->last.timestamp)
-		found_bad(v, seq, "entry " INT64_FORMAT " is older than the one before it", seq);
-}
+	Datum value = UUIDPGetDatum(organization_id);
+	RowStream *stream = opsflow_stream_open(&prunes_plan, &value, organization_id ? NULL : "n");
+	HeapTuple row;
 
-/* Continue from the entry as it is stored, to find what else is wrong. */
-static void
-remember_entry(Verification *v, const AuditEntry *entry, int64 seq, TimestampTz timestamp)
-{
-	v->last.seq = seq;
-	v->last.timestamp = timestamp;
-	copy_hash(v->last.hash, entry->values[AUDIT_HASH], entry->nulls[AUDIT_HASH]);
-}
-
-/* ----------------------------------------------------------------
- * Lanes
- * ----------------------------------------------------------------
- */
-
-/* The stored hash and time of one entry; false if it does not exist. */
-static bool
-read_entry_end(const LaneKey *lane, int64 seq, AuditHead *end)
-{
-	Datum		args[3] = {UUIDPGetDatum(&lane->organization_id), Int32GetDatum(lane->lane),
-					 Int64GetDatum(seq)};
-	bool		isnull;
-	Datum		hash;
-
-	if (SPI_execute_plan(opsflow_prepare(&predecessor_plan), args, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ledger");
-	if (SPI_processed == 0)
-		return false;
-	memset(end, 0, sizeof(*end));
-	end->seq = seq;
-	hash = opsflow_result(0, 1, &isnull);
-	copy_hash(end->hash, hash, isnull);
-	end->timestamp = DatumGetTimestampTz(opsflow_result(0, 2, &isnull));
-	return true;
-}
-
-static void
-start_lane(Verification *v, const LaneKey *lane, int64 first_seq)
-{
-	/* An incremental run begins at the entry before, which it takes as given. */
-	if (v->incremental && first_seq > 1 && read_entry_end(lane, first_seq - 1, &v->last))
-		return;
-	v->last.seq = 0;
-	v->last.timestamp = DT_NOBEGIN;
-	opsflow_audit_genesis(&lane->organization_id, lane->lane, v->last.hash);
-}
-
-/* Where the lane should end: this transaction's own head, else the stored one. */
-static bool
-expected_end(Verification *v, const LaneKey *lane, AuditHead *head)
-{
-	ExpectedEnd *end = hash_search(v->ends, lane, HASH_FIND, NULL);
-
-	if (end != NULL)
+	while ((row = opsflow_stream_next(stream)) != NULL)
 	{
-		end->seen = true;
-		*head = end->head;
+		bool isnull;
+		pg_uuid_t *id = DatumGetUUIDP(opsflow_stream_value(stream, row, 1, &isnull));
+		VerifyLane *lane = opsflow_verify_lane(v, id, DatumGetInt32(opsflow_stream_value(stream, row, 2, &isnull)));
+		int64 first_seq = DatumGetInt64(opsflow_stream_value(stream, row, 3, &isnull));
+		Datum hash;
+
+		if (first_seq != lane->pruned_seq + 1)
+			lane->prune_problem = "the records of what was removed from the beginning of the lane do not join";
+		else if (!DatumGetBool(opsflow_stream_value(stream, row, 6, &isnull)))
+			lane->prune_problem = "no entry confirms the record of what was removed from the beginning of the lane";
+		lane->pruned_seq = lane->start.seq = DatumGetInt64(opsflow_stream_value(stream, row, 4, &isnull));
+		hash = opsflow_stream_value(stream, row, 5, &isnull);
+		opsflow_verify_copy_hash(lane->start.hash, hash, isnull);
+		progress.expected -= lane->pruned_seq - first_seq + 1;
 	}
-	return opsflow_audit_own_head(&lane->organization_id, lane->lane, head) || end != NULL;
-}
-
-static void
-finish_lane(Verification *v)
-{
-	AuditHead	head;
-
-	if (!v->report.open)
-		return;
-	if (!expected_end(v, &v->report.lane, &head))
-		found_bad(v, v->last.seq, "the chain head of the lane is missing");
-	else if (head.seq > v->last.seq)
-		found_bad(v, v->last.seq + 1, "entries " INT64_FORMAT " to " INT64_FORMAT " are missing",
-				  v->last.seq + 1, head.seq);
-	else if (head.seq < v->last.seq)
-		found_bad(v, head.seq + 1, "the chain head says that the lane ends at entry " INT64_FORMAT, head.seq);
-	else if (memcmp(head.hash, v->last.hash, AUDIT_HASH_LEN) != 0)
-		found_bad(v, head.seq, "the chain head does not fit entry " INT64_FORMAT, head.seq);
-	emit_report(v);
-}
-
-/* A lane with a head but without entries (in an incremental run: no new ones). */
-static void
-check_unseen_lane(Verification *v, const ExpectedEnd *end)
-{
-	AuditHead	last;
-
-	open_report(v, &end->key, InvalidOid);
-	if (!v->incremental)
-		found_bad(v, 1, "entries 1 to " INT64_FORMAT " are missing", end->head.seq);
-	else if (!read_entry_end(&end->key, end->head.seq, &last))
-		found_bad(v, end->head.seq, "entry " INT64_FORMAT " is missing", end->head.seq);
-	else if (memcmp(last.hash, end->head.hash, AUDIT_HASH_LEN) != 0)
-		found_bad(v, end->head.seq, "the chain head does not fit entry " INT64_FORMAT, end->head.seq);
-	emit_report(v);
-}
-
-static void
-read_heads(Verification *v, Datum organization_id, const char *nulls)
-{
-	HASHCTL		ctl = {0};
-
-	ctl.keysize = sizeof(LaneKey);
-	ctl.entrysize = sizeof(ExpectedEnd);
-	ctl.hcxt = CurrentMemoryContext;
-	v->ends = hash_create("opsflow ledger ends", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-
-	if (SPI_execute_plan(opsflow_prepare(&heads_plan), &organization_id, nulls, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the chain heads");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		LaneKey		key = {0};
-		ExpectedEnd *end;
-		bool		isnull;
-		Datum		hash;
-
-		key.organization_id = ledger_of(opsflow_result(i, 1, &isnull));
-		key.lane = DatumGetInt32(opsflow_result(i, 2, &isnull));
-		end = hash_search(v->ends, &key, HASH_ENTER, NULL);
-		memset(&end->head, 0, sizeof(end->head));
-		end->seen = false;
-		end->head.seq = DatumGetInt64(opsflow_result(i, 3, &isnull));
-		hash = opsflow_result(i, 4, &isnull);
-		copy_hash(end->head.hash, hash, isnull);
-	}
-}
-
-/* ----------------------------------------------------------------
- * The pass
- * ----------------------------------------------------------------
- */
-
-static void
-verify_row(Verification *v, HeapTuple tuple, TupleDesc tupdesc)
-{
-	AuditEntry	entry;
-	LaneKey		lane = {0};
-	Datum		values[AUDIT_COLUMNS + 1];	/* and the partition */
-	bool		nulls[AUDIT_COLUMNS + 1];
-	int64		seq;
-	TimestampTz timestamp;
-	Oid			partition;
-
-	heap_deform_tuple(tuple, tupdesc, values, nulls);
-	memcpy(entry.values, values, sizeof(entry.values));
-	memcpy(entry.nulls, nulls, sizeof(entry.nulls));
-	lane.organization_id = ledger_of(values[AUDIT_ORGANIZATION_ID]);
-	lane.lane = DatumGetInt32(values[AUDIT_LANE]);
-	seq = DatumGetInt64(values[AUDIT_SEQ]);
-	timestamp = DatumGetTimestampTz(values[AUDIT_TIMESTAMP]);
-	partition = DatumGetObjectId(values[AUDIT_COLUMNS]);
-
-	if (!v->report.open || memcmp(&v->report.lane, &lane, sizeof(lane)) != 0)
-	{
-		finish_lane(v);
-		open_report(v, &lane, partition);
-		start_lane(v, &lane, seq);
-	}
-	else if (v->report.partition != partition)
-	{
-		emit_report(v);
-		open_report(v, &lane, partition);
-	}
-	if (v->report.entries++ == 0)
-		v->report.first_seq = seq;
-	v->report.last_seq = seq;
-
-	check_place(v, &entry, seq, timestamp);
-	check_values(v, &entry, seq);
-	remember_entry(v, &entry, seq, timestamp);
-}
-
-static void
-verify_entries(Verification *v, Portal portal)
-{
-	for (;;)
-	{
-		SPI_cursor_fetch(portal, true, BATCH_ROWS);
-		if (SPI_processed == 0)
-			break;
-		for (uint64 i = 0; i < SPI_processed; i++)
-		{
-			MemoryContext caller = MemoryContextSwitchTo(v->entry_context);
-
-			verify_row(v, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-			MemoryContextSwitchTo(caller);
-			MemoryContextReset(v->entry_context);
-		}
-		SPI_freetuptable(SPI_tuptable);
-		CHECK_FOR_INTERRUPTS();
-	}
+	opsflow_stream_close(stream);
 }
 
 /*
- * opsflow.verify_audit(organization_id uuid, since timestamptz) returns setof record
+ * Begin a verification in the current memory context, with an SPI connection and
+ * the snapshot that it reads with: of one organization, or (NULL) all.
+ */
+Verification *
+opsflow_verify_begin(const pg_uuid_t *organization_id, bool incremental)
+{
+	Verification *v = palloc0(sizeof(Verification));
+	HASHCTL ctl = {.keysize = sizeof(LaneKey), .entrysize = sizeof(VerifyLane), .hcxt = CurrentMemoryContext};
+
+	v->incremental = incremental;
+	v->context = CurrentMemoryContext;
+	v->entry_context = AllocSetContextCreate(CurrentMemoryContext, "opsflow ledger entry", ALLOCSET_DEFAULT_SIZES);
+	v->group_context = AllocSetContextCreate(CurrentMemoryContext, "opsflow ledger group", ALLOCSET_DEFAULT_SIZES);
+	initStringInfo(&v->buf);
+	opsflow_set_key(&v->set_key);
+	v->lanes = hash_create("opsflow ledger lanes", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	read_heads(v, organization_id);
+	read_prunes(v, organization_id);
+	return v;
+}
+
+/* ----------------------------------------------------------------
+ * All, or from a time on
+ * ----------------------------------------------------------------
+ */
+
+/* Lanes that have a head or leaves, but no entries. */
+static void
+verify_unseen(Verification *v)
+{
+	HASH_SEQ_STATUS status;
+	VerifyLane *lane;
+
+	hash_seq_init(&status, v->lanes);
+	while ((lane = hash_seq_search(&status)) != NULL)
+	{
+		if (!lane->seen)
+			opsflow_verify_unseen(v, lane);
+	}
+}
+
+void
+opsflow_verify_all(Verification *v, const pg_uuid_t *organization_id)
+{
+	opsflow_verify_trees(v, organization_id, NULL);
+	opsflow_verify_fast(v, organization_id);
+	verify_unseen(v);
+}
+
+static void
+verify_since(Verification *v, const pg_uuid_t *organization_id, TimestampTz since)
+{
+	opsflow_verify_trees(v, organization_id, &since);
+	opsflow_verify_since(v, organization_id, since);
+	verify_unseen(v);
+}
+
+/* ----------------------------------------------------------------
+ * From a checkpoint on
+ * ----------------------------------------------------------------
+ */
+
+/* Each lane begins after what was sealed then: its last leaf is what the next entry links to. */
+static void
+set_starts(Verification *v, const pg_uuid_t *organization_id, int64 tree_size)
+{
+	Datum values[2] = {UUIDPGetDatum(organization_id), Int64GetDatum(tree_size)};
+	RowStream *stream = opsflow_stream_open(&sealed_plan, values, NULL);
+	TileReader *tiles = opsflow_tiles_reader(organization_id);
+	HeapTuple row;
+
+	while ((row = opsflow_stream_next(stream)) != NULL)
+	{
+		bool isnull;
+		VerifyLane *lane = opsflow_verify_lane(v, organization_id,
+											   DatumGetInt32(opsflow_stream_value(stream, row, 1, &isnull)));
+		int64 first_index = DatumGetInt64(opsflow_stream_value(stream, row, 2, &isnull));
+		int64 first_seq = DatumGetInt64(opsflow_stream_value(stream, row, 3, &isnull));
+		int64 last_seq = DatumGetInt64(opsflow_stream_value(stream, row, 4, &isnull));
+		int64 last_index = Min(first_index + (last_seq - first_seq), tree_size - 1);
+
+		if (first_seq + (last_index - first_index) <= lane->pruned_seq)
+			continue;
+		lane->start.seq = first_seq + (last_index - first_index);
+		lane->start.timestamp = DT_NOBEGIN;
+		if (!opsflow_tiles_node(tiles, 0, last_index, lane->start.hash))
+			memset(lane->start.hash, 0, AUDIT_HASH_LEN);
+	}
+	opsflow_stream_close(stream);
+	pfree(tiles);
+}
+
+/*
+ * Every lane from its start on, also those that have no head, or no entries; "limit"
+ * entries at most.
+ */
+void
+opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id, int64 limit)
+{
+	Datum values[2] = {UUIDPGetDatum(organization_id), Int32GetDatum(PG_INT32_MIN)};
+
+	while (limit > 0)
+	{
+		VerifyLane *lane;
+		int32 number;
+		bool isnull;
+
+		if (SPI_execute_plan(opsflow_prepare(&next_lane_plan), values, NULL, true, 1) != SPI_OK_SELECT)
+			elog(ERROR, "could not read the ledger");
+		if (SPI_processed == 0)
+			break;
+		number = DatumGetInt32(opsflow_result(0, 1, &isnull));
+		SPI_freetuptable(SPI_tuptable);
+		lane = opsflow_verify_lane(v, organization_id, number);
+		lane->has_start = lane->seen = true;
+		limit -= opsflow_verify_lane_on(v, lane, limit);
+		values[1] = Int32GetDatum(number);
+	}
+	if (limit > 0)
+		verify_unseen(v);
+}
+
+static void
+note_refused(const char *why, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+			 errmsg("%s", why),
+			 errhint("%s", hint)));
+}
+
+/* The log must begin with the tree of the text; what came after it is verified like any. */
+static void
+verify_from_note(Verification *v, const CheckpointNote *note)
+{
+	const pg_uuid_t *organization_id = &note->organization_id;
+	Checkpoint *newest = opsflow_checkpoint_read(organization_id, -1);
+	int64 size = newest ? newest->frontier.size : 0;
+	LaneKey tree = {.organization_id = *organization_id, .lane = -1};
+	MerkleFrontier frontier = {0};
+	uint8 root[AUDIT_HASH_LEN];
+	Report report;
+
+	opsflow_verify_open(&report, &tree, InvalidOid);
+	if (note->is_forged)
+		opsflow_verify_bad(&report, -1, "the signature of the checkpoint is not by the key of this database");
+	if (note->tree_size > size)
+		opsflow_verify_bad(&report, -1,
+						   "the checkpoint is of " INT64_FORMAT " leaves, but the tree has " INT64_FORMAT
+						   ": entries are missing",
+						   note->tree_size, size);
+	else if (!opsflow_tiles_frontier(opsflow_tiles_reader(organization_id), note->tree_size, &frontier))
+		opsflow_verify_bad(&report, -1, "leaves before the checkpoint are missing in the tree");
+	opsflow_merkle_root(&frontier, root);
+	if (memcmp(root, note->root, AUDIT_HASH_LEN) != 0)
+		opsflow_verify_bad(&report, -1,
+						   "the tree of " INT64_FORMAT " leaves is not that of the checkpoint: what was sealed has been changed",
+						   note->tree_size);
+	opsflow_verify_emit(v, &report);
+	if (report.bad)
+	{
+		/* Perhaps the rest says more. */
+		v->incremental = false;
+		opsflow_verify_all(v, organization_id);
+		return;
+	}
+	opsflow_verify_tree(v, organization_id, &frontier);
+	if (!opsflow_uuid_equal(organization_id, &opsflow_database_log))
+	{
+		set_starts(v, organization_id, note->tree_size);
+		opsflow_verify_lanes_on(v, organization_id, PG_INT64_MAX);
+	}
+}
+
+/* ----------------------------------------------------------------
+ * The function
+ * ----------------------------------------------------------------
+ */
+
+static void
+require_note(const CheckpointNote *note, const pg_uuid_t *organization_id)
+{
+	if (organization_id != NULL && !opsflow_uuid_equal(organization_id, &note->organization_id))
+		note_refused("the checkpoint is of another organization", "Give the organization it names, or none.");
+	opsflow_note_require_reader(&note->organization_id);
+	if (!opsflow_note_is_of_this_log(note))
+		note_refused("the checkpoint is of another database",
+					 "Its first line says of which: system identifier and OID of the database.");
+}
+
+/*
+ * opsflow.verify_audit(organization_id uuid, since timestamptz, checkpoint text,
+ *						progress boolean) returns setof record
  *
- * One row per lane and partition, with the verdict ok or tampered and the
- * first bad entry.  Verifies what the caller may read: opsflow_auditor every
- * ledger, a member the ledger of the organization in the context.
+ * A row per lane and partition, with the verdict ok or tampered and the first bad
+ * entry, and a row for each thing that is wrong with the trees.  Verifies what the
+ * caller may read: opsflow_auditor every ledger, a member the ledger of the
+ * organization in the context.
  */
 Datum
 opsflow_verify_audit(PG_FUNCTION_ARGS)
 {
-	Verification v = {0};
-	Datum		args[2] = {PG_ARGISNULL(0) ? (Datum) 0 : PG_GETARG_DATUM(0),
-					 PG_ARGISNULL(1) ? (Datum) 0 : PG_GETARG_DATUM(1)};
-	char		nulls[3] = {PG_ARGISNULL(0) ? 'n' : ' ', PG_ARGISNULL(1) ? 'n' : ' ', '\0'};
-	HASH_SEQ_STATUS status;
-	ExpectedEnd *end;
-	Portal		portal;
+	const pg_uuid_t *organization_id = PG_ARGISNULL(0) ? NULL : PG_GETARG_UUID_P(0);
+	CheckpointNote *note = PG_ARGISNULL(2) ? NULL : opsflow_note_parse(PG_GETARG_TEXT_PP(2));
+	Verification *v;
 
+	if (note != NULL && !PG_ARGISNULL(1))
+		note_refused("verification begins at a time or at a checkpoint, not at both", "Leave one of them out.");
 	InitMaterializedSRF(fcinfo, 0);
-	v.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	v.incremental = !PG_ARGISNULL(1);
+	progress.wanted = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
+	progress.entries = 0;
+	progress.said_at = GetCurrentTimestamp();
 
 	SPI_connect();
-	v.entry_context = AllocSetContextCreate(CurrentMemoryContext, "opsflow ledger entry",
-											ALLOCSET_DEFAULT_SIZES);
-	initStringInfo(&v.buf);
 	PushActiveSnapshot(GetLatestSnapshot());
-	read_heads(&v, args[0], nulls);
-	portal = SPI_cursor_open(NULL, opsflow_prepare(PG_ARGISNULL(0) ? &entries_plan : &one_organization_plan),
-							 args, nulls, true);
-	verify_entries(&v, portal);
-	SPI_cursor_close(portal);
-	finish_lane(&v);
-
-	hash_seq_init(&status, v.ends);
-	while ((end = hash_seq_search(&status)) != NULL)
+	if (note != NULL)
 	{
-		if (!end->seen)
-			check_unseen_lane(&v, end);
+		require_note(note, organization_id);
+		organization_id = &note->organization_id;
 	}
+	v = opsflow_verify_begin(organization_id, note != NULL || !PG_ARGISNULL(1));
+	v->emit = put_row;
+	v->emit_arg = fcinfo->resultinfo;
+	v->sees_all = has_privs_of_role(GetUserId(), get_role_oid(OPSFLOW_AUDITOR, false));
+	if (note != NULL)
+		verify_from_note(v, note);
+	else if (v->incremental)
+		verify_since(v, organization_id, PG_GETARG_TIMESTAMPTZ(1));
+	else
+		opsflow_verify_all(v, organization_id);
 	PopActiveSnapshot();
 	SPI_finish();
 	return (Datum) 0;

@@ -9,8 +9,11 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
+#include "miscadmin.h"
 #include "storage/proc.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
@@ -89,6 +92,17 @@ opsflow_primary_key_index(Relation rel)
 #define OPSFLOW_BASE64_BYTES(bytes) ((const char *) (bytes))
 #define OPSFLOW_BASE64_BUFFER(bytes) ((char *) (bytes))
 #endif
+
+/* 16 has one function for all kinds of objects. */
+static inline bool
+opsflow_owns_table(Oid relid)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relid, GetUserId());
+#else
+	return pg_class_ownercheck(relid, GetUserId());
+#endif
+}
 
 /* 17 moved the local transaction id. */
 #if PG_VERSION_NUM >= 170000

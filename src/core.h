@@ -62,6 +62,7 @@ typedef struct OpsflowPlan
 	int			nargs;
 	Oid			argtypes[OPSFLOW_MAX_ARGS];
 	SPIPlanPtr	plan;			/* NULL until first use in this backend */
+	int			cursor_options; /* CURSOR_OPT_..., 0: none */
 } OpsflowPlan;
 
 extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
@@ -75,6 +76,7 @@ OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);
 extern bool opsflow_is_own_ddl(void);
 extern void opsflow_run_ddl(const char *sql);
+extern void opsflow_make_trigger(Oid relid, const char *name, const char *when, const char *call, bool always);
 
 /* Work that may fail by itself (core_attempt.c) */
 extern ErrorData *opsflow_catch(void (*work)(void *arg), void *arg);

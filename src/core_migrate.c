@@ -187,6 +187,30 @@ secures_rows(Oid relid, bool forced)
 	return result;
 }
 
+/* Is the column stored as this word (PLAIN, ...) says? */
+static bool
+is_stored_so(Oid relid, const char *column, const char *storage)
+{
+	HeapTuple tuple = SearchSysCacheAttName(relid, column);
+	char is;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	is = ((Form_pg_attribute) GETSTRUCT(tuple))->attstorage;
+	ReleaseSysCache(tuple);
+	switch (is)
+	{
+		case TYPSTORAGE_PLAIN:
+			return pg_strcasecmp(storage, "plain") == 0;
+		case TYPSTORAGE_EXTERNAL:
+			return pg_strcasecmp(storage, "external") == 0;
+		case TYPSTORAGE_MAIN:
+			return pg_strcasecmp(storage, "main") == 0;
+		default:
+			return pg_strcasecmp(storage, "extended") == 0;
+	}
+}
+
 /*
  * Is what ALTER TABLE wants so already?  Not to run it spares the table a lock
  * for which migrate() and those at work would deadlock.
@@ -202,6 +226,8 @@ is_altered_already(const AlterTableStmt *stmt)
 			return constraint_exists(stmt->relation, ((Constraint *) cmd->def)->conname);
 		case AT_EnableAlwaysTrig:
 			return fires_always(statement_relation(stmt->relation), cmd->name);
+		case AT_SetStorage:
+			return is_stored_so(statement_relation(stmt->relation), cmd->name, strVal(cmd->def));
 		case AT_EnableRowSecurity:
 		case AT_ForceRowSecurity:
 			return secures_rows(statement_relation(stmt->relation), cmd->subtype == AT_ForceRowSecurity);

@@ -111,7 +111,7 @@ opsflow_prepare(OpsflowPlan *plan)
 	if (plan->plan != NULL)
 		return plan->plan;
 
-	prepared = SPI_prepare(plan->sql, plan->nargs, plan->argtypes);
+	prepared = SPI_prepare_cursor(plan->sql, plan->nargs, plan->argtypes, plan->cursor_options);
 	if (prepared == NULL)
 		elog(ERROR, "could not prepare \"%s\": %s",
 			 plan->sql, SPI_result_code_string(SPI_result));

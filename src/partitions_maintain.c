@@ -60,6 +60,7 @@ PG_FUNCTION_INFO_V1(opsflow_check_partition_settings);
 PG_FUNCTION_INFO_V1(opsflow_maintain_partitions);
 PG_FUNCTION_INFO_V1(opsflow_apply_retention);
 PG_FUNCTION_INFO_V1(opsflow_partition_status);
+PG_FUNCTION_INFO_V1(opsflow_audit_partition_status);
 
 /*
  * Rows before January of year 1, counted as month_start() does, and of the year
@@ -81,6 +82,7 @@ typedef struct Setting
 	Interval   *length;
 	int32		ahead;
 	Interval   *retention;		/* NULL: rows are kept */
+	char *retention_action;
 } Setting;
 
 /* A stretch of time, lower <= t < upper. */
@@ -144,6 +146,13 @@ is_append_only(Relation rel)
 	return false;
 }
 
+/* The one append-only table whose partitions may go: each leaves a record that verification goes by. */
+static bool
+is_ledger(const char *relation)
+{
+	return strcmp(relation, "audit_trail") == 0;
+}
+
 static void
 refuse_retention(const char *relation)
 {
@@ -158,8 +167,8 @@ refuse_retention(const char *relation)
  * opsflow.check_partition_settings() returns trigger
  *
  * BEFORE INSERT OR UPDATE, for each row of partition_settings: the table must
- * be one that can be maintained (OF007), and an append-only one takes no
- * retention (OF012).
+ * be one that can be maintained (OF007), and an append-only one other than the
+ * ledger takes no retention (OF012).
  */
 Datum
 opsflow_check_partition_settings(PG_FUNCTION_ARGS)
@@ -203,7 +212,7 @@ opsflow_check_partition_settings(PG_FUNCTION_ARGS)
 				 errhint("Name a table of schema opsflow that is partitioned by range of a time.")));
 
 	(void) heap_getattr(tuple, SPI_fnumber(tupdesc, "retention"), tupdesc, &no_retention);
-	if (append_only && !no_retention)
+	if (append_only && !no_retention && !is_ledger(relation))
 		refuse_retention(relation);
 	return PointerGetDatum(tuple);
 }
@@ -227,7 +236,7 @@ read_settings(void)
 	if (!OidIsValid(opsflow_relation_id("partition_settings")))
 		opsflow_data_missing();
 	SPI_connect();
-	if (SPI_execute("SELECT relation, interval_length, ahead, retention"
+	if (SPI_execute("SELECT relation, interval_length, ahead, retention, retention_action"
 					" FROM opsflow.partition_settings ORDER BY relation",
 					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read opsflow.partition_settings");
@@ -245,6 +254,7 @@ read_settings(void)
 		datum = opsflow_result(i, 4, &isnull);
 		if (!isnull)
 			setting->retention = copy_interval(datum);
+		setting->retention_action = TextDatumGetCString(opsflow_result(i, 5, &isnull));
 		settings = lappend(settings, setting);
 		MemoryContextSwitchTo(spi);
 	}
@@ -629,7 +639,7 @@ complete_partition(void *arg)
 			make_truncate_trigger(name, trigger);
 		if (trigger->tgenabled == TRIGGER_FIRES_ALWAYS)
 			opsflow_run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name,
-							 quote_identifier(trigger->tgname)));
+									 quote_identifier(trigger->tgname)));
 	}
 	SPI_finish();
 }
@@ -651,14 +661,14 @@ create_partition(const Setting *setting, const Range *range)
 
 	SPI_connect();
 	opsflow_run_ddl(psprintf("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING GENERATED INCLUDING CONSTRAINTS"
-					 " INCLUDING STORAGE INCLUDING COMPRESSION)",
-					 qualified, parent));
+							 " INCLUDING STORAGE INCLUDING COMPRESSION)",
+							 qualified, parent));
 	opsflow_run_ddl(psprintf("COMMENT ON TABLE %s IS %s", qualified,
-					 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
-												 setting->relation, lower, upper))));
+							 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC.",
+														 setting->relation, lower, upper))));
 	secure_partition(qualified);
 	opsflow_run_ddl(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM (%s) TO (%s)",
-					 parent, qualified, quote_literal_cstr(lower), quote_literal_cstr(upper)));
+							 parent, qualified, quote_literal_cstr(lower), quote_literal_cstr(upper)));
 	SPI_finish();
 	return opsflow_relation_id(name);
 }
@@ -1014,7 +1024,7 @@ opsflow_partition_status(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
-/* List the partitions of which every row is past its retention. */
+/* List the partitions of which every row is past its retention, oldest first. */
 static void
 list_expired(void *arg)
 {
@@ -1023,39 +1033,87 @@ list_expired(void *arg)
 	TimestampTz cutoff;
 	ListCell   *lc;
 
-	if (is_append_only(parent))
+	if (is_append_only(parent) && !is_ledger(step->setting->relation))
 		refuse_retention(step->setting->relation);
 	cutoff = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 													 TimestampTzGetDatum(GetCurrentTimestamp()),
 													 IntervalPGetDatum(step->setting->retention)));
 	foreach(lc, existing_ranges(parent))
 	{
-		const Range *range = lfirst(lc);
+		Range *range = lfirst(lc);
 
 		if (range->upper <= cutoff)
-			step->ranges = lappend_oid(step->ranges, range->relid);
+			step->ranges = lappend(step->ranges, range);
 	}
 	relation_close(parent, AccessShareLock);
 }
 
-/* Drop a partition.  DROP TABLE locks the partitioned table too. */
+/* A table of its own loses the row triggers that it had as a partition: what was append-only stays so. */
 static void
-drop_partition(void *arg)
+guard_detached(const TriggerDesc *triggers, const char *name)
+{
+	for (int i = 0; triggers != NULL && i < triggers->numtriggers; i++)
+	{
+		const Trigger *trigger = &triggers->triggers[i];
+
+		if (!is_guard(trigger) || !TRIGGER_FOR_ROW(trigger->tgtype))
+			continue;
+		opsflow_run_ddl(psprintf("CREATE TRIGGER %s BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s.audit_guard()",
+								 quote_identifier(trigger->tgname), name, OPSFLOW_SCHEMA));
+		opsflow_run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name, quote_identifier(trigger->tgname)));
+	}
+}
+
+static void
+detach_partition(const Step *step, const TriggerDesc *triggers, const char *name)
+{
+	opsflow_run_ddl(psprintf("ALTER TABLE %s DETACH PARTITION %s", opsflow_qualified_name(step->setting->relid), name));
+	guard_detached(triggers, name);
+	opsflow_run_ddl(psprintf("COMMENT ON TABLE %s IS %s", name,
+							 quote_literal_cstr(psprintf("Rows of %s from %.10s to before %.10s, UTC. Detached by retention on %.10s: no"
+														 " longer part of it, to be archived and dropped.",
+														 step->setting->relation, utc_text(step->range.lower),
+														 utc_text(step->range.upper), utc_text(GetCurrentTimestamp())))));
+}
+
+/*
+ * Drop or detach a partition.  Both lock the partitioned table too, as the last thing
+ * that is done: nobody waits while the ledger is looked through.
+ */
+static void
+retire_partition(void *arg)
 {
 	Step	   *step = arg;
-	Relation	parent = open_table(step->setting, AccessExclusiveLock);
-	char	   *name = get_rel_name(step->partition);
+	const char *action = step->setting->retention_action;
+	char	   *relname = get_rel_name(step->range.relid);
+	AuditPartition partition = {step->range.relid, relname, step->range.lower, step->range.upper, true};
+	Relation	parent;
+	TriggerDesc *triggers;
+	char	   *name;
 
-	relation_close(parent, NoLock);
-	if (name == NULL)
+	if (relname == NULL)
 		return;					/* somebody else has dropped it */
+	if (is_ledger(step->setting->relation) && !opsflow_audit_prune(&partition, action))
+		return;
+	parent = open_table(step->setting, AccessExclusiveLock);
+	triggers = CopyTriggerDesc(parent->trigdesc);
+	relation_close(parent, NoLock);
+	if (!get_rel_relispartition(step->range.relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("partition \"%s\" has been taken away by somebody else", relname)));
+	name = opsflow_qualified_name(step->range.relid);
 	SPI_connect();
-	opsflow_run_ddl(psprintf("DROP TABLE %s", opsflow_qualified_name(step->partition)));
+	if (strcmp(action, "detach") == 0)
+		detach_partition(step, triggers, name);
+	else
+		opsflow_run_ddl(psprintf("DROP TABLE %s", name));
 	SPI_finish();
-	opsflow_audit_system_event("partition", name, "drop", "warning");
+	opsflow_audit_system_event("partition", relname, action, "warning");
 	step->done++;
 }
 
+/* Oldest first: what stays keeps those after it, so that no lane of the ledger has a gap. */
 static int
 retain_table(const Setting *setting, int limit)
 {
@@ -1066,8 +1124,10 @@ retain_table(const Setting *setting, int limit)
 		return 0;
 	foreach(lc, step.ranges)
 	{
-		step.partition = lfirst_oid(lc);
-		if (step.done >= limit || !attempt_step(drop_partition, &step))
+		int			before = step.done;
+
+		step.range = *(Range *) lfirst(lc);
+		if (step.done >= limit || !attempt_step(retire_partition, &step) || step.done == before)
 			break;
 	}
 	return step.done;
@@ -1076,11 +1136,98 @@ retain_table(const Setting *setting, int limit)
 /*
  * opsflow.apply_retention(batch integer) returns integer
  *
- * Drops the partitions, at most "batch" of them, whose rows are all older than
- * their table's retention, and records it.  Returns how many it dropped.
+ * Drops or detaches the partitions, at most "batch" of them, whose rows are all
+ * older than their table's retention, and records it.  Returns how many.
  */
 Datum
 opsflow_apply_retention(PG_FUNCTION_ARGS)
 {
 	return for_each_table(fcinfo, retain_table);
+}
+
+/* ----------------------------------------------------------------
+ * What holds the partitions of the ledger
+ * ----------------------------------------------------------------
+ */
+
+/* Columns of audit_partition_status(). */
+enum HoldColumn
+{
+	HOLD_PARTITION_NAME,
+	HOLD_FROM,
+	HOLD_BEFORE,
+	HOLD_ORGANIZATIONS,
+	HOLD_DUE_AT,
+	HOLD_ORGANIZATION_ID,
+	HOLD_HELD_BY,
+	HOLD_COLUMNS
+};
+
+/* The end of the range, and as long again as entries are kept. */
+static TimestampTz
+due_at(const Range *range, TimestampTz kept_since)
+{
+	if (TIMESTAMP_IS_NOBEGIN(kept_since))
+		return DT_NOEND;
+	return TIMESTAMP_IS_NOEND(kept_since) ? range->upper : range->upper + (GetCurrentTransactionStartTimestamp() - kept_since);
+}
+
+/* Returns true if this partition keeps the ones after it. */
+static bool
+put_hold(ReturnSetInfo *rsinfo, const Range *range, bool oldest, bool older_stays)
+{
+	AuditPartition partition = {range->relid, get_rel_name(range->relid), range->lower, range->upper, oldest};
+	AuditHold	hold;
+	Datum		values[HOLD_COLUMNS];
+	bool		nulls[HOLD_COLUMNS] = {false};
+
+	if (partition.name == NULL)
+		return older_stays;		/* dropped meanwhile */
+	opsflow_audit_partition_hold(&partition, &hold);
+	if (older_stays && hold.kept_since >= range->upper)
+	{
+		hold.holds = true;
+		strlcpy(hold.held_by, "an older partition stays", sizeof(hold.held_by));
+	}
+	values[HOLD_PARTITION_NAME] = CStringGetTextDatum(partition.name);
+	values[HOLD_FROM] = TimestampTzGetDatum(range->lower);
+	values[HOLD_BEFORE] = TimestampTzGetDatum(range->upper);
+	values[HOLD_ORGANIZATIONS] = Int32GetDatum(hold.organizations);
+	values[HOLD_DUE_AT] = TimestampTzGetDatum(due_at(range, hold.kept_since));
+	nulls[HOLD_HELD_BY] = !hold.holds;
+	nulls[HOLD_ORGANIZATION_ID] = !hold.holds || (older_stays && hold.kept_since >= range->upper);
+	values[HOLD_ORGANIZATION_ID] = opsflow_uuid_datum(&hold.organization_id);
+	if (hold.holds)
+		values[HOLD_HELD_BY] = CStringGetTextDatum(hold.held_by);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	return hold.holds;
+}
+
+/*
+ * opsflow.audit_partition_status() returns table (partition_name text, starts_at timestamptz,
+ * ends_at timestamptz, organizations integer, due_at timestamptz, held_by_organization uuid,
+ * held_by text)
+ *
+ * When each partition of the ledger may go, and what keeps it.
+ */
+Datum
+opsflow_audit_partition_status(PG_FUNCTION_ARGS)
+{
+	Oid			relid = opsflow_relation_id("audit_trail");
+	OpsflowUser caller;
+	Relation	parent;
+	List	   *ranges;
+	ListCell   *lc;
+	bool		older_stays = false;
+
+	opsflow_require_data();
+	InitMaterializedSRF(fcinfo, 0);
+	parent = relation_open(relid, AccessShareLock);
+	ranges = existing_ranges(parent);
+	relation_close(parent, NoLock);
+	caller = opsflow_become_owner();
+	foreach(lc, ranges)
+		older_stays = put_hold((ReturnSetInfo *) fcinfo->resultinfo, lfirst(lc), lc == list_head(ranges), older_stays);
+	opsflow_become(caller);
+	return (Datum) 0;
 }

@@ -87,6 +87,19 @@ WITH relations AS (
     WHERE NOT EXISTS (SELECT FROM triggers t
         WHERE t.relname = n.relname AND t.proname = n.proname AND t.is_truncate = n.is_truncate)
     UNION ALL
+    SELECT 'audit', 'error', format('event trigger %s %s', n.name,
+        CASE WHEN e.oid IS NULL THEN 'does not exist' WHEN e.evtenabled = 'D' THEN 'is disabled' ELSE 'does not fire always' END)
+    FROM (VALUES ('opsflow_audit_ddl', 'ddl_command_end'), ('opsflow_audit_drop', 'sql_drop'),
+        ('opsflow_audit_drop_extension', 'ddl_command_start')) n (name, event)
+    LEFT JOIN pg_event_trigger e ON e.evtname = n.name AND e.evtevent = n.event
+        AND e.evtfoid = 'opsflow.audit_ddl()'::regprocedure
+    WHERE e.evtenabled IS DISTINCT FROM 'A'
+    UNION ALL
+    SELECT 'audit', CASE WHEN min(s.unsealed_since) < now() - INTERVAL '1 day' THEN 'error' ELSE 'warning' END,
+        format('entries of %s ledgers are not sealed, since %s', count(*), min(s.unsealed_since))
+    FROM opsflow.audit_sealing s WHERE s.unsealed_since < now() - INTERVAL '10 minutes'
+    HAVING count(*) > 0
+    UNION ALL
     SELECT 'partitions', CASE WHEN s.waiting > 0 OR s.missing IS NULL THEN 'error' ELSE 'warning' END,
         CASE WHEN s.missing IS NULL THEN format('table %s cannot be maintained', s.relation)
         ELSE format('table %s lacks %s partitions, rows wait in the default partition for %s of them, and %s are '
@@ -101,12 +114,12 @@ WITH relations AS (
 )
 -- error sorts before warning: the worst counts.
 SELECT c.name, coalesce(min(p.status), 'ok'), string_agg(p.detail, '; ' ORDER BY p.status, p.detail)
-FROM unnest(ARRAY['version', 'roles', 'row_security', 'triggers', 'partitions', 'jobs']) WITH ORDINALITY c (name, place)
+FROM unnest(ARRAY['version', 'roles', 'row_security', 'triggers', 'audit', 'partitions', 'jobs']) WITH ORDINALITY c (name, place)
 LEFT JOIN problems p ON p.check_name = c.name
 GROUP BY c.name, c.place
 ORDER BY c.place
 $function$;
 COMMENT ON FUNCTION opsflow.health_check() IS
-'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture, guards and counts exist and fire always, foreign keys are enabled), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
+'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture, guards and counts exist and fire always, foreign keys are enabled), audit (the event triggers that record DDL exist and fire always, no ledger has entries that have waited for a seal for more than ten minutes; an error after a day), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
 
 GRANT EXECUTE ON FUNCTION opsflow.library_version(), opsflow.health_check() TO opsflow_admin;

@@ -66,7 +66,7 @@ COMMENT ON COLUMN opsflow.audit_trail.event_type IS 'Kind of event: workflow_exe
 COMMENT ON COLUMN opsflow.audit_trail.entity_type IS 'Kind of thing that changed: workflow, agent, approval, ...';
 COMMENT ON COLUMN opsflow.audit_trail.entity_id IS 'Which one, where it has a UUID.';
 COMMENT ON COLUMN opsflow.audit_trail.entity_key IS 'Which one, where it has no UUID.';
-COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate or the application''s own.';
+COMMENT ON COLUMN opsflow.audit_trail.action IS 'What was done: insert, update, delete, truncate, a DDL command (alter table, ...) or the application''s own.';
 COMMENT ON COLUMN opsflow.audit_trail.severity IS 'debug, info, warning, error or critical.';
 COMMENT ON COLUMN opsflow.audit_trail.changes IS 'Details of an event of the application''s own.';
 COMMENT ON COLUMN opsflow.audit_trail.previous_values IS 'Values before: of the changed columns (update), of all columns that were not null (delete).';
@@ -184,6 +184,34 @@ COMMENT ON COLUMN opsflow.audit_checkpoints.sealed_at IS 'When it was sealed.';
 COMMENT ON COLUMN opsflow.audit_checkpoints.origin IS 'Database that sealed it: opsflow/<system identifier>/<OID of the database>.';
 COMMENT ON COLUMN opsflow.audit_checkpoints.log_index IS 'Its leaf in the database''s log; null for checkpoints of that log.';
 
+CREATE TABLE opsflow.audit_prunes (
+    organization_id uuid NOT NULL,
+    lane integer NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    partition_name text NOT NULL,
+    last_hash bytea NOT NULL,
+    pruned_at timestamptz NOT NULL,
+    method text NOT NULL,
+    entry_lane integer NOT NULL,
+    entry_seq bigint NOT NULL,
+    PRIMARY KEY (organization_id, lane, first_seq),
+    CONSTRAINT audit_prunes_seq_check CHECK (last_seq >= first_seq),
+    CONSTRAINT audit_prunes_last_hash_check CHECK (length(last_hash) = 32),
+    CONSTRAINT audit_prunes_method_check CHECK (method IN ('drop', 'detach'))
+);
+COMMENT ON TABLE opsflow.audit_prunes IS 'What retention took out of the ledgers: a row for each lane in each partition that is gone. What is missing without one counts as tampering.';
+COMMENT ON COLUMN opsflow.audit_prunes.organization_id IS 'Whose ledger.';
+COMMENT ON COLUMN opsflow.audit_prunes.lane IS 'Lane of the entries.';
+COMMENT ON COLUMN opsflow.audit_prunes.first_seq IS 'Sequence number of the first entry that is gone.';
+COMMENT ON COLUMN opsflow.audit_prunes.last_seq IS 'Sequence number of the last one.';
+COMMENT ON COLUMN opsflow.audit_prunes.partition_name IS 'Partition that held them.';
+COMMENT ON COLUMN opsflow.audit_prunes.last_hash IS 'Hash of the last one, which the next entry of the lane links to.';
+COMMENT ON COLUMN opsflow.audit_prunes.pruned_at IS 'When they went.';
+COMMENT ON COLUMN opsflow.audit_prunes.method IS 'drop, or detach: the partition went on as a table of its own.';
+COMMENT ON COLUMN opsflow.audit_prunes.entry_lane IS 'Lane of the entry that records it.';
+COMMENT ON COLUMN opsflow.audit_prunes.entry_seq IS 'Sequence number of that entry.';
+
 CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON opsflow.audit_tiles
     FOR EACH ROW EXECUTE FUNCTION opsflow.audit_guard();
 ALTER TABLE opsflow.audit_tiles ENABLE ALWAYS TRIGGER audit_guard;
@@ -202,6 +230,13 @@ ALTER TABLE opsflow.audit_checkpoints ENABLE ALWAYS TRIGGER audit_guard;
 CREATE TRIGGER audit_guard_truncate BEFORE TRUNCATE ON opsflow.audit_checkpoints
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.audit_guard();
 ALTER TABLE opsflow.audit_checkpoints ENABLE ALWAYS TRIGGER audit_guard_truncate;
+
+CREATE TRIGGER audit_guard BEFORE UPDATE OR DELETE ON opsflow.audit_prunes
+    FOR EACH ROW EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_prunes ENABLE ALWAYS TRIGGER audit_guard;
+CREATE TRIGGER audit_guard_truncate BEFORE TRUNCATE ON opsflow.audit_prunes
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.audit_guard();
+ALTER TABLE opsflow.audit_prunes ENABLE ALWAYS TRIGGER audit_guard_truncate;
 
 -- How far sealing is. Lanes are found by leaps over the index, however many heads they have.
 CREATE VIEW opsflow.audit_sealing WITH (security_invoker = true) AS
@@ -242,6 +277,49 @@ COMMENT ON COLUMN opsflow.audit_sealing.sealed IS 'Entries in the Merkle tree.';
 COMMENT ON COLUMN opsflow.audit_sealing.unsealed IS 'Entries that are not yet in it.';
 COMMENT ON COLUMN opsflow.audit_sealing.unsealed_since IS 'Time of the oldest of these; null if all are sealed.';
 COMMENT ON COLUMN opsflow.audit_sealing.sealed_at IS 'When it was last sealed; null if never.';
+
+-- What verification has found last, kept by opsflow.record_audit_verification().
+CREATE TABLE opsflow.audit_verifications (
+    organization_id uuid NOT NULL,
+    lane integer NOT NULL,
+    partition_name text NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    last_hash bytea NOT NULL,
+    entries bigint NOT NULL,
+    verdict text NOT NULL,
+    bad_seq bigint,
+    detail text,
+    verified_at timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, lane, partition_name),
+    CONSTRAINT audit_verifications_verdict_check CHECK (verdict IN ('ok', 'tampered'))
+);
+COMMENT ON TABLE opsflow.audit_verifications IS 'What recorded verification has found: a row per lane and partition of each ledger, and one for its Merkle tree (lane -1). Who can change the ledger can change this too: it tells where to look, opsflow.verify_audit() tells what is.';
+COMMENT ON COLUMN opsflow.audit_verifications.organization_id IS 'Whose ledger; the max UUID is the database''s log.';
+COMMENT ON COLUMN opsflow.audit_verifications.lane IS 'Lane, or -1 for the Merkle tree.';
+COMMENT ON COLUMN opsflow.audit_verifications.partition_name IS 'Partition that holds the entries; empty if there are none, and for the tree.';
+COMMENT ON COLUMN opsflow.audit_verifications.first_seq IS 'First entry that was verified; 0 for the tree.';
+COMMENT ON COLUMN opsflow.audit_verifications.last_seq IS 'Last entry that was verified, after which the next run goes on; of the tree, its size.';
+COMMENT ON COLUMN opsflow.audit_verifications.last_hash IS 'Hash of that entry; of the tree, its root.';
+COMMENT ON COLUMN opsflow.audit_verifications.entries IS 'How many entries were verified; of the tree, leaves.';
+COMMENT ON COLUMN opsflow.audit_verifications.verdict IS 'ok or tampered. Only a verification of everything makes a tampered lane ok again.';
+COMMENT ON COLUMN opsflow.audit_verifications.bad_seq IS 'First bad entry, if tampered.';
+COMMENT ON COLUMN opsflow.audit_verifications.detail IS 'What is wrong, if tampered.';
+COMMENT ON COLUMN opsflow.audit_verifications.verified_at IS 'When it was last verified.';
+
+CREATE VIEW opsflow.audit_log_integrity WITH (security_invoker = true) AS
+SELECT organization_id, lane, partition_name, last_seq AS last_sequence_number, last_hash AS cumulative_hash, verdict,
+    verified_at
+FROM opsflow.audit_verifications
+WHERE lane >= 0;
+COMMENT ON VIEW opsflow.audit_log_integrity IS 'How far each partition of the ledgers has been verified, by organization and lane.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.organization_id IS 'Whose ledger; the nil UUID is the system ledger.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.lane IS 'Lane of it.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.partition_name IS 'Partition; empty for a lane that has no entries.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.last_sequence_number IS 'Last entry of the lane that was verified there.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.cumulative_hash IS 'Hash of that entry, which covers all entries of the lane before it.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.verdict IS 'ok or tampered.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.verified_at IS 'When it was verified.';
 
 -- Defaults speak for tables that are under the ledger without a row here.
 CREATE TABLE opsflow.audit_map (
@@ -287,11 +365,81 @@ SELECT opsflow.track('opsflow.audit_map');
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
 VALUES ('audit_map', 'security_event', 'audit_map', 'warning', 'system', 'relation');
 
+-- How long entries are kept. No foreign key: the entries of an organization outlive it.
+CREATE TABLE opsflow.audit_retention (
+    organization_id uuid NOT NULL,
+    days integer,
+    legal_hold boolean NOT NULL DEFAULT false,
+    reason text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id),
+    CONSTRAINT audit_retention_days_check CHECK (days BETWEEN 1 AND 36500)
+);
+COMMENT ON TABLE opsflow.audit_retention IS 'How long the entries of a ledger are kept, where that is longer than opsflow.partition_settings and the organization''s compliance regimes say.';
+COMMENT ON COLUMN opsflow.audit_retention.organization_id IS 'Whose ledger; the nil UUID is the system ledger.';
+COMMENT ON COLUMN opsflow.audit_retention.days IS 'Days that entries are kept at least, 1 to 36500; null leaves it to the other rules.';
+COMMENT ON COLUMN opsflow.audit_retention.legal_hold IS 'Is every entry kept, however old, until this is taken back?';
+COMMENT ON COLUMN opsflow.audit_retention.reason IS 'Why: the contract, the case.';
+COMMENT ON COLUMN opsflow.audit_retention.created_at IS 'When it was set first.';
+COMMENT ON COLUMN opsflow.audit_retention.updated_at IS 'When it was last changed.';
+
+CREATE TABLE opsflow.compliance_regimes (
+    name text NOT NULL,
+    days integer,
+    description text NOT NULL,
+    is_builtin boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (name),
+    CONSTRAINT compliance_regimes_name_check CHECK (char_length(name) <= 50 AND name ~ '[[:alnum:]]'),
+    CONSTRAINT compliance_regimes_days_check CHECK (days BETWEEN 1 AND 36500)
+);
+COMMENT ON TABLE opsflow.compliance_regimes IS 'The rules that organizations.compliance_requirements can name, and how long they want the ledger kept: a catalog that every organization reads.';
+COMMENT ON COLUMN opsflow.compliance_regimes.name IS 'Name, up to 50 characters. A requirement names it if it begins with it, whatever the case, spaces and punctuation.';
+COMMENT ON COLUMN opsflow.compliance_regimes.days IS 'Days that entries are kept at least, 1 to 36500; null if it asks for no time.';
+COMMENT ON COLUMN opsflow.compliance_regimes.description IS 'What it asks for, and where that is written.';
+COMMENT ON COLUMN opsflow.compliance_regimes.is_builtin IS 'Is the row opsflow''s own, to be brought forward by opsflow.migrate()?';
+COMMENT ON COLUMN opsflow.compliance_regimes.created_at IS 'When the row was created.';
+COMMENT ON COLUMN opsflow.compliance_regimes.updated_at IS 'When it last changed.';
+
+CREATE TRIGGER require_context BEFORE INSERT OR UPDATE OR DELETE ON opsflow.audit_retention
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
+ALTER TABLE opsflow.audit_retention ENABLE ALWAYS TRIGGER require_context;
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.audit_retention
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.compliance_regimes
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+SELECT opsflow.track('opsflow.audit_retention');
+SELECT opsflow.track('opsflow.compliance_regimes');
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
+VALUES ('audit_retention', 'configuration_change', 'audit_retention', 'warning', 'organization', 'organization_id'),
+    ('compliance_regimes', 'configuration_change', 'compliance_regime', 'warning', 'system', 'name');
+
+INSERT INTO opsflow.compliance_regimes (name, days, description, is_builtin)
+SELECT name, days, description, true
+FROM (VALUES
+    ('HIPAA', 2192, 'Documentation is kept for 6 years: 45 CFR 164.316(b)(2)(i).'),
+    ('SOX', 2557, 'Records relevant to audits are kept for 7 years: 17 CFR 210.2-06, 18 U.S.C. 1520.'),
+    ('PCI-DSS', 366, 'Audit log history is kept for 12 months: PCI DSS 4.0, requirement 10.5.1.'),
+    ('SOC2', 366, 'The criteria name no time; a year covers the period that a type 2 report is about.'),
+    ('ISO27001', 366, 'Control A.8.15 names no time; a year covers the surveillance audits.'),
+    ('EU AI Act', 184, 'Logs of high-risk AI systems are kept for 6 months: Regulation (EU) 2024/1689, articles 19 and 26(6).'),
+    ('GDPR', NULL, 'Asks for no time to keep, but for no longer than needed: Regulation (EU) 2016/679, article 5(1)(e).')
+) AS builtin (name, days, description)
+ON CONFLICT (name) DO UPDATE SET days = EXCLUDED.days, description = EXCLUDED.description
+WHERE compliance_regimes.is_builtin
+    AND (compliance_regimes.days, compliance_regimes.description) IS DISTINCT FROM (EXCLUDED.days, EXCLUDED.description);
+
 -- Row security: everybody reads the ledger of the organization they act in,
 -- auditors read every ledger, nobody writes.
 ALTER TABLE opsflow.audit_trail ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_trail FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_trail FOR SELECT TO opsflow_member, opsflow_owner
+    USING (organization_id = opsflow.current_organization_id());
+-- redact_audit_entry() alone: the guard lets nothing else through.
+CREATE POLICY owner_redacts ON opsflow.audit_trail FOR UPDATE TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY auditor_reads ON opsflow.audit_trail FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY admin_reads ON opsflow.audit_trail FOR SELECT TO opsflow_admin USING (true);
@@ -337,6 +485,42 @@ CREATE POLICY owner_maintains ON opsflow.audit_checkpoints TO opsflow_owner USIN
 CREATE POLICY admin_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.audit_checkpoints TO opsflow_member, opsflow_auditor, opsflow_admin;
 GRANT SELECT ON opsflow.audit_sealing TO opsflow_member, opsflow_auditor, opsflow_admin;
+
+ALTER TABLE opsflow.audit_prunes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_prunes FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY owner_maintains ON opsflow.audit_prunes TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.audit_prunes TO opsflow_member, opsflow_auditor, opsflow_admin;
+
+ALTER TABLE opsflow.audit_retention ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_retention FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_retention FOR SELECT TO opsflow_member, opsflow_owner
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_retention FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY admin_writes ON opsflow.audit_retention TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT ON opsflow.audit_retention TO opsflow_member, opsflow_auditor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.audit_retention TO opsflow_admin;
+
+ALTER TABLE opsflow.compliance_regimes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.compliance_regimes FORCE ROW LEVEL SECURITY;
+CREATE POLICY everyone_reads ON opsflow.compliance_regimes FOR SELECT USING (true);
+CREATE POLICY owner_writes ON opsflow.compliance_regimes TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_writes ON opsflow.compliance_regimes TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT ON opsflow.compliance_regimes TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.compliance_regimes TO opsflow_admin;
+
+ALTER TABLE opsflow.audit_verifications ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_verifications FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY owner_maintains ON opsflow.audit_verifications TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.audit_verifications, opsflow.audit_log_integrity
+    TO opsflow_member, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_map ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_map FORCE ROW LEVEL SECURITY;

@@ -358,3 +358,60 @@ COMMENT ON COLUMN opsflow.user_activity_summary.executions_started IS 'Execution
 COMMENT ON COLUMN opsflow.user_activity_summary.workflows_created IS 'Workflows the person created in the last 7 days.';
 COMMENT ON COLUMN opsflow.user_activity_summary.last_activity_at IS 'When the person last did one of the two; null if not in the last 7 days.';
 GRANT SELECT ON opsflow.user_activity_summary TO opsflow_member;
+
+-- guardian's analysis of the audit trail. Day by day, so that a reader's WHERE on date reads those days of the index and
+-- no others; days of the session's time zone, as date_trunc() cuts them.
+CREATE VIEW opsflow.audit_activity WITH (security_invoker = true) AS
+SELECT d.day::timestamptz AS date, o.name AS organization,
+    a.total_events, a.user_actions, a.agent_actions, a.system_actions,
+    a.workflow_events, a.approval_events, a.config_changes, a.security_events,
+    a.error_events, a.warning_events, a.critical_events,
+    a.avg_ai_confidence, a.total_ai_tokens, a.unique_users, a.unique_agents, o.id AS organization_id
+FROM opsflow.organizations o
+    CROSS JOIN LATERAL (
+        SELECT t.timestamp::date::timestamp AS day FROM opsflow.audit_trail t
+        WHERE t.organization_id = o.id ORDER BY t.timestamp LIMIT 1) first
+    CROSS JOIN LATERAL (
+        SELECT t.timestamp::date::timestamp AS day FROM opsflow.audit_trail t
+        WHERE t.organization_id = o.id ORDER BY t.timestamp DESC LIMIT 1) last
+    CROSS JOIN LATERAL generate_series(first.day, last.day, INTERVAL '1 day') d (day)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS total_events,
+            count(*) FILTER (WHERE t.actor_type = 'user') AS user_actions,
+            count(*) FILTER (WHERE t.actor_type = 'agent') AS agent_actions,
+            count(*) FILTER (WHERE t.actor_type = 'system') AS system_actions,
+            count(*) FILTER (WHERE t.event_type = 'workflow_execution') AS workflow_events,
+            count(*) FILTER (WHERE t.event_type = 'approval_request') AS approval_events,
+            count(*) FILTER (WHERE t.event_type = 'configuration_change') AS config_changes,
+            count(*) FILTER (WHERE t.event_type = 'security_event') AS security_events,
+            count(*) FILTER (WHERE t.severity = 'error') AS error_events,
+            count(*) FILTER (WHERE t.severity = 'warning') AS warning_events,
+            count(*) FILTER (WHERE t.severity = 'critical') AS critical_events,
+            avg(t.confidence_score) AS avg_ai_confidence, sum(t.tokens_used) AS total_ai_tokens,
+            count(DISTINCT t.actor_id) FILTER (WHERE t.actor_type = 'user') AS unique_users,
+            count(DISTINCT t.actor_id) FILTER (WHERE t.actor_type = 'agent') AS unique_agents
+        FROM opsflow.audit_trail t
+        WHERE t.organization_id = o.id
+            AND t.timestamp >= d.day::timestamptz AND t.timestamp < (d.day + INTERVAL '1 day')::timestamptz) a
+WHERE o.status = 'active' AND a.total_events > 0;
+
+COMMENT ON VIEW opsflow.audit_activity IS 'One row for each active organization and day (of the session''s time zone) with entries in its ledger: how many, of what kind, by whom. A WHERE on date is what makes it fast.';
+COMMENT ON COLUMN opsflow.audit_activity.date IS 'Beginning of the day.';
+COMMENT ON COLUMN opsflow.audit_activity.organization IS 'Name of the organization.';
+COMMENT ON COLUMN opsflow.audit_activity.total_events IS 'Entries.';
+COMMENT ON COLUMN opsflow.audit_activity.user_actions IS 'Those of people.';
+COMMENT ON COLUMN opsflow.audit_activity.agent_actions IS 'Those of agents.';
+COMMENT ON COLUMN opsflow.audit_activity.system_actions IS 'Those of nobody in a context: jobs, administrators.';
+COMMENT ON COLUMN opsflow.audit_activity.workflow_events IS 'Entries with event_type workflow_execution.';
+COMMENT ON COLUMN opsflow.audit_activity.approval_events IS 'Entries with event_type approval_request.';
+COMMENT ON COLUMN opsflow.audit_activity.config_changes IS 'Entries with event_type configuration_change.';
+COMMENT ON COLUMN opsflow.audit_activity.security_events IS 'Entries with event_type security_event.';
+COMMENT ON COLUMN opsflow.audit_activity.error_events IS 'Entries with severity error.';
+COMMENT ON COLUMN opsflow.audit_activity.warning_events IS 'Entries with severity warning.';
+COMMENT ON COLUMN opsflow.audit_activity.critical_events IS 'Entries with severity critical.';
+COMMENT ON COLUMN opsflow.audit_activity.avg_ai_confidence IS 'Average confidence of the AI, 0 to 1, over the entries that have one; null if none has.';
+COMMENT ON COLUMN opsflow.audit_activity.total_ai_tokens IS 'Tokens the AI used; null if no entry has any.';
+COMMENT ON COLUMN opsflow.audit_activity.unique_users IS 'How many people acted.';
+COMMENT ON COLUMN opsflow.audit_activity.unique_agents IS 'How many agents acted.';
+COMMENT ON COLUMN opsflow.audit_activity.organization_id IS 'The organization.';
+GRANT SELECT ON opsflow.audit_activity TO opsflow_member, opsflow_auditor;

@@ -52,6 +52,9 @@ CREATE TABLE opsflow.organizations (
     created_by uuid,
     deleted_at timestamptz,
     PRIMARY KEY (id),
+    -- The nil UUID has the system ledger, the max UUID the database's log of checkpoints.
+    CONSTRAINT organizations_id_check
+        CHECK (id NOT IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')),
     CONSTRAINT organizations_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
     CONSTRAINT organizations_slug_check CHECK (char_length(slug) BETWEEN 1 AND 100),
     CONSTRAINT organizations_type_check CHECK (type IN ('standalone', 'holding', 'subsidiary')),
@@ -290,7 +293,10 @@ CREATE POLICY tenant ON opsflow.organizations TO opsflow_member, opsflow_worker,
     USING (id = opsflow.current_organization_id())
     WITH CHECK (id = opsflow.current_organization_id());
 CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin USING (true);
+CREATE POLICY auditor_reads ON opsflow.organizations FOR SELECT TO opsflow_auditor USING (true);
 GRANT SELECT ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_admin;
+-- Whose ledger it is that an auditor reads.
+GRANT SELECT (id, name, slug, status) ON opsflow.organizations TO opsflow_auditor;
 
 -- A person is visible where he or she is a member, whatever became of the
 -- membership: names of the past must stay readable. Functions write a person's

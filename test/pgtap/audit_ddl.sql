@@ -126,6 +126,14 @@ SELECT is(pg_temp.after('SET LOCAL session_replication_role = replica', 'DROP TR
     'drop trigger table opsflow.agents critical: drop trigger capture', 'no role of the session stops it');
 SELECT is(pg_temp.after('ALTER TABLE opsflow.audit_chain_heads RENAME TO heads', 'ALTER TABLE theirs.tracked DISABLE TRIGGER watch', 'DROP TABLE theirs.untracked'), 'nothing',
     'without a ledger DDL goes on');
+-- Whoever has no rights on opsflow works as before, and is recorded.
+CREATE ROLE somebody;
+GRANT CREATE, USAGE ON SCHEMA theirs TO somebody;
+ALTER TABLE theirs.tracked OWNER TO somebody;
+SELECT is(pg_temp.after('SET LOCAL ROLE somebody', 'CREATE TABLE theirs.own (a int)', 'ALTER TABLE theirs.own ADD b int', 'DROP TABLE theirs.own',
+        'ALTER TABLE theirs.tracked DISABLE TRIGGER watch', 'DROP TRIGGER watch ON theirs.tracked', 'RESET ROLE'),
+    'alter table table theirs.tracked critical: disable trigger watch; drop trigger table theirs.tracked critical: drop trigger watch',
+    'rights on opsflow are not needed');
 DELETE FROM opsflow.audit_chain_heads;
 SELECT is(pg_temp.after('ALTER TABLE theirs.tracked DISABLE TRIGGER watch'), 'nothing', 'in a restore, before the ledger is in, nothing is recorded');
 SELECT throws_ok('SELECT opsflow.audit_ddl()', '39P03', NULL, 'nobody calls the function');

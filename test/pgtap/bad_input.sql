@@ -270,6 +270,8 @@ ORDER BY 1, 2, 3;
 -- CHECKs that a pattern cannot tell.
 INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('audit_trail', 'entity_id', 'of nothing', '{insert}', '{"entity_id": null, "entity_key": null}', '{23514 audit_trail_entity_check}'),
+    ('organizations', 'id', 'of the system ledger', '{insert,update}', '{"id": "00000000-0000-0000-0000-000000000000"}', '{23514 organizations_id_check}'),
+    ('organizations', 'id', 'of the log of checkpoints', '{insert,update}', '{"id": "ffffffff-ffff-ffff-ffff-ffffffffffff"}', '{23514 organizations_id_check}'),
     ('organizations', 'parent_organization_id', 'of a standalone one', '{update}',
         '{"parent_organization_id": "00000000-0000-7000-8000-000000000001"}', '{23514 organizations_parent_check,OF007%}'),
     ('approval_stages', 'policy_id', 'and approval_id: neither', '{insert,update}', '{"policy_id": null, "approval_id": null}', '{23514 approval_stages_parent_check}'),

@@ -167,7 +167,7 @@ UNION ALL SELECT oid, '', proname, 'function' FROM pg_proc WHERE pronamespace = 
 CREATE VIEW housed AS
 SELECT c.*, o.oid, o.kind AS our_kind
 FROM coverage c JOIN ours o ON (o.relation, o.part) = (c.relation, c.part)
- AND (o.kind = c.kind OR c.kind = 'view' AND c.name <> '' AND o.kind = 'column' OR c.kind = 'trigger' AND o.kind = 'function' OR c.kind = 'feature')
+ AND (o.kind = c.kind OR c.kind = 'table' AND o.kind = 'view' OR c.kind = 'view' AND c.name <> '' AND o.kind = 'column' OR c.kind = 'trigger' AND o.kind = 'function' OR c.kind = 'feature')
 WHERE c.relation <> '' OR c.part <> '';
 
 -- The columns of a constraint or index of a seed in our words, and the columns of an index of ours.

@@ -5,7 +5,8 @@ SELECT no_plan();
 CREATE FUNCTION pg_temp.check_of(wanted text) RETURNS text LANGUAGE sql AS
 $$SELECT status || coalesce(': ' || detail, '') FROM opsflow.health_check() WHERE check_name = wanted$$;
 
-SELECT is(array_agg(check_name || ' ' || status), '{version ok,roles ok,row_security ok,triggers ok,partitions ok,jobs warning}',
+SELECT opsflow.seal_audit() \g /dev/null
+SELECT is(array_agg(check_name || ' ' || status), '{version ok,roles ok,row_security ok,triggers ok,audit ok,partitions ok,jobs warning}',
     'a new database is healthy, but for jobs that have never run') FROM opsflow.health_check();
 CALL opsflow.run_job('fold_counters');
 SELECT matches(pg_temp.check_of('jobs'), '^warning: .*job expire_approvals has never run', 'a job that never ran is a warning');
@@ -63,6 +64,33 @@ ALTER TABLE opsflow.node_executions ENABLE TRIGGER mark_metrics;
 SELECT is(pg_temp.check_of('triggers'), 'error: table ai_usage_logs has no trigger count_ai_call for each row; trigger mark_metrics of table node_executions does not fire always',
     'changes that are not counted are an error');
 ROLLBACK TO well;
+ALTER EVENT TRIGGER opsflow_audit_ddl DISABLE;
+ALTER EVENT TRIGGER opsflow_audit_drop ENABLE;
+DROP EVENT TRIGGER opsflow_audit_drop_extension;
+SELECT is(pg_temp.check_of('audit'), 'error: event trigger opsflow_audit_ddl is disabled; event trigger opsflow_audit_drop does not fire always; event trigger opsflow_audit_drop_extension does not exist',
+    'DDL that is not recorded is an error');
+SELECT is(opsflow.migrate(), 'adopted', 'migrate() mends that');
+SELECT is(pg_temp.check_of('audit'), 'ok', 'and all is well');
+DROP EVENT TRIGGER opsflow_audit_drop;
+CREATE FUNCTION pg_temp.nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER opsflow_audit_drop ON sql_drop EXECUTE FUNCTION pg_temp.nothing();
+ALTER EVENT TRIGGER opsflow_audit_drop ENABLE ALWAYS;
+SELECT is(pg_temp.check_of('audit'), 'error: event trigger opsflow_audit_drop does not exist', 'another one of the name does not count');
+ROLLBACK TO well;
+-- Time goes by.
+INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000009', 'Nine', 'nine');
+-- Chain heads are stored at commit, which a test never comes to.
+INSERT INTO opsflow.audit_chain_heads SELECT DISTINCT ON (lane) organization_id, lane, seq, timestamp, hash
+FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000009' ORDER BY lane, seq DESC;
+SELECT is(pg_temp.check_of('audit'), 'ok', 'entries that are not sealed yet are well');
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
+CREATE FUNCTION pg_temp.age(by interval) RETURNS void LANGUAGE sql AS
+$$UPDATE opsflow.audit_trail SET timestamp = timestamp - by WHERE organization_id = '00000000-0000-7000-8000-000000000009'$$;
+SELECT pg_temp.age('11 minutes') \g /dev/null
+SELECT matches(pg_temp.check_of('audit'), '^warning: entries of 1 ledgers are not sealed, since ', 'those that have waited for more than ten minutes are a warning');
+SELECT pg_temp.age('1 day') \g /dev/null
+SELECT matches(pg_temp.check_of('audit'), '^error: entries of 1 ledgers are not sealed, since ', 'after a day they are an error');
+ROLLBACK TO well;
 SELECT format('DROP TRIGGER audit_guard_truncate ON opsflow.%I', max(relname)) FROM pg_class WHERE relname ~ '^audit_trail_\d{4}_\d\d$' \gexec
 SELECT matches(pg_temp.check_of('triggers'), '^error: table audit_trail_\d{4}_\d\d has no trigger audit_guard for TRUNCATE$', 'a partition of the ledger without its guard is an error');
 SELECT is(pg_temp.check_of('partitions'),
@@ -84,7 +112,7 @@ SELECT is(tableoid::regclass::text, 'opsflow.ai_usage_logs_2020_02', 'in the par
 SELECT is(sum(calls), 1::numeric, 'a move is not counted as a call') FROM opsflow.counters WHERE subject = 'organization';
 
 SET LOCAL ROLE opsflow_admin;
-SELECT is(count(*), 6::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
+SELECT is(count(*), 7::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
 SET LOCAL ROLE opsflow_service;
 SELECT throws_ok('SELECT * FROM opsflow.health_check()', '42501', NULL, 'an application may not');
 SELECT throws_ok('SELECT * FROM opsflow.partition_status()', '42501', NULL, 'neither this');

@@ -142,11 +142,18 @@ SELECT set_eq('SELECT id FROM opsflow.readings', '{5,6,7,8,9,10}'::integer[], 'w
 SELECT is(count(*), 3::bigint, 'each is recorded in the system ledger') FROM opsflow.audit_trail
     WHERE organization_id = '00000000-0000-0000-0000-000000000000' AND entity_type = 'partition' AND action = 'drop' AND severity = 'warning';
 SELECT is_empty('TABLE tampered', 'which verifies');
+UPDATE opsflow.partition_settings SET retention = '2 years', retention_action = 'detach' WHERE relation = 'readings';
+INSERT INTO opsflow.readings (id, at) VALUES (11, '2021-05-05 12:00+00');
+SET LOCAL client_min_messages = error;
+SELECT is(opsflow.maintain_partitions(), 1, 'an old row gets a partition');
+RESET client_min_messages;
+SELECT is(opsflow.apply_retention(), 1, 'which is detached where the settings say so');
+SELECT is(id, 11, 'and is a table of its own') FROM opsflow.readings_2021_04;
+SELECT is(count(*), 1::bigint, 'that is recorded too') FROM opsflow.audit_trail
+    WHERE organization_id = '00000000-0000-0000-0000-000000000000' AND entity_type = 'partition' AND entity_key = 'readings_2021_04' AND action = 'detach';
 
 -- What may not be set, and who may do what ----------------------------------------
 
-SELECT throws_ok($$UPDATE opsflow.partition_settings SET retention = '7 years' WHERE relation = 'audit_trail'$$, 'OF012', NULL,
-    'the ledger takes no retention');
 SELECT throws_ok($$INSERT INTO opsflow.partition_settings VALUES ('nothing')$$, 'OF007', NULL, 'a table that is not there cannot be set');
 SELECT throws_ok($$INSERT INTO opsflow.partition_settings VALUES ('audit_map')$$, 'OF007', NULL, 'nor one without partitions');
 SELECT throws_ok($$UPDATE opsflow.partition_settings SET interval_length = '36 hours'$$, '23514', NULL, 'a partition holds whole days');

@@ -83,6 +83,23 @@ SELECT ok(every(total_events = workflow_events + approval_events + config_change
 SELECT ok(min(workflow_events) > 0 AND min(config_changes) > 0 AND min(security_events) > 0 AND sum(approval_events) >= 14 + 3, 'none of which is zero where something happened')
     FROM audit WHERE organization <> 'Empty';
 SELECT is(sum(user_actions), 3::numeric, 'three decisions were a person''s') FROM audit;
+SELECT bag_eq('SELECT * FROM audit', $$SELECT date, organization, total_events, user_actions, agent_actions, system_actions, workflow_events, approval_events, config_changes,
+    security_events, error_events, warning_events, critical_events, avg_ai_confidence, total_ai_tokens, unique_users, unique_agents
+    FROM audit_activity WHERE date >= date_trunc('day', now() - INTERVAL '7 days')$$, 'audit_activity says the same');
+SELECT is((SELECT array_agg(attname::text ORDER BY attnum) FROM (SELECT * FROM pg_attribute WHERE attrelid = 'audit_activity'::regclass ORDER BY attnum LIMIT 17) a),
+    (SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'audit'::regclass AND attnum > 0), 'in the same columns');
+-- The entries of several days and partitions, in a time zone whose midnight does not always exist.
+SAVEPOINT today;
+SET LOCAL timezone = 'America/Santiago';
+ALTER TABLE audit_trail DISABLE TRIGGER audit_guard;
+UPDATE audit_trail SET timestamp = timestamptz '2025-09-04 00:00' + seq % 7 * interval '17 hours' + seq % 3 * interval '100 days' WHERE organization_id IN (SELECT id FROM organizations WHERE slug <> 'two');
+\set query `sed "s/>= NOW() - INTERVAL '7 days'/IS NOT NULL/" test/seeds/guardian_4_audit.sql`
+CREATE TEMP TABLE audit_days AS :query
+SELECT cmp_ok(count(*), '>', 15::bigint, 'there are many days') FROM audit_days;
+SELECT bag_eq('SELECT * FROM audit_days', $$SELECT date, organization, total_events, user_actions, agent_actions, system_actions, workflow_events, approval_events, config_changes,
+    security_events, error_events, warning_events, critical_events, avg_ai_confidence, total_ai_tokens, unique_users, unique_agents FROM audit_activity$$, 'audit_activity of all time too');
+SELECT is(min(date), timestamptz '2025-09-05 00:00', 'its reader says from when on') FROM audit_activity WHERE date >= '2025-09-04 12:00';
+ROLLBACK TO today;
 SELECT ok(bool_or(avg_ai_confidence > 0), 'the confidence of the AI is in the ledger') FROM audit;
 \set query `cat test/seeds/guardian_5_optimization.sql`
 CREATE TEMP TABLE optimization AS :query
@@ -92,17 +109,24 @@ SELECT is(approved_requests, 3::bigint, 'from what has been approved') FROM opti
 -- The same as an application sees it: its own organization, the same numbers.
 CREATE TEMP TABLE seen AS SELECT * FROM organization_dashboard;
 CREATE TEMP TABLE seen_agents AS SELECT * FROM agent_performance;
+CREATE TEMP TABLE seen_activity AS SELECT * FROM audit_activity;
 GRANT SELECT ON seen, seen_agents TO opsflow_member;
+GRANT SELECT ON seen_activity TO opsflow_member, opsflow_auditor;
 SELECT set_context(id, owner_id) FROM organizations WHERE slug = 'two' \g /dev/null
 SET LOCAL ROLE opsflow_member;
 SELECT set_eq('SELECT * FROM organization_dashboard', $$ SELECT * FROM seen WHERE name = 'Two' $$, 'a member sees the dashboard of its organization');
 SELECT set_eq('SELECT * FROM agent_performance', 'SELECT * FROM seen_agents WHERE organization_id = current_organization_id()', 'and its agents');
+SELECT set_eq('SELECT * FROM audit_activity', 'SELECT * FROM seen_activity WHERE organization_id = current_organization_id()', 'and what happened in it');
 CREATE TEMP TABLE own AS :query
 SELECT is(array_agg(organization), '{Two}', 'and runs query 5 on it') FROM own;
 \o /dev/null
 \i test/seeds/guardian_3_analytics.sql
 \i test/seeds/guardian_4_audit.sql
 \o
+RESET ROLE;
+SELECT clear_context() \g /dev/null
+SET LOCAL ROLE opsflow_auditor;
+SELECT set_eq('SELECT * FROM audit_activity', 'SELECT * FROM seen_activity', 'an auditor sees what happened everywhere');
 RESET ROLE;
 
 -- The views, with more traffic than query 3 could join.

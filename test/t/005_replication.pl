@@ -65,6 +65,8 @@ $node->safe_psql('postgres', "$insert; UPDATE opsflow.agents SET name = 'Renamed
 $node->wait_for_catchup('everything');
 is($subscriber->safe_psql('postgres', $entries), $node->safe_psql('postgres', $entries), 'a subscriber has the entries of the publisher and no others');
 is($subscriber->safe_psql('postgres', $bad), '0', 'and they verify');
+$subscriber->safe_psql('postgres', 'ALTER TABLE opsflow.agents SET (fillfactor = 90)');
+is($subscriber->safe_psql('postgres', $entries), $node->safe_psql('postgres', $entries), 'DDL of its own adds nothing to them');
 is($subscriber->safe_psql('postgres', 'SELECT sum(executions) FROM opsflow.counters') , $node->safe_psql('postgres', 'SELECT sum(executions) FROM opsflow.counters'),
 	'no counter counts twice');
 
