@@ -128,6 +128,14 @@ AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
 COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz, text, boolean) IS
 'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
 
+CREATE FUNCTION opsflow.record_audit_verification(batch integer DEFAULT NULL, "full" boolean DEFAULT false)
+RETURNS bigint
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_record_audit_verification';
+COMMENT ON FUNCTION opsflow.record_audit_verification(integer, boolean) IS
+'Verifies all ledgers and keeps the result in opsflow.audit_verifications: what was recorded and sealed since the last recorded verification, or (full) everything. batch: how many entries at most; null means all. A lane that turns to tampered is recorded in the system ledger, severity critical, and stays tampered until a full verification finds it whole. Returns how many entries it verified, 0 while another session does it. For opsflow_admin. Errors: OF007 if batch is not positive, or given with full.';
+
 CREATE FUNCTION opsflow.trim_chain_heads(batch integer DEFAULT 10000)
 RETURNS bigint
 LANGUAGE C VOLATILE
@@ -233,6 +241,14 @@ AS 'MODULE_PATHNAME', 'opsflow_redact_audit_entry';
 COMMENT ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) IS
 'Removes what an entry of the ledger says of people: its payload (actor_name, changes, previous_values, new_values, execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name) and payload_salt become null. Header, hash, chain and proofs stay. The redaction is itself an entry (entity_type audit_entry, action redact) with the reason, 1 to 1000 characters; returns its id. For owners and admins of the organization in person, and for opsflow_admin in every ledger, the system ledger included. Errors: OF001 without a user in the context, OF003 if there is no such entry or it is another organization''s, OF004 if it has been redacted already or is such a record itself, OF005 if the member is no owner or admin, OF007 without a reason.';
 
+CREATE FUNCTION opsflow.scrub_audit_trail(partition regclass DEFAULT NULL, OUT pages bigint, OUT dead_rows bigint)
+RETURNS record
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_scrub_audit_trail';
+COMMENT ON FUNCTION opsflow.scrub_audit_trail(regclass) IS
+'After a redaction and VACUUM: overwrites with zeros what removed rows have left in the free space of a partition of the ledger (null: of all), its toast table and its B-tree indexes. Reads all their pages, locks one at a time. Returns how many pages it wiped, and how many dead rows VACUUM has yet to remove: while that is not 0, a redacted payload can still be among them. For opsflow_admin. Errors: OF007 if it is no partition of opsflow.audit_trail.';
+
 GRANT EXECUTE ON FUNCTION
     opsflow.audit_event(
         text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid)
@@ -248,7 +264,10 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.capture(), opsflow.track(regclass, text, text), opsflow.untrack(regclass)
     TO opsflow_admin;
-GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer) TO opsflow_admin;
+GRANT EXECUTE ON FUNCTION
+    opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer),
+    opsflow.record_audit_verification(integer, boolean)
+    TO opsflow_admin;
 GRANT EXECUTE ON FUNCTION
     opsflow.verify_inclusion(bigint, bigint, bytea, bytea[], bytea),
     opsflow.verify_consistency(bigint, bigint, bytea, bytea, bytea[]),
@@ -257,3 +276,4 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) TO opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) TO opsflow_member, opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.scrub_audit_trail(regclass) TO opsflow_admin;

@@ -37,7 +37,9 @@ BEGIN
 EXCEPTION WHEN SQLSTATE 'ZZ003' THEN
     RETURN SQLERRM;
 END $$;
+CREATE VIEW pg_temp.tampered AS SELECT * FROM opsflow.verify_audit() WHERE verdict = 'tampered';
 SET LOCAL client_min_messages = error;
+SELECT is_empty('TABLE tampered', 'they verify');
 
 -- What is not sealed stays --------------------------------------------------------------
 
@@ -141,12 +143,16 @@ SELECT is(pg_temp.behind_the_back($$UPDATE opsflow.audit_trail SET hash = sha256
 SELECT is(held_by, 'entry 5 of lane 10 is not what was sealed', 'and the status says why') FROM held WHERE name = '2020_01';
 ROLLBACK TO a;
 DROP TABLE opsflow.audit_trail_2020_01;
+SELECT set_eq('SELECT organization_id, lane FROM tampered WHERE lane IS NOT NULL AND detail LIKE ''%missing%''',
+    format('VALUES (%L::uuid, 10), (%L, 11), (%L, 10)', :one, :one, :two), 'a partition that was dropped behind the back is tampering');
 SELECT is(pg_temp.said(''), '0 gone: 2020_02 2020_03 2020_04', 'and one after a partition that was dropped behind the back');
 SELECT is(held_by, 'lane 10 begins with entry 6, not 1', 'and the status says why') FROM held WHERE name = '2020_02';
 ROLLBACK TO a;
 
 -- What a partition leaves ----------------------------------------------------------------------
 
+CREATE TEMPORARY TABLE proofs AS
+SELECT p.* FROM opsflow.audit_trail t, opsflow.audit_inclusion_proof(t.organization_id, t.id) p WHERE t.organization_id = :one AND t.lane >= 10 AND t.timestamp < '2020-02-01';
 CREATE TEMPORARY TABLE before AS SELECT organization_id, lane, seq, hash, timestamp FROM opsflow.audit_trail WHERE timestamp < '2020-03-01';
 SET LOCAL ROLE opsflow_admin;
 SELECT is(opsflow.apply_retention(1), 1, 'a batch of one drops one partition');
@@ -170,6 +176,19 @@ SELECT is(count(*), 0::bigint, 'the tree still has all of them') FROM before b
     JOIN opsflow.audit_ranges r ON r.organization_id = b.organization_id AND r.lane = b.lane AND b.seq BETWEEN r.first_seq AND r.last_seq
     LEFT JOIN opsflow.audit_tiles t ON t.organization_id = b.organization_id AND t.level = 0 AND t.tile = (r.first_index + b.seq - r.first_seq) / 64
     WHERE substr(t.hashes, ((r.first_index + b.seq - r.first_seq) % 64)::integer * 32 + 1, 32) IS DISTINCT FROM b.hash;
+SELECT is_empty('TABLE tampered', 'the ledger verifies without them');
+SELECT ok(bool_and(opsflow.verify_inclusion(p.leaf_index, p.tree_size, p.leaf_hash, p.proof, p.root)), 'and proofs from before hold') FROM proofs p;
+SELECT ok(c.root1 = (SELECT root FROM proofs LIMIT 1) AND opsflow.verify_consistency(size1, size2, root1, root2, proof), 'the tree has only grown')
+    FROM opsflow.audit_consistency_proof(:one, (SELECT tree_size FROM proofs LIMIT 1)) c;
+SAVEPOINT b;
+ALTER TABLE opsflow.audit_prunes DISABLE TRIGGER audit_guard;
+UPDATE opsflow.audit_prunes SET last_seq = 6 WHERE organization_id = :one AND lane = 10;
+SELECT isnt_empty('TABLE tampered', 'a record that takes more than went is tampering');
+ROLLBACK TO b;
+ALTER TABLE opsflow.audit_prunes DISABLE TRIGGER audit_guard;
+DELETE FROM opsflow.audit_prunes WHERE organization_id = :one AND lane = 10;
+SELECT isnt_empty('TABLE tampered', 'so is a record that is missing');
+ROLLBACK TO b;
 SELECT throws_ok('UPDATE opsflow.audit_prunes SET last_seq = last_seq', 'OF009', NULL, 'what retention took is append-only too');
 SELECT throws_ok('DELETE FROM opsflow.audit_prunes', 'OF009', NULL, 'for everybody');
 SELECT throws_ok('TRUNCATE opsflow.audit_prunes', 'OF009', NULL, 'at once either');
@@ -196,6 +215,8 @@ SELECT cmp_ok(opsflow.seal_audit(), '>=', 0::bigint, 'sealing goes on');
 SELECT old_entries(:two, 12, now(), 3) \g /dev/null
 SELECT is(opsflow.seal_audit(:two), 3::bigint, 'with new entries');
 SELECT is(opsflow.apply_retention(), 0, 'once is enough');
+
+SELECT is_empty('TABLE tampered', 'and in the end all verifies');
 
 SELECT * FROM finish();
 ROLLBACK;
