@@ -7,6 +7,7 @@ SELECT no_plan();
 \set one '''00000000-0000-7000-8000-000000000001'''
 \set two '''00000000-0000-7000-8000-000000000002'''
 \i test/data/two_organizations.sql
+\i test/data/ledger_rows.sql
 SELECT opsflow.set_context(:one, '00000000-0000-7000-8000-0000000000a1') \g /dev/null
 
 -- Tables, and a row of each: of organization one, and of organization two.
@@ -45,6 +46,10 @@ FROM probe p JOIN pg_attribute a ON attrelid = p.relation AND attnum > 0 AND NOT
 CREATE TABLE answers (name text, way text, column_name text, answer text, why text);
 INSERT INTO answers VALUES
     ('audit_trail', 'update', NULL, 'OF009', 'append-only'),
+    ('audit_tiles', 'update', NULL, 'OF009', 'append-only'),
+    ('audit_ranges', 'update', NULL, 'OF009', 'append-only'),
+    ('audit_checkpoints', 'update', NULL, 'OF009', 'append-only'),
+    ('audit_prunes', 'update', NULL, 'OF009', 'append-only'),
     ('approval_requests', 'update', NULL, 'OF004', 'what was asked never changes, and functions decide'),
     ('workflow_versions', 'update', NULL, 'OF004', 'a version never changes'),
     ('approval_decisions', 'update', NULL, 'OF004', 'nor does a vote'),
