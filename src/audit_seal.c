@@ -38,7 +38,7 @@
 PG_FUNCTION_INFO_V1(opsflow_seal_audit);
 
 /* The fourth field of the lock tag; see audit_chain.c for the others. */
-#define SEAL_LOCK_CLASS 0x4F49
+#define SEAL_LOCK_CLASS 0x4F4A
 
 #define BATCH_ROWS 1000
 

@@ -416,6 +416,8 @@ set_starts(Verification *v, const pg_uuid_t *organization_id, int64 tree_size)
 		int64 last_seq = DatumGetInt64(opsflow_stream_value(stream, row, 4, &isnull));
 		int64 last_index = Min(first_index + (last_seq - first_seq), tree_size - 1);
 
+		if (first_seq + (last_index - first_index) <= lane->pruned_seq)
+			continue;
 		lane->start.seq = first_seq + (last_index - first_index);
 		lane->start.timestamp = DT_NOBEGIN;
 		if (!opsflow_tiles_node(tiles, 0, last_index, lane->start.hash))
@@ -425,17 +427,20 @@ set_starts(Verification *v, const pg_uuid_t *organization_id, int64 tree_size)
 	pfree(tiles);
 }
 
-/* Every lane from its start on, also those that have no head. */
+/*
+ * Every lane from its start on, also those that have no head, or no entries; "limit"
+ * entries at most.
+ */
 void
-opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id)
+opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id, int64 limit)
 {
 	Datum values[2] = {UUIDPGetDatum(organization_id), Int32GetDatum(PG_INT32_MIN)};
-	bool isnull;
 
-	for (;;)
+	while (limit > 0)
 	{
 		VerifyLane *lane;
 		int32 number;
+		bool isnull;
 
 		if (SPI_execute_plan(opsflow_prepare(&next_lane_plan), values, NULL, true, 1) != SPI_OK_SELECT)
 			elog(ERROR, "could not read the ledger");
@@ -445,9 +450,11 @@ opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id)
 		SPI_freetuptable(SPI_tuptable);
 		lane = opsflow_verify_lane(v, organization_id, number);
 		lane->has_start = lane->seen = true;
-		(void) opsflow_verify_lane_on(v, lane, 0);
+		limit -= opsflow_verify_lane_on(v, lane, limit);
 		values[1] = Int32GetDatum(number);
 	}
+	if (limit > 0)
+		verify_unseen(v);
 }
 
 static void
@@ -498,9 +505,8 @@ verify_from_note(Verification *v, const CheckpointNote *note)
 	if (!opsflow_uuid_equal(organization_id, &opsflow_database_log))
 	{
 		set_starts(v, organization_id, note->tree_size);
-		opsflow_verify_lanes_on(v, organization_id);
+		opsflow_verify_lanes_on(v, organization_id, PG_INT64_MAX);
 	}
-	verify_unseen(v);
 }
 
 /* ----------------------------------------------------------------

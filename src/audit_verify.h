@@ -115,7 +115,7 @@ typedef struct Verification
 /* audit_verify.c */
 extern Verification *opsflow_verify_begin(const pg_uuid_t *organization_id, bool incremental);
 extern void opsflow_verify_all(Verification *v, const pg_uuid_t *organization_id);
-extern void opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id);
+extern void opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id, int64 limit);
 extern VerifyLane *opsflow_verify_lane(Verification *v, const pg_uuid_t *organization_id, int32 lane);
 extern pg_uuid_t opsflow_verify_ledger(Datum organization_id, bool isnull);
 extern void opsflow_verify_copy_hash(uint8 *copy, Datum value, bool isnull);
@@ -149,6 +149,9 @@ extern void opsflow_verify_fast(Verification *v, const pg_uuid_t *organization_i
 /* audit_verify_tree.c: tiles, checkpoints, the database's log */
 extern void opsflow_verify_tree(Verification *v, const pg_uuid_t *organization_id, const MerkleFrontier *start);
 extern void opsflow_verify_trees(Verification *v, const pg_uuid_t *organization_id, const TimestampTz *since);
+
+extern bool opsflow_verify_next_organization(OpsflowPlan *plan, pg_uuid_t *organization_id);
+extern pg_uuid_t opsflow_uuid_after(pg_uuid_t uuid);
 
 /* Rows of a query, in batches. */
 typedef struct RowStream

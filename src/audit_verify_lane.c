@@ -351,7 +351,9 @@ opsflow_verify_unseen(Verification *v, VerifyLane *lane)
 		opsflow_verify_bad(r, lane->pruned_seq, "%s", lane->prune_problem);
 	if (!lane->has_head)
 		opsflow_verify_bad(r, end, "the chain head of the lane is missing");
-	if (end == lane->start.seq)
+	if (end < lane->start.seq)
+		opsflow_verify_bad(r, end + 1, "entries " INT64_FORMAT " to " INT64_FORMAT " are missing", end + 1, lane->start.seq);
+	else if (end == lane->start.seq)
 		;						/* as it should be */
 	else if (!v->incremental || lane->has_start)
 		opsflow_verify_bad(r, lane->start.seq + 1, "entries " INT64_FORMAT " to " INT64_FORMAT " are missing",
@@ -442,8 +444,7 @@ opsflow_verify_one_lane(Verification *v, const LaneKey *key)
 }
 
 /*
- * One lane from its start on, "limit" entries at most (0: all); returns how many
- * there were.  Its end is looked at if it has been reached.
+ * One lane from its start on, "limit" entries at most; returns how many there were.  Its end is looked at if it has been reached.
  */
 int64
 opsflow_verify_lane_on(Verification *v, VerifyLane *lane, int64 limit)
@@ -451,7 +452,7 @@ opsflow_verify_lane_on(Verification *v, VerifyLane *lane, int64 limit)
 	Datum values[4] = {
 		UUIDPGetDatum(&lane->key.organization_id), Int32GetDatum(lane->key.lane), Int64GetDatum(lane->start.seq),
 		Int64GetDatum(limit)};
-	int64 entries = verify_rows(v, &lane_after_plan, values, limit == 0 ? "   n" : NULL);
+	int64 entries = verify_rows(v, &lane_after_plan, values, NULL);
 
 	if (entries == 0)
 		opsflow_verify_unseen(v, lane);

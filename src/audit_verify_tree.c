@@ -518,16 +518,16 @@ opsflow_verify_tree(Verification *v, const pg_uuid_t *organization_id, const Mer
  * ----------------------------------------------------------------
  */
 
-/* The first organization from this one on that has anything of a tree; false after the last. */
-static bool
-find_organization(pg_uuid_t *organization_id)
+/* The first organization from this one on, as the query has it; false after the last. */
+bool
+opsflow_verify_next_organization(OpsflowPlan *plan, pg_uuid_t *organization_id)
 {
 	Datum value = UUIDPGetDatum(organization_id);
 	bool isnull;
 	Datum found;
 
-	if (SPI_execute_plan(opsflow_prepare(&next_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the checkpoints");
+	if (SPI_execute_plan(opsflow_prepare(plan), &value, NULL, true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not read the organizations");
 	found = opsflow_result(0, 1, &isnull);
 	if (!isnull)
 		*organization_id = *DatumGetUUIDP(found);
@@ -536,8 +536,8 @@ find_organization(pg_uuid_t *organization_id)
 }
 
 /* The uuid after this one, which is not the last. */
-static pg_uuid_t
-uuid_after(pg_uuid_t uuid)
+pg_uuid_t
+opsflow_uuid_after(pg_uuid_t uuid)
 {
 	int byte = UUID_LEN - 1;
 
@@ -592,8 +592,9 @@ opsflow_verify_trees(Verification *v, const pg_uuid_t *organization_id, const Ti
 
 	if (organization_id != NULL)
 		verify_tree_since(v, organization_id, since);
-	for (; organization_id == NULL && find_organization(&current) && !opsflow_uuid_equal(&current, &opsflow_database_log);
-		 current = uuid_after(current))
+	for (; organization_id == NULL && opsflow_verify_next_organization(&next_plan, &current) &&
+		 !opsflow_uuid_equal(&current, &opsflow_database_log);
+		 current = opsflow_uuid_after(current))
 	{
 		CHECK_FOR_INTERRUPTS();
 		verify_tree_since(v, &current, since);

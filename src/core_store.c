@@ -37,7 +37,7 @@
 #include "core.h"
 
 /* Rows that go to the table together. */
-#define WRITER_ROWS 100
+#define WRITER_ROWS 128
 
 struct OpsflowWriter
 {

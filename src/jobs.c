@@ -64,6 +64,7 @@ static Job jobs[] = {
 	{"rollup_metrics", BATCH("rollup_metrics($1)")},
 	{"sample_system_metrics", BATCH("sample_system_metrics($1)"), true},
 	{"seal_audit", BATCH("seal_audit(NULL, $1)")},
+	{"verify_audit", BATCH("record_audit_verification($1)")},
 	{"trim_chain_heads", BATCH("trim_chain_heads($1)")},
 	{"maintain_partitions", BATCH("maintain_partitions($1)")},
 	{"apply_retention", BATCH("apply_retention($1)")},

@@ -128,6 +128,14 @@ AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
 COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz, text, boolean) IS
 'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
 
+CREATE FUNCTION opsflow.record_audit_verification(batch integer DEFAULT NULL, "full" boolean DEFAULT false)
+RETURNS bigint
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_record_audit_verification';
+COMMENT ON FUNCTION opsflow.record_audit_verification(integer, boolean) IS
+'Verifies all ledgers and keeps the result in opsflow.audit_verifications: what was recorded and sealed since the last recorded verification, or (full) everything. batch: how many entries at most; null means all. A lane that turns to tampered is recorded in the system ledger, severity critical, and stays tampered until a full verification finds it whole. Returns how many entries it verified, 0 while another session does it. For opsflow_admin. Errors: OF007 if batch is not positive, or given with full.';
+
 CREATE FUNCTION opsflow.trim_chain_heads(batch integer DEFAULT 10000)
 RETURNS bigint
 LANGUAGE C VOLATILE
@@ -256,7 +264,10 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member, opsflow_auditor;
 GRANT EXECUTE ON FUNCTION opsflow.capture(), opsflow.track(regclass, text, text), opsflow.untrack(regclass)
     TO opsflow_admin;
-GRANT EXECUTE ON FUNCTION opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer) TO opsflow_admin;
+GRANT EXECUTE ON FUNCTION
+    opsflow.trim_chain_heads(integer), opsflow.seal_audit(uuid, integer),
+    opsflow.record_audit_verification(integer, boolean)
+    TO opsflow_admin;
 GRANT EXECUTE ON FUNCTION
     opsflow.verify_inclusion(bigint, bigint, bytea, bytea[], bytea),
     opsflow.verify_consistency(bigint, bigint, bytea, bytea, bytea[]),

@@ -278,6 +278,49 @@ COMMENT ON COLUMN opsflow.audit_sealing.unsealed IS 'Entries that are not yet in
 COMMENT ON COLUMN opsflow.audit_sealing.unsealed_since IS 'Time of the oldest of these; null if all are sealed.';
 COMMENT ON COLUMN opsflow.audit_sealing.sealed_at IS 'When it was last sealed; null if never.';
 
+-- What verification has found last, kept by opsflow.record_audit_verification().
+CREATE TABLE opsflow.audit_verifications (
+    organization_id uuid NOT NULL,
+    lane integer NOT NULL,
+    partition_name text NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    last_hash bytea NOT NULL,
+    entries bigint NOT NULL,
+    verdict text NOT NULL,
+    bad_seq bigint,
+    detail text,
+    verified_at timestamptz NOT NULL,
+    PRIMARY KEY (organization_id, lane, partition_name),
+    CONSTRAINT audit_verifications_verdict_check CHECK (verdict IN ('ok', 'tampered'))
+);
+COMMENT ON TABLE opsflow.audit_verifications IS 'What recorded verification has found: a row per lane and partition of each ledger, and one for its Merkle tree (lane -1). Who can change the ledger can change this too: it tells where to look, opsflow.verify_audit() tells what is.';
+COMMENT ON COLUMN opsflow.audit_verifications.organization_id IS 'Whose ledger; the max UUID is the database''s log.';
+COMMENT ON COLUMN opsflow.audit_verifications.lane IS 'Lane, or -1 for the Merkle tree.';
+COMMENT ON COLUMN opsflow.audit_verifications.partition_name IS 'Partition that holds the entries; empty if there are none, and for the tree.';
+COMMENT ON COLUMN opsflow.audit_verifications.first_seq IS 'First entry that was verified; 0 for the tree.';
+COMMENT ON COLUMN opsflow.audit_verifications.last_seq IS 'Last entry that was verified, after which the next run goes on; of the tree, its size.';
+COMMENT ON COLUMN opsflow.audit_verifications.last_hash IS 'Hash of that entry; of the tree, its root.';
+COMMENT ON COLUMN opsflow.audit_verifications.entries IS 'How many entries were verified; of the tree, leaves.';
+COMMENT ON COLUMN opsflow.audit_verifications.verdict IS 'ok or tampered. Only a verification of everything makes a tampered lane ok again.';
+COMMENT ON COLUMN opsflow.audit_verifications.bad_seq IS 'First bad entry, if tampered.';
+COMMENT ON COLUMN opsflow.audit_verifications.detail IS 'What is wrong, if tampered.';
+COMMENT ON COLUMN opsflow.audit_verifications.verified_at IS 'When it was last verified.';
+
+CREATE VIEW opsflow.audit_log_integrity WITH (security_invoker = true) AS
+SELECT organization_id, lane, partition_name, last_seq AS last_sequence_number, last_hash AS cumulative_hash, verdict,
+    verified_at
+FROM opsflow.audit_verifications
+WHERE lane >= 0;
+COMMENT ON VIEW opsflow.audit_log_integrity IS 'How far each partition of the ledgers has been verified, by organization and lane.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.organization_id IS 'Whose ledger; the nil UUID is the system ledger.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.lane IS 'Lane of it.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.partition_name IS 'Partition; empty for a lane that has no entries.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.last_sequence_number IS 'Last entry of the lane that was verified there.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.cumulative_hash IS 'Hash of that entry, which covers all entries of the lane before it.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.verdict IS 'ok or tampered.';
+COMMENT ON COLUMN opsflow.audit_log_integrity.verified_at IS 'When it was verified.';
+
 -- Defaults speak for tables that are under the ledger without a row here.
 CREATE TABLE opsflow.audit_map (
     relation text NOT NULL PRIMARY KEY,
@@ -468,6 +511,16 @@ CREATE POLICY owner_writes ON opsflow.compliance_regimes TO opsflow_owner USING 
 CREATE POLICY admin_writes ON opsflow.compliance_regimes TO opsflow_admin USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.compliance_regimes TO opsflow_member, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.compliance_regimes TO opsflow_admin;
+
+ALTER TABLE opsflow.audit_verifications ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.audit_verifications FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY auditor_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_auditor USING (true);
+CREATE POLICY owner_maintains ON opsflow.audit_verifications TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.audit_verifications, opsflow.audit_log_integrity
+    TO opsflow_member, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_map ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_map FORCE ROW LEVEL SECURITY;

@@ -162,6 +162,14 @@ refused()
 	tell "(refused, as it should be)"
 }
 
+# What the forger does unseen: the guards of the ledger off, and on again.
+ledger_tables='opsflow.audit_trail opsflow.audit_tiles opsflow.audit_ranges opsflow.audit_checkpoints'
+# shellcheck disable=SC2086 # a list of tables
+guards_off="SELECT opsflow.stop_jobs(); $(printf 'ALTER TABLE %s DISABLE TRIGGER audit_guard; ' $ledger_tables)"
+# shellcheck disable=SC2086
+guards_on=$(printf 'ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_guard; ' $ledger_tables)
+forger() { psql -Xq -v ON_ERROR_STOP=1 "$@"; }
+
 # Who does it. All but the DBA and the reports come through the application's login; it says for whom it acts.
 dba() { session "$PGUSER" dba '' '' '' "$@"; }
 app() { session demo_app app '' '' '' "$@"; }
@@ -425,6 +433,87 @@ SELECT format('SELECT domain, count(*) AS tables, sum(rows) AS rows FROM (%s) AS
 FROM string_to_table(:'tables', ' ') AS t \gexec
 SQL
 
+heading "A checkpoint, kept outside"
+tell "Sealing (pg_cron does it every minute) puts the entries into a Merkle tree. Its checkpoint stands" \
+	"for all of them in three lines. TechCorp's auditor keeps one, where no DBA can reach it."
+dba show <<'SQL'
+SELECT opsflow.seal_audit() >= 0 AS sealed;
+SQL
+outside=$(mktemp -d)
+trap 'rm -rf "$outside"' EXIT
+run_as_priya="BEGIN; SELECT opsflow.set_context(:'techcorp', :'priya') \\g /dev/null"
+printf '   %s$%s\n     %spsql -At -c "SELECT opsflow.audit_checkpoint(...)" >checkpoint; cat checkpoint%s\n' \
+	"$faint" "$plain" "$faint" "$plain"
+# shellcheck disable=SC2016 # these single quotes are psql's
+printf '%s\n' "$run_as_priya" "SELECT opsflow.audit_checkpoint(:'techcorp');" | PGUSER=demo_app \
+	psql -XqAt -v ON_ERROR_STOP=1 "${vars[@]}" >"$outside/checkpoint"
+kept=$(cat "$outside/checkpoint")
+answer "$kept" ""
+vars+=(-v "kept=$kept")
+tell "Any entry can be proved to be in it, by hashing a handful of nodes. No table is needed for that."
+priya show ' t$' <<'SQL'
+SELECT p.leaf_index, p.tree_size, cardinality(p.proof) AS nodes,
+       opsflow.verify_inclusion(p.leaf_index, p.tree_size, p.leaf_hash, p.proof, p.root) AS proved
+FROM opsflow.audit_trail t, opsflow.audit_inclusion_proof(t.organization_id, t.id) p
+WHERE t.entity_id = :'branches' AND t.new_values ->> 'status' = 'rejected';
+SQL
+
+heading "A superuser rewrites history, and leaves no trace"
+tell "This time the forger is thorough: the guards off, the rejection forged, every hash after it computed" \
+	"anew to the end of the lane and its head, the trees thrown away and sealed again from nothing."
+forger -f ../data/ledger_reference.sql -c "$guards_off" >/dev/null
+dba show <<'SQL'
+DO $$
+DECLARE
+    forged opsflow.audit_trail;
+    e opsflow.audit_trail;
+    last bytea;
+BEGIN
+    SELECT t.* INTO forged FROM opsflow.audit_trail t
+    JOIN opsflow.approval_requests r ON r.id = t.entity_id AND r.title = 'Delete 1312 stale branches'
+    WHERE t.new_values ->> 'status' = 'rejected';
+    UPDATE opsflow.audit_trail SET new_values = jsonb_set(new_values, '{status}', '"approved"')
+    WHERE id = forged.id;
+    FOR e IN SELECT * FROM opsflow.audit_trail
+        WHERE organization_id = forged.organization_id AND lane = forged.lane AND seq >= forged.seq ORDER BY seq
+    LOOP
+        e.prev_hash := coalesce(last, e.prev_hash);
+        e.payload_digest := reference_payload_digest(e);
+        last := reference_hash(e);
+        UPDATE opsflow.audit_trail
+        SET prev_hash = e.prev_hash, payload_digest = e.payload_digest, hash = last WHERE id = e.id;
+    END LOOP;
+    UPDATE opsflow.audit_chain_heads SET hash = last
+    WHERE organization_id = forged.organization_id AND lane = forged.lane
+      AND seq = (SELECT max(seq) FROM opsflow.audit_trail
+                 WHERE organization_id = forged.organization_id AND lane = forged.lane);
+END $$;
+DELETE FROM opsflow.audit_tiles;
+DELETE FROM opsflow.audit_ranges;
+DELETE FROM opsflow.audit_checkpoints;
+SQL
+forger -c "$guards_on" -c 'SELECT opsflow.seal_audit()' >/dev/null
+tell "The guards are on again, the ledger is sealed. Inside the database all is consistent:"
+priya show ' ok ' <<'SQL'
+SELECT verdict, count(*) AS lanes, sum(entries) AS entries FROM opsflow.verify_audit() GROUP BY verdict;
+SQL
+check "nothing inside tells" "bool_and(verdict = 'ok') FROM opsflow.verify_audit(:'techcorp')"
+
+heading "The checkpoint outside tells"
+tell "The auditor asks with the checkpoint in hand. This ledger is no extension of what was sealed then."
+priya show 'tampered' <<'SQL'
+SELECT opsflow.verify_checkpoint(:'kept');
+SQL
+tell "And without trusting the database at all: its export, on the auditor's own machine, read by the" \
+	"stand-alone verifier. It ends with status 1: tampered."
+psql -XqAt -v ON_ERROR_STOP=1 -c "COPY (SELECT opsflow.export_audit('$(value "SELECT :'techcorp'")')) TO STDOUT" >"$outside/export"
+printf '   %s$%s\n     %sopsflow-verify --checkpoint checkpoint export%s\n' "$faint" "$plain" "$faint" "$plain"
+status=0
+output=$(cd "$outside" && opsflow-verify --checkpoint checkpoint export 2>&1) || status=$?
+answer "$output" "$warm"
+[ "$status" -eq 1 ] || broken "opsflow-verify ended with status $status"
+
 printf '\n%sThat was opsflow.%s\n' "$bold" "$plain"
 tell "An agent asked, people decided, a request expired by itself, forbidden ways were closed, and a" \
-	"forged record was found. README.md shows how to begin; doc/ has a page for each part."
+	"forged record was found, twice: the second time by three lines that were kept outside." \
+	"README.md shows how to begin; doc/ has a page for each part."
