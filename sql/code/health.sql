@@ -100,7 +100,7 @@ WITH relations AS (
     FROM opsflow.audit_sealing s WHERE s.unsealed_since < now() - INTERVAL '10 minutes'
     HAVING count(*) > 0
     UNION ALL
-    SELECT 'audit', 'error', format('%s lanes of ledgers were found tampered with, see opsflow.audit_verifications', count(*))
+    SELECT 'audit', 'error', format('%s parts of ledgers were found tampered with, see opsflow.audit_verifications', count(*))
     FROM opsflow.audit_verifications v WHERE v.verdict = 'tampered'
     HAVING count(*) > 0
     UNION ALL
