@@ -100,6 +100,10 @@ WITH relations AS (
     FROM opsflow.audit_sealing s WHERE s.unsealed_since < now() - INTERVAL '10 minutes'
     HAVING count(*) > 0
     UNION ALL
+    SELECT 'audit', 'error', format('%s parts of ledgers were found tampered with, see opsflow.audit_verifications', count(*))
+    FROM opsflow.audit_verifications v WHERE v.verdict = 'tampered'
+    HAVING count(*) > 0
+    UNION ALL
     SELECT 'partitions', CASE WHEN s.waiting > 0 OR s.missing IS NULL THEN 'error' ELSE 'warning' END,
         CASE WHEN s.missing IS NULL THEN format('table %s cannot be maintained', s.relation)
         ELSE format('table %s lacks %s partitions, rows wait in the default partition for %s of them, and %s are '
@@ -120,6 +124,6 @@ GROUP BY c.name, c.place
 ORDER BY c.place
 $function$;
 COMMENT ON FUNCTION opsflow.health_check() IS
-'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture, guards and counts exist and fire always, foreign keys are enabled), audit (the event triggers that record DDL exist and fire always, no ledger has entries that have waited for a seal for more than ten minutes; an error after a day), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
+'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), roles (the group roles have no rights that undo row security), row_security (enabled and forced on every table), triggers (capture, guards and counts exist and fire always, foreign keys are enabled), audit (the event triggers that record DDL exist and fire always, no ledger has entries that have waited for a seal for more than ten minutes, an error after a day, and no recorded verification found tampering), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
 
 GRANT EXECUTE ON FUNCTION opsflow.library_version(), opsflow.health_check() TO opsflow_admin;

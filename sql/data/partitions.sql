@@ -63,9 +63,9 @@ SELECT ledger.organization_id, settings.retention, held.days, regime.names AS re
 FROM (
     SELECT id AS organization_id, compliance_requirements FROM opsflow.organizations
     UNION ALL
-    SELECT '00000000-0000-0000-0000-000000000000', NULL
+    SELECT '00000000-0000-0000-0000-000000000000'::uuid AS organization_id, NULL::text[] AS compliance_requirements
     UNION ALL
-    SELECT r.organization_id, NULL FROM opsflow.audit_retention r
+    SELECT r.organization_id, NULL::text[] AS compliance_requirements FROM opsflow.audit_retention r
     WHERE r.organization_id <> '00000000-0000-0000-0000-000000000000'
       AND NOT EXISTS (SELECT FROM opsflow.organizations o WHERE o.id = r.organization_id)
 ) ledger

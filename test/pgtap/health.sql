@@ -77,6 +77,10 @@ CREATE EVENT TRIGGER opsflow_audit_drop ON sql_drop EXECUTE FUNCTION pg_temp.not
 ALTER EVENT TRIGGER opsflow_audit_drop ENABLE ALWAYS;
 SELECT is(pg_temp.check_of('audit'), 'error: event trigger opsflow_audit_drop does not exist', 'another one of the name does not count');
 ROLLBACK TO well;
+INSERT INTO opsflow.audit_verifications (organization_id, lane, partition_name, first_seq, last_seq, last_hash, entries, verdict, bad_seq, detail, verified_at)
+VALUES ('00000000-0000-0000-0000-000000000000', 0, 'audit_trail_default', 1, 2, '\x00', 2, 'tampered', 2, 'payload', now());
+SELECT is(pg_temp.check_of('audit'), 'error: 1 parts of ledgers were found tampered with, see opsflow.audit_verifications', 'tampering that was found is an error');
+ROLLBACK TO well;
 -- Time goes by.
 INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000009', 'Nine', 'nine');
 -- Chain heads are stored at commit, which a test never comes to.
