@@ -278,6 +278,7 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('audit_tiles', 'hashes', 'of half a hash', '{insert}', jsonb_build_object('tile', 1, 'hashes', '\x' || repeat('00', 48)), '{23514 audit_tiles_hashes_check}'),
     ('audit_tiles', 'hashes', 'too many', '{insert}', jsonb_build_object('tile', 1, 'hashes', '\x' || repeat('00', 2080)), '{23514 audit_tiles_hashes_check}'),
     ('audit_checkpoints', 'root', 'of half a hash', '{insert}', '{"root": "\\x00"}', '{23514 audit_checkpoints_root_check}'),
+    ('audit_verifications', 'verdict', 'unheard of', '{insert,update}', '{"verdict": "fine"}', '{23514 audit_verifications_verdict_check}'),
     ('audit_prunes', 'last_hash', 'of half a hash', '{insert}', '{"last_hash": "\\x00"}', '{23514 audit_prunes_last_hash_check}'),
     ('organizations', 'id', 'of the system ledger', '{insert,update}', '{"id": "00000000-0000-0000-0000-000000000000"}', '{23514 organizations_id_check}'),
     ('organizations', 'id', 'of the log of checkpoints', '{insert,update}', '{"id": "ffffffff-ffff-ffff-ffff-ffffffffffff"}', '{23514 organizations_id_check}'),

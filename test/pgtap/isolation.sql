@@ -112,7 +112,7 @@ DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO opsflow_member, opsflow_
 
 -- What the owner of the definer functions may reach across organizations, by design.
 CREATE TABLE unrestricted (relname name);
-INSERT INTO unrestricted VALUES ('audit_chain_heads'), ('audit_tiles'), ('audit_ranges'), ('audit_checkpoints'), ('audit_prunes');
+INSERT INTO unrestricted VALUES ('audit_chain_heads'), ('audit_tiles'), ('audit_ranges'), ('audit_checkpoints'), ('audit_prunes'), ('audit_verifications');
 
 SELECT is(leaks(r), '{}', r || ' reaches nothing of another organization')
     FROM unnest('{opsflow_member,opsflow_worker,opsflow_service}'::text[]) r;

@@ -68,6 +68,7 @@ INSERT INTO not_captured VALUES
     ('audit_ranges', 'the ledger itself'),
     ('audit_checkpoints', 'the ledger itself'),
     ('audit_prunes', 'the ledger itself, and an entry says the same'),
+    ('audit_verifications', 'derived from the ledger itself'),
     ('counters', 'derived, written on every hot path'),
     ('workflow_metrics', 'derived'),
     ('node_metrics', 'derived'),
@@ -91,6 +92,7 @@ INSERT INTO without_context VALUES
     ('audit_ranges', 'written by sealing, and guarded'),
     ('audit_checkpoints', 'written by sealing, and guarded'),
     ('audit_prunes', 'written by retention, and guarded'),
+    ('audit_verifications', 'written by verification, as the owner'),
     ('counters', 'written below SQL'),
     ('metric_changes', 'written below SQL');
 
