@@ -1058,7 +1058,8 @@ guard_detached(const TriggerDesc *triggers, const char *name)
 
 		if (!is_guard(trigger) || !TRIGGER_FOR_ROW(trigger->tgtype))
 			continue;
-		opsflow_run_ddl(psprintf("CREATE TRIGGER %s BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION %s.audit_guard()",
+		opsflow_run_ddl(psprintf("CREATE TRIGGER %s BEFORE UPDATE OR DELETE ON %s"
+								 " FOR EACH ROW EXECUTE FUNCTION %s.audit_guard()",
 								 quote_identifier(trigger->tgname), name, OPSFLOW_SCHEMA));
 		opsflow_run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", name, quote_identifier(trigger->tgname)));
 	}
@@ -1169,7 +1170,9 @@ due_at(const Range *range, TimestampTz kept_since)
 {
 	if (TIMESTAMP_IS_NOBEGIN(kept_since))
 		return DT_NOEND;
-	return TIMESTAMP_IS_NOEND(kept_since) ? range->upper : range->upper + (GetCurrentTransactionStartTimestamp() - kept_since);
+	if (TIMESTAMP_IS_NOEND(kept_since)) /* nobody has entries in it */
+		return range->upper;
+	return range->upper + (GetCurrentTransactionStartTimestamp() - kept_since);
 }
 
 /* Returns true if this partition keeps the ones after it. */

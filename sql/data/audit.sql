@@ -425,8 +425,8 @@ FROM (VALUES
     ('PCI-DSS', 366, 'Audit log history is kept for 12 months: PCI DSS 4.0, requirement 10.5.1.'),
     ('SOC2', 366, 'The criteria name no time; a year covers the period that a type 2 report is about.'),
     ('ISO27001', 366, 'Control A.8.15 names no time; a year covers the surveillance audits.'),
-    ('EU AI Act', 184, 'Logs of high-risk AI systems are kept for 6 months: Regulation (EU) 2024/1689, articles 19 and 26(6).'),
-    ('GDPR', NULL, 'Asks for no time to keep, but for no longer than needed: Regulation (EU) 2016/679, article 5(1)(e).')
+    ('EU AI Act', 184, 'Logs of high-risk AI are kept for 6 months: Regulation (EU) 2024/1689, articles 19, 26(6).'),
+    ('GDPR', NULL, 'Asks for no longer than needed: Regulation (EU) 2016/679, article 5(1)(e).')
 ) AS builtin (name, days, description)
 ON CONFLICT (name) DO UPDATE SET days = EXCLUDED.days, description = EXCLUDED.description
 WHERE compliance_regimes.is_builtin

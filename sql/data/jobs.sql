@@ -66,7 +66,7 @@ INSERT INTO opsflow.job_settings (name, schedule, batch_size, overdue_after, des
     ('verify_audit', '17 * * * *', 100000, '3 hours', 'Verifies what the ledgers have recorded since the last run, and keeps the result.'),
     ('trim_chain_heads', '*/10 * * * *', 10000, '1 hour', 'Deletes chain heads of the ledger that newer ones have superseded.'),
     ('maintain_partitions', '17 * * * *', 1, '1 day', 'Makes partitions ahead and moves rows out of the default partitions.'),
-    ('apply_retention', '47 3 * * *', 1, '3 days', 'Drops partitions that are older than the retention of their table.'),
+    ('apply_retention', '47 3 * * *', 1, '3 days', 'Drops or detaches partitions that are older than the retention of their table.'),
     ('purge_job_history', '27 4 * * *', 10000, '3 days', 'Deletes old runs of jobs, here and in pg_cron.');
 
 CREATE VIEW opsflow.jobs WITH (security_invoker = true) AS

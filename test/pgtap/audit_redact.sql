@@ -52,6 +52,8 @@ RESET ROLE;
 SELECT pg_temp.last(:two) AS foreign_entry \gset
 SET LOCAL ROLE opsflow_service;
 SELECT throws_ok(format('SELECT opsflow.redact_audit_entry(%L, %L, ''r'')', :one, :'foreign_entry'), 'OF003', NULL, 'nor another''s entry under the own name');
+SELECT throws_ok(format('SELECT opsflow.redact_audit_entry(%L, %L, ''r'')', :two, :'foreign_entry'), 'OF003',
+    format('there is no entry %s in the ledger of organization %s', :'foreign_entry', :two), 'nor under the other''s, though it is there');
 RESET ROLE;
 SET LOCAL opsflow.user_id = :bob;
 SET LOCAL ROLE opsflow_service;

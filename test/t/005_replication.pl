@@ -98,6 +98,7 @@ $node->safe_psql('postgres', q{
 	DELETE FROM opsflow.workflow_executions WHERE workflow_id IN (SELECT id FROM opsflow.workflows WHERE name = 'Streamed')
 		AND organization_id = '00000000-0000-7000-8000-000000000002';
 	DELETE FROM opsflow.workflows WHERE name = 'Streamed' AND organization_id = '00000000-0000-7000-8000-000000000002';
+	SELECT opsflow.redact_audit_entry(organization_id, id, 'r') FROM opsflow.audit_trail WHERE entity_type = 'project';
 	CALL opsflow.run_job('fold_counters');
 	CALL opsflow.run_job('rollup_metrics');
 	CALL opsflow.run_job('sample_system_metrics');

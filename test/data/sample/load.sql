@@ -13,3 +13,4 @@ SELECT opsflow.fold_counters() \g /dev/null
 SELECT opsflow.rollup_metrics() \g /dev/null
 SELECT opsflow.sample_system_metrics() \g /dev/null
 SELECT opsflow.seal_audit() \g /dev/null
+SELECT opsflow.record_audit_verification() \g /dev/null
