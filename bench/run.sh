@@ -6,6 +6,7 @@
 #   BENCH_ONLY="insert rls"   only these measurements
 #   BENCH_SECONDS=4           length of one run          BENCH_ROUNDS=5     runs that count, per arm
 #   BENCH_ROWS=1000000        rows of the large loads    BENCH_HOLD=60      seconds that the old snapshot is held
+#   BENCH_LEAVES=1000000      entries sealed before proofs
 #   BENCH_ENTRIES=200000      entries of the ledger that is verified
 #   BENCH_SYNC=off            synchronous_commit: off, so that waiting for the disk, alike in all arms, hides no difference
 # Figures of every run, scripts and the table stay in BENCH_RESULTS, by default bench/results.

@@ -337,7 +337,7 @@ put_checkpoint(Export *export, JsonbParseState **state)
 	for (char *end; (end = strchr(body, '\n')) != NULL; body = end + 1)
 		put_string(state, WJB_ELEM, body, end - body);
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
-	put_text(state, "signature", signature != NULL ? strchr(signature, ' ') + 1 : NULL);
+	put_text(state, "signature", signature);
 }
 
 static void

@@ -312,7 +312,7 @@ opsflow_audit_checkpoint(PG_FUNCTION_ARGS)
 	SPI_finish();
 	signature = opsflow_note_signature(body);
 	if (signature != NULL)
-		body = psprintf("%s\n%s\n", body, signature);
+		body = psprintf("%s\n%s %s\n", body, pg_any_to_server(EM_DASH, strlen(EM_DASH), PG_UTF8), signature);
 	PG_RETURN_TEXT_P(cstring_to_text(body));
 }
 

@@ -21,7 +21,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "mb/pg_wchar.h"
 #include "storage/fd.h"
 #include "utils/guc.h"
 
@@ -208,21 +207,19 @@ name_key(NoteKey *key)
  * ----------------------------------------------------------------
  */
 
-/* The signature line of a checkpoint: em dash, key name, base64 of the key's hash and the signature. */
+/* The signature of a checkpoint, as it follows the em dash: key name, base64 of the key's hash and the signature. */
 char *
 opsflow_note_signature(const char *body)
 {
 	NoteKey key;
 	uint8 bytes[NOTE_SIGNED_LEN];
-	char *line;
 
 	if (!has_key())
 		return NULL;
 	use_key(&key, body, bytes + NOTE_KEY_HASH_LEN);
 	name_key(&key);
 	memcpy(bytes, key.hash, NOTE_KEY_HASH_LEN);
-	line = psprintf("\xE2\x80\x94 %s %s", key.name, opsflow_base64(bytes, sizeof(bytes)));
-	return pg_any_to_server(line, strlen(line), PG_UTF8);
+	return psprintf("%s %s", key.name, opsflow_base64(bytes, sizeof(bytes)));
 }
 
 /* What verifiers have of the key: name, hash, type and public key. */

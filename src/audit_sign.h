@@ -21,7 +21,7 @@ typedef enum NoteVerdict
 
 extern void opsflow_sign_init(void);
 
-/* In the database's encoding; NULL without a key.  The line ends without a newline. */
+/* NULL without a key. */
 extern char *opsflow_note_signature(const char *body);
 extern char *opsflow_note_verifier_key(void);
 extern NoteVerdict opsflow_note_verify(const char *body, const char *key_name, const uint8 *signature, int length);

@@ -222,7 +222,7 @@ LANGUAGE C STABLE STRICT
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_verify_checkpoint';
 COMMENT ON FUNCTION opsflow.verify_checkpoint(text) IS
-'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint.';
+'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, OF012 if it has a signature in the name of this database and the file with the key is missing or unfit.';
 
 CREATE FUNCTION opsflow.export_audit(
     organization_id uuid, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, checkpoint text DEFAULT NULL)

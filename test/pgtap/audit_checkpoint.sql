@@ -44,6 +44,8 @@ CREATE TABLE kept AS SELECT opsflow.audit_checkpoint(:one) AS one, opsflow.audit
 GRANT SELECT ON kept TO PUBLIC;
 SELECT is((opsflow.verify_checkpoint(one), opsflow.verify_checkpoint(log))::text, '(ok,ok)', 'a checkpoint is good at once') FROM kept;
 SELECT fake_entries(:one, 0, 100), opsflow.seal_audit(:one);
+ALTER TABLE kept ADD newest text;
+UPDATE kept SET newest = opsflow.audit_checkpoint(:one);
 SELECT is((opsflow.verify_checkpoint(checkpoint => one), opsflow.verify_checkpoint(log))::text, '(ok,ok)', 'and after the log has grown') FROM kept;
 SELECT is(attempt('opsflow_member', :one, 'opsflow.verify_checkpoint(one) FROM kept'), 'ok', 'members verify one of their organization');
 SELECT is(attempt('opsflow_member', :one, 'opsflow.verify_checkpoint(two) FROM kept'), format('OF003: organization %s has no ledger', :two), 'not one of another');
@@ -134,6 +136,9 @@ SELECT is(verdict(one), 'tampered', 'a tile that was changed') FROM kept;
 ROLLBACK TO a;
 DELETE FROM opsflow.audit_tiles WHERE organization_id = :one AND level = 0 AND tile = 0;
 SELECT is(verdict(one), 'tampered', 'a tile that is missing') FROM kept;
+ROLLBACK TO a;
+DELETE FROM opsflow.audit_checkpoints WHERE organization_id = :one AND tree_size > 5;
+SELECT is((verdict(one), verdict(newest))::text, '(ok,tampered)', 'tiles that are there do not stand in for a checkpoint that is gone') FROM kept;
 ROLLBACK TO a;
 -- A copy: the log goes on under another origin, and still answers for the one it was sealed under.
 UPDATE opsflow.audit_checkpoints SET origin = 'opsflow/1/1' WHERE organization_id = :one AND tree_size = 5;
