@@ -532,7 +532,10 @@ opsflow_audit_runs_read(PG_FUNCTION_ARGS)
 	" FROM opsflow.audit_trail" condition " GROUP BY 1, 2, 3 ORDER BY 1, 2"
 
 static OpsflowPlan all_plan = {
-	.sql = RUNS_QUERY(""), .nargs = 1, .argtypes = {BYTEAOID}, .cursor_options = CURSOR_OPT_PARALLEL_OK};
+	.sql = RUNS_QUERY(""),
+	.nargs = 1,
+	.argtypes = {BYTEAOID},
+	.cursor_options = CURSOR_OPT_PARALLEL_OK};
 
 static OpsflowPlan organization_plan = {
 	.sql = RUNS_QUERY(" WHERE organization_id = $2"),
