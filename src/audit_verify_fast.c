@@ -647,7 +647,7 @@ lane_is_whole(const FastLane *fast, const VerifyLane *lane)
 	if (!opsflow_audit_own_head(&fast->key.organization_id, fast->key.lane, &head) && !lane->has_head)
 		return false;
 	return head.seq == before->last_seq && memcmp(head.hash, before->last_hash, AUDIT_HASH_LEN) == 0 &&
-		lane->sealed_seq <= before->last_seq && lane->leaves == fast->sealed;
+		lane->leaves == fast->sealed;
 }
 
 static void

@@ -185,6 +185,7 @@ SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_tiles WHERE organiz
 SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_tiles WHERE organization_id = %L', :two)), '2 tree -: the tree has 0 leaves, less than its checkpoint at size 71', 'all tiles');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_tiles SET hashes = hashes || substr(hashes, 1, 32) WHERE organization_id = %L AND level = 0 AND tile = 1', :two)), '2 tree -: the tree has 72 leaves, but its last checkpoint is at size 71', 'a leaf too many');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_ranges SET last_seq = last_seq - 1 WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: nothing says which entry leaf \d+ is', 'an edited range');
+SELECT matches(wrong_after(format('UPDATE opsflow.audit_ranges SET first_seq = first_seq + 1, last_seq = last_seq + 1 WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: lane 10 has entry 2 sealed after entry 0', 'a range of other entries');
 SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_ranges WHERE organization_id = %L', :two)), '2 tree -: nothing says which entry leaf 0 is', 'deleted ranges');
 
 -- Checkpoints ------------------------------------------------------------------------------------
@@ -239,6 +240,10 @@ SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET last_hash = s
     '2 10 70: no entry confirms the record of what was removed from the beginning of the lane|2 10 70: what is recorded of the removal of entries is not what was sealed', 'an edited record of it');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET entry_seq = 1 WHERE organization_id = %L AND lane = 10', :two)),
     '2 10 70: no entry confirms the record of what was removed from the beginning of the lane', 'a record that no entry confirms');
+-- A record whose entry says nothing any more is still held to the tree.
+SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET last_hash = set_byte(last_hash, 0, 255 - get_byte(last_hash, 0)) WHERE organization_id = %L AND lane = 10;
+    UPDATE opsflow.audit_trail SET payload_salt = NULL, metadata = NULL WHERE organization_id = %1$L AND action = ''prune''', :two)),
+    '2 10 70: what is recorded of the removal of entries is not what was sealed', 'a record that is not what was sealed');
 ROLLBACK TO pruned;
 
 -- Rewritten from beginning to end: only what was kept outside can tell ------------------------------
