@@ -178,8 +178,12 @@ store_report(void *arg, const Report *r)
 		Int64GetDatum(r->first_seq), Int64GetDatum(r->last_seq), hash_datum(r->last_hash), Int64GetDatum(r->entries),
 		CStringGetTextDatum(r->bad ? "tampered" : "ok"), Int64GetDatum(r->bad_seq), CStringGetTextDatum(r->detail),
 		TimestampTzGetDatum(recording->started_at), BoolGetDatum(recording->full)};
-	const char *nulls = !r->bad ? "        nn  " : r->bad_seq < 0 ? "        n   " : NULL;
+	char nulls[] = "            ";
 
+	if (!r->bad || r->bad_seq < 0)
+		nulls[8] = 'n';
+	if (!r->bad)
+		nulls[9] = 'n';
 	if (r->lane.lane >= 0)
 		recording->verified += r->entries;
 	if (r->entries == 0 && !r->bad)

@@ -71,6 +71,15 @@ static OpsflowPlan sealed_plan = {
 	2,
 	{UUIDOID, INT8OID}};
 
+/* Ledgers that recorded verification knows, but of which nothing is left. */
+static OpsflowPlan gone_plan = {
+	"SELECT DISTINCT v.organization_id FROM opsflow.audit_verifications v"
+	" WHERE ($1 IS NULL OR v.organization_id = $1) AND v.lane >= 0"
+	" AND NOT EXISTS (SELECT 1 FROM opsflow.audit_chain_heads h WHERE h.organization_id = v.organization_id)"
+	" ORDER BY v.organization_id",
+	1,
+	{UUIDOID}};
+
 /* Lanes with entries, whether or not they have a head. */
 static OpsflowPlan next_lane_plan = {
 	"SELECT lane FROM opsflow.audit_trail WHERE organization_id = $1 AND lane > $2 ORDER BY lane LIMIT 1",
@@ -376,12 +385,34 @@ verify_unseen(Verification *v)
 	}
 }
 
+/* The database's log tells that an organization is missing; this, which one. */
+static void
+verify_known(Verification *v, const pg_uuid_t *organization_id)
+{
+	Datum value = UUIDPGetDatum(organization_id);
+	RowStream *stream = opsflow_stream_open(&gone_plan, &value, organization_id ? NULL : "n");
+	HeapTuple row;
+
+	while ((row = opsflow_stream_next(stream)) != NULL)
+	{
+		bool isnull;
+		LaneKey key = {.organization_id = *DatumGetUUIDP(opsflow_stream_value(stream, row, 1, &isnull)), .lane = -1};
+		Report report;
+
+		opsflow_verify_open(&report, &key, InvalidOid);
+		opsflow_verify_bad(&report, -1, "the ledger has been verified before, and nothing of it is left");
+		opsflow_verify_emit(v, &report);
+	}
+	opsflow_stream_close(stream);
+}
+
 void
 opsflow_verify_all(Verification *v, const pg_uuid_t *organization_id)
 {
 	opsflow_verify_trees(v, organization_id, NULL);
 	opsflow_verify_fast(v, organization_id);
 	verify_unseen(v);
+	verify_known(v, organization_id);
 }
 
 static void

@@ -532,7 +532,10 @@ opsflow_audit_runs_read(PG_FUNCTION_ARGS)
 	" FROM opsflow.audit_trail" condition " GROUP BY 1, 2, 3 ORDER BY 1, 2"
 
 static OpsflowPlan all_plan = {
-	.sql = RUNS_QUERY(""), .nargs = 1, .argtypes = {BYTEAOID}, .cursor_options = CURSOR_OPT_PARALLEL_OK};
+	.sql = RUNS_QUERY(""),
+	.nargs = 1,
+	.argtypes = {BYTEAOID},
+	.cursor_options = CURSOR_OPT_PARALLEL_OK};
 
 static OpsflowPlan organization_plan = {
 	.sql = RUNS_QUERY(" WHERE organization_id = $2"),
@@ -644,7 +647,7 @@ lane_is_whole(const FastLane *fast, const VerifyLane *lane)
 	if (!opsflow_audit_own_head(&fast->key.organization_id, fast->key.lane, &head) && !lane->has_head)
 		return false;
 	return head.seq == before->last_seq && memcmp(head.hash, before->last_hash, AUDIT_HASH_LEN) == 0 &&
-		lane->sealed_seq <= before->last_seq && lane->leaves == fast->sealed;
+		lane->leaves == fast->sealed;
 }
 
 static void

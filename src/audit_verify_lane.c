@@ -444,7 +444,8 @@ opsflow_verify_one_lane(Verification *v, const LaneKey *key)
 }
 
 /*
- * One lane from its start on, "limit" entries at most; returns how many there were.  Its end is looked at if it has been reached.
+ * One lane from its start on, "limit" entries at most; returns how many there were.
+ * Its end is looked at if it has been reached.
  */
 int64
 opsflow_verify_lane_on(Verification *v, VerifyLane *lane, int64 limit)

@@ -16,7 +16,6 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
-#include "port/pg_bitutils.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -115,7 +114,8 @@ typedef struct TreeCheck
  * ----------------------------------------------------------------
  */
 
-static void tree_problem(TreeCheck *tree, const pg_uuid_t *organization_id, const char *format, ...) pg_attribute_printf(3, 4);
+static void tree_problem(TreeCheck *tree, const pg_uuid_t *organization_id, const char *format, ...)
+	pg_attribute_printf(3, 4);
 
 /* A row of the result: what is wrong with a tree, of this or of another organization. */
 static void
@@ -162,6 +162,7 @@ next_range(TreeCheck *tree)
 {
 	HeapTuple row = opsflow_stream_next(tree->ranges);
 	int64 first_seq;
+	int64 last_seq;
 	int32 lane;
 	bool isnull;
 
@@ -171,8 +172,9 @@ next_range(TreeCheck *tree)
 	tree->range_index = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 1, &isnull));
 	lane = DatumGetInt32(opsflow_stream_value(tree->ranges, row, 2, &isnull));
 	first_seq = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 3, &isnull));
+	last_seq = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 4, &isnull));
 	tree->range_seq = first_seq;
-	tree->range_end = tree->range_index + DatumGetInt64(opsflow_stream_value(tree->ranges, row, 4, &isnull)) - first_seq + 1;
+	tree->range_end = tree->range_index + (last_seq - first_seq) + 1;
 
 	tree->lane = opsflow_verify_lane(tree->v, &tree->organization_id, lane);
 	if (tree->lane->sealed_seq == 0)
@@ -181,7 +183,7 @@ next_range(TreeCheck *tree)
 		tree_problem(tree, &tree->organization_id,
 					 "lane %d has entry " INT64_FORMAT " sealed after entry " INT64_FORMAT, lane, first_seq,
 					 tree->lane->sealed_seq);
-	tree->lane->sealed_seq = first_seq + (tree->range_end - tree->range_index) - 1;
+	tree->lane->sealed_seq = last_seq;
 }
 
 /* The entry that leaf number "index" is, into the set of its lane's leaves. */
@@ -361,22 +363,22 @@ static bool
 take_tile(TreeCheck *tree, int64 number, Datum datum, bool isnull)
 {
 	bytea *hashes = isnull ? NULL : DatumGetByteaPP(datum);
-	int count = hashes == NULL ? 0 : VARSIZE_ANY_EXHDR(hashes) / AUDIT_HASH_LEN;
+	Size count = hashes == NULL ? 0 : VARSIZE_ANY_EXHDR(hashes) / AUDIT_HASH_LEN;
+	Size first = tree->frontier.size % TILE_HASHES;
 
 	if (number != tree->frontier.size / TILE_HASHES)
 	{
 		tree_problem(tree, &tree->organization_id, "leaf " INT64_FORMAT " is missing in the tree", tree->frontier.size);
 		return false;
 	}
-	if (count > TILE_HASHES || count <= tree->frontier.size % TILE_HASHES ||
-		VARSIZE_ANY_EXHDR(hashes) % AUDIT_HASH_LEN != 0)
+	if (count > TILE_HASHES || count <= first || VARSIZE_ANY_EXHDR(hashes) % AUDIT_HASH_LEN != 0)
 	{
 		/* What is taken as given may end with the tile. */
-		if (count != tree->frontier.size % TILE_HASHES || count == 0)
+		if (count != first || count == 0)
 			tree_problem(tree, &tree->organization_id, "tile " INT64_FORMAT " of the leaves is damaged", number);
 		return false;
 	}
-	for (int i = tree->frontier.size % TILE_HASHES; i < count; i++)
+	for (Size i = first; i < count; i++)
 		take(tree, (const uint8 *) VARDATA_ANY(hashes) + i * AUDIT_HASH_LEN);
 	return true;
 }

@@ -74,6 +74,57 @@ SELECT is(count(*), 0::bigint, 'what is right has no tree of its own') FROM opsf
 SELECT is(wrong(since => '2020-02-05'), 'nothing', 'nothing is wrong since a time');
 SELECT is(wrong(since => now()), 'nothing', 'nor since now');
 
+-- In parallel ---------------------------------------------------------------------------------
+
+-- The order of the entries, and who reads them, changes nothing.
+CREATE VIEW all_rows AS SELECT * FROM opsflow.verify_audit();
+GRANT SELECT ON all_rows TO opsflow_auditor, opsflow_member;
+CREATE FUNCTION columns() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest('{organization_id,lane,seq,id,timestamp,txid,event_type,entity_type,entity_id,
+    entity_key,action,severity,actor_type,actor_id,ai_model,confidence_score,tokens_used,correlation_id,prev_hash,payload_digest,actor_name,changes,previous_values,new_values,
+    execution_context,metadata,ai_reasoning,session_id,ip_address,user_agent,database_role,application_name,payload_salt,hash}'::text[]) WITH ORDINALITY u (c, n) $$;
+CREATE FUNCTION plan_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    line text;
+    plan text := '';
+BEGIN
+    FOR line IN EXECUTE 'EXPLAIN ' || query LOOP plan := plan || line || E'\n'; END LOOP;
+    RETURN plan;
+END $$;
+CREATE TABLE one_process AS TABLE all_rows;
+GRANT SELECT ON one_process TO opsflow_auditor, opsflow_member;
+DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA %I TO opsflow_auditor, opsflow_member', current_schema); END $$;
+SET LOCAL min_parallel_table_scan_size = 0;
+SET LOCAL min_parallel_index_scan_size = 0;
+SET LOCAL parallel_setup_cost = 0;
+SET LOCAL parallel_tuple_cost = 0;
+SELECT matches(plan_of(format('SELECT organization_id, lane, tableoid, opsflow.audit_runs('''', %s) FROM opsflow.audit_trail GROUP BY 1, 2, 3', columns())), 'Gather', 'parallel workers share the entries');
+SELECT set_eq('TABLE all_rows', 'TABLE one_process', 'several processes find what one does');
+SET LOCAL ROLE opsflow_auditor;
+SELECT set_eq('TABLE all_rows', 'TABLE one_process', 'also for an auditor');
+RESET ROLE;
+SELECT opsflow.set_context(:two);
+SET LOCAL ROLE opsflow_member;
+SELECT set_eq('TABLE all_rows', 'SELECT * FROM one_process WHERE organization_id = opsflow.current_organization_id()', 'or a member, in its organization');
+RESET ROLE;
+SELECT opsflow.clear_context();
+SELECT is(wrong(), 'nothing', 'nothing is wrong');
+SAVEPOINT moved;
+-- In no order at all: entries that were written again are at the end of the table.
+ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
+UPDATE opsflow.audit_trail SET txid = txid WHERE seq % 3 = 1;
+UPDATE opsflow.audit_trail SET txid = txid WHERE seq % 5 = 2;
+ALTER TABLE opsflow.audit_trail ENABLE ALWAYS TRIGGER audit_guard;
+SELECT is(wrong(), 'nothing', 'nothing is wrong with entries that are in no order');
+ROLLBACK TO moved;
+SELECT is(wrong_after(format('ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard; SELECT rewrite(%L, 10, 100)', :one)),
+    '1 10 100: entry 100 is not the one that was sealed; 1 10 104: entry 104 is not the one that was sealed', 'what is wrong is found by several processes');
+SELECT matches(wrong_after('ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard; UPDATE opsflow.audit_trail SET txid = txid + 1 WHERE lane = 10 AND seq IN (2, 50)'),
+    '^1 10 2: entry 2 is not what.*; 1 10 50: entry 50 is not what.*; 2 10 2: entry 2 is not what', 'and named');
+RESET min_parallel_table_scan_size;
+RESET min_parallel_index_scan_size;
+RESET parallel_setup_cost;
+RESET parallel_tuple_cost;
+
 -- From a checkpoint on ---------------------------------------------------------------------
 
 SELECT is(wrong(:'early'), 'nothing', 'nothing is wrong after a checkpoint that was kept');
@@ -134,6 +185,7 @@ SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_tiles WHERE organiz
 SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_tiles WHERE organization_id = %L', :two)), '2 tree -: the tree has 0 leaves, less than its checkpoint at size 71', 'all tiles');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_tiles SET hashes = hashes || substr(hashes, 1, 32) WHERE organization_id = %L AND level = 0 AND tile = 1', :two)), '2 tree -: the tree has 72 leaves, but its last checkpoint is at size 71', 'a leaf too many');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_ranges SET last_seq = last_seq - 1 WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: nothing says which entry leaf \d+ is', 'an edited range');
+SELECT matches(wrong_after(format('UPDATE opsflow.audit_ranges SET first_seq = first_seq + 1, last_seq = last_seq + 1 WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: lane 10 has entry 2 sealed after entry 0', 'a range of other entries');
 SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_ranges WHERE organization_id = %L', :two)), '2 tree -: nothing says which entry leaf 0 is', 'deleted ranges');
 
 -- Checkpoints ------------------------------------------------------------------------------------
@@ -162,6 +214,10 @@ CREATE FUNCTION forget(organization uuid) RETURNS void LANGUAGE sql AS $$
     DELETE FROM opsflow.audit_checkpoints WHERE organization_id = organization $$;
 SELECT matches(wrong_after(format('SELECT forget(%L)', :two)), '^f tree -: leaf \d of the database''s log is no checkpoint of any organization: the checkpoint has been deleted, or all of its organization$',
     'a whole organization that is gone is missed by the database''s log');
+SAVEPOINT recorded;
+SELECT cmp_ok(opsflow.record_audit_verification(), '>', 0::bigint, 'when what is there has been recorded');
+SELECT matches(wrong_after(format('SELECT forget(%L)', :two)), '^2 tree -: the ledger has been verified before, and nothing of it is left; f tree', 'it is missed by its name');
+ROLLBACK TO recorded;
 SELECT matches(wrong_after('DELETE FROM opsflow.audit_tiles WHERE organization_id = ''ffffffff-ffff-ffff-ffff-ffffffffffff'''), 'f tree -: the tree has 0 leaves, less than its checkpoint', 'tiles of the log that are gone');
 SELECT matches(wrong_after('DELETE FROM opsflow.audit_checkpoints WHERE organization_id = ''ffffffff-ffff-ffff-ffff-ffffffffffff'''), 'f tree -: the tree has \d leaves, but its last checkpoint is at size 0', 'checkpoints of it');
 SELECT matches(wrong_after('DELETE FROM opsflow.audit_checkpoints WHERE organization_id = ''ffffffff-ffff-ffff-ffff-ffffffffffff''; DELETE FROM opsflow.audit_tiles WHERE organization_id = ''ffffffff-ffff-ffff-ffff-ffffffffffff'''),
@@ -184,6 +240,10 @@ SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET last_hash = s
     '2 10 70: no entry confirms the record of what was removed from the beginning of the lane|2 10 70: what is recorded of the removal of entries is not what was sealed', 'an edited record of it');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET entry_seq = 1 WHERE organization_id = %L AND lane = 10', :two)),
     '2 10 70: no entry confirms the record of what was removed from the beginning of the lane', 'a record that no entry confirms');
+-- A record whose entry says nothing any more is still held to the tree.
+SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET last_hash = set_byte(last_hash, 0, 255 - get_byte(last_hash, 0)) WHERE organization_id = %L AND lane = 10;
+    UPDATE opsflow.audit_trail SET payload_salt = NULL, metadata = NULL WHERE organization_id = %1$L AND action = ''prune''', :two)),
+    '2 10 70: what is recorded of the removal of entries is not what was sealed', 'a record that is not what was sealed');
 ROLLBACK TO pruned;
 
 -- Rewritten from beginning to end: only what was kept outside can tell ------------------------------
@@ -212,9 +272,7 @@ SELECT cmp_ok(count(DISTINCT organization_id), '>=', 4::bigint, 'an auditor veri
 SELECT is(count(*), 0::bigint, 'and finds them whole') FROM opsflow.verify_audit() WHERE verdict <> 'ok';
 SELECT is(verdict, 'ok', 'a checkpoint of the log is for auditors') FROM opsflow.verify_audit(checkpoint => :'kept_log');
 RESET ROLE;
-SELECT throws_ok($$SELECT opsflow.audit_runs('\x00', organization_id, lane, seq, id, timestamp, txid, event_type, entity_type, entity_id, entity_key, action, severity,
-    actor_type, actor_id, ai_model, confidence_score, tokens_used, correlation_id, prev_hash, payload_digest, actor_name, changes, previous_values, new_values,
-    execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name, payload_salt, hash) FROM opsflow.audit_trail$$,
+SELECT throws_ok(format($$SELECT opsflow.audit_runs('\x00', %s) FROM opsflow.audit_trail$$, columns()),
     'OF007', NULL, 'the aggregate is of no use elsewhere');
 
 SELECT * FROM finish();
