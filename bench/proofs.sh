@@ -99,6 +99,7 @@ measure proofs_memory memory_all memory_few
 report "memory to seal $rows entries" "to seal a tenth" kB proofs_memory memory_all memory_few '<=1.5'
 measure proofs_writers beside_seal beside_hashing
 report "audited inserts beside a seal of $rows" "beside hashing the same entries" tps proofs_writers beside_seal beside_hashing '>=0.8'
+# shellcheck disable=SC2034 # for measure
 first_round=1
 measure proofs_seal seal loop
 report "sealing" "the tree alone, as a PL/pgSQL loop" entries/s proofs_seal seal loop '>=1'

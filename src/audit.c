@@ -99,8 +99,7 @@ set_actor(AuditEntry *entry)
 		audit_set(entry, AUDIT_ACTOR_ID, opsflow_uuid_datum(&context->agent_id));
 		if (context->has_user)
 			audit_set(entry, AUDIT_EXECUTION_CONTEXT,
-					  DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"on_behalf_of\": \"%s\"}",
-																			 opsflow_uuid_text(&context->user_id)))));
+					  DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("{\"on_behalf_of\": \"%s\"}", opsflow_uuid_text(&context->user_id)))));
 	}
 	else if (context->has_user)
 	{
@@ -159,7 +158,7 @@ opsflow_audit_circumstances(AuditEntry *entry)
 	if (opsflow_ai_confidence[0] != '\0')
 		audit_set(entry, AUDIT_CONFIDENCE_SCORE,
 				  opsflow_audit_confidence(DirectFunctionCall3(numeric_in, CStringGetDatum(opsflow_ai_confidence),
-														ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
+															   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))));
 	if (opsflow_tokens_used >= 0)
 		audit_set(entry, AUDIT_TOKENS_USED, Int32GetDatum(opsflow_tokens_used));
 	audit_set(entry, AUDIT_METADATA, opsflow_empty_object());

@@ -118,6 +118,7 @@ extern void opsflow_audit_write_init(void);
 extern void opsflow_audit_write(const AuditEntry *entries, int count);
 extern void opsflow_audit_collect(const AuditEntry *entry);
 extern void opsflow_audit_write_collected(void);
+extern void opsflow_audit_require_written(void);
 
 /* audit_redact.c */
 extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,

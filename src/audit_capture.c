@@ -204,7 +204,7 @@ capture_row(const Capture *capture, TriggerData *trigdata)
 	audit_set_text(&entry, AUDIT_EVENT_TYPE, capture->event_type);
 	audit_set_text(&entry, AUDIT_ENTITY_TYPE, capture->entity_type);
 	audit_set_text(&entry, AUDIT_SEVERITY,
-			 TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? capture->delete_severity : capture->severity);
+				   TRIGGER_FIRED_BY_DELETE(trigdata->tg_event) ? capture->delete_severity : capture->severity);
 	set_entity(&entry, capture, tupdesc, row);
 	set_from_row(&entry, AUDIT_AI_MODEL, capture->ai_model_attnum, tupdesc, row);
 	set_from_row(&entry, AUDIT_AI_REASONING, capture->ai_reasoning_attnum, tupdesc, row);

@@ -405,7 +405,7 @@ opsflow_audit_append_captured(AuditEntry *entry)
 	opsflow_audit_collect(entry);
 }
 
-/* The head of a lane that this transaction holds, if it holds it. */
+/* The head of a lane that this transaction holds, if it holds it.  Its entries are all in the table. */
 bool
 opsflow_audit_own_head(const pg_uuid_t *organization_id, int32 number, AuditHead *head)
 {
@@ -416,6 +416,7 @@ opsflow_audit_own_head(const pg_uuid_t *organization_id, int32 number, AuditHead
 	lane = hash_search(lanes, organization_id, HASH_FIND, NULL);
 	if (lane == NULL || lane->number != number)
 		return false;
+	opsflow_audit_require_written();
 	*head = lane->head;
 	return true;
 }

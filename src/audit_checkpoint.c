@@ -110,7 +110,9 @@ Checkpoint *
 opsflow_checkpoint_newest(const pg_uuid_t *organization_id)
 {
 	static OpsflowPlan heads_plan = {
-		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1", 1, {UUIDOID}};
+		"SELECT 1 FROM opsflow.audit_chain_heads WHERE organization_id = $1 LIMIT 1",
+		1,
+		{UUIDOID}};
 	Checkpoint *newest = opsflow_checkpoint_read(organization_id, -1);
 	Datum value = UUIDPGetDatum(organization_id);
 
@@ -182,8 +184,7 @@ opsflow_base64(const void *bytes, int length)
 char *
 opsflow_checkpoint_body(const pg_uuid_t *organization_id, const char *origin, int64 tree_size, const uint8 *root)
 {
-	const char *name = opsflow_uuid_equal(organization_id, &opsflow_database_log) ? origin :
-		psprintf("%s/%s", origin, opsflow_uuid_text(organization_id));
-
-	return psprintf("%s\n" INT64_FORMAT "\n%s\n", name, tree_size, opsflow_base64(root, AUDIT_HASH_LEN));
+	if (!opsflow_uuid_equal(organization_id, &opsflow_database_log))
+		origin = psprintf("%s/%s", origin, opsflow_uuid_text(organization_id));
+	return psprintf("%s\n" INT64_FORMAT "\n%s\n", origin, tree_size, opsflow_base64(root, AUDIT_HASH_LEN));
 }

@@ -307,8 +307,8 @@ opsflow_audit_checkpoint(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	newest = opsflow_checkpoint_newest(organization_id);
-	body = MemoryContextStrdup(context, opsflow_checkpoint_body(organization_id, newest->origin, newest->frontier.size,
-																newest->root));
+	body = opsflow_checkpoint_body(organization_id, newest->origin, newest->frontier.size, newest->root);
+	body = MemoryContextStrdup(context, body);
 	SPI_finish();
 	signature = opsflow_note_signature(body);
 	if (signature != NULL)

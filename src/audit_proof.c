@@ -480,8 +480,9 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	checkpoint = sealed_checkpoint(PG_GETARG_UUID_P(0), tree_size);
-	body = MemoryContextStrdup(context, opsflow_checkpoint_body(PG_GETARG_UUID_P(0), checkpoint->origin,
-																checkpoint->frontier.size, checkpoint->root));
+	body = opsflow_checkpoint_body(PG_GETARG_UUID_P(0), checkpoint->origin, checkpoint->frontier.size,
+								   checkpoint->root);
+	body = MemoryContextStrdup(context, body);
 	opsflow_merkle_leaf(body, strlen(body), inclusion.leaf);
 	inclusion.index = checkpoint->log_index;
 	if (inclusion.index < 0)

@@ -4,8 +4,8 @@
  *
  * A partition goes as a whole, for all organizations that have entries in it.  So it
  * stays as long as the longest retention of any of them says (audit_retention_status).
- * It also stays while anything in it is not sealed, and when it is not what the tree,
- * its neighbours and the chain say: what retention takes away nobody can look at again.
+ * It also stays while anything in it is not sealed, and when it is not what the tree, its
+ * neighbours or the last verification say: what retention takes nobody can look at again.
  *
  * For each ledger in it an entry, action "prune", says which lanes lose which entries,
  * and the hash of the last one, to which the next one links; audit_prunes has the same
@@ -154,7 +154,10 @@ static OpsflowPlan lanes_plan = {
 	" WHEN $5 AND first_seq <> pruned + 1 THEN pg_catalog.format('lane %s begins with entry %s, not %s', lane, first_seq, pruned + 1)"
 	" WHEN entries <> last_seq - first_seq + 1 THEN pg_catalog.format('entries of lane %s are missing', lane)"
 	" WHEN leaf IS DISTINCT FROM hash AND leaf_index < tree_size"
-	" THEN pg_catalog.format('entry %s of lane %s is not what was sealed', last_seq, lane) END),"
+	" THEN pg_catalog.format('entry %s of lane %s is not what was sealed', last_seq, lane)"
+	" WHEN EXISTS (SELECT 1 FROM opsflow.audit_verifications v WHERE v.organization_id = $1 AND v.verdict = 'tampered'"
+	" AND (v.lane = lanes.lane AND v.partition_name = $6 OR v.lane = -1))"
+	" THEN pg_catalog.format('verification has found lane %s or the tree tampered', lane) END),"
 	" min(CASE WHEN leaf_index IS NULL OR coalesce(leaf_index >= tree_size, true)"
 	" THEN pg_catalog.format('entries of lane %s are not sealed', lane) END)"
 	" FROM (SELECT e.*, coalesce(p.last_seq, 0) AS pruned, t.hash, r.leaf_index, c.tree_size,"
@@ -172,16 +175,17 @@ static OpsflowPlan lanes_plan = {
 	" LEFT JOIN LATERAL (SELECT max(c.tree_size) AS tree_size FROM opsflow.audit_checkpoints c"
 	" WHERE c.organization_id = $1) c ON true"
 	" LEFT JOIN opsflow.audit_tiles l ON l.organization_id = $1 AND l.level = 0 AND l.tile = r.leaf_index / 64) lanes",
-	5,
-	{UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID}};
+	6,
+	{UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, BOOLOID, TEXTOID}};
 
 /* What the organization would lose, in the memory context. */
 static Loss *
 read_loss(const AuditPartition *partition, const pg_uuid_t *organization_id, const char *method, MemoryContext context)
 {
-	Datum values[5] = {
+	Datum values[6] = {
 		UUIDPGetDatum(organization_id), TimestampTzGetDatum(partition->lower),
-		TimestampTzGetDatum(partition->upper), CStringGetTextDatum(method), BoolGetDatum(partition->oldest)};
+		TimestampTzGetDatum(partition->upper), CStringGetTextDatum(method), BoolGetDatum(partition->oldest),
+		CStringGetTextDatum(partition->name)};
 	MemoryContext spi;
 	Loss *loss;
 	Datum datum;

@@ -108,7 +108,7 @@ check_permissions(const struct stat *st)
 static int
 read_key_file(uint8 *contents)
 {
-	int file = OpenTransientFile(checkpoint_key_file, O_RDONLY | O_NONBLOCK | PG_BINARY);
+	int file = OpenTransientFile(checkpoint_key_file, O_RDONLY | O_NONBLOCK);
 	struct stat st;
 	int length;
 

@@ -20,6 +20,7 @@
 #include "executor/spi.h"
 #include "port/pg_bitutils.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "audit_tiles.h"
@@ -176,7 +177,10 @@ store_tile(const pg_uuid_t *organization_id, int level, const Tile *tile)
 
 	SET_VARSIZE(hashes, VARHDRSZ + length);
 	memcpy(VARDATA(hashes), tile->hashes, length);
-	(void) opsflow_execute(&store_plan, values, NULL, SPI_OK_INSERT);
+	/* With the snapshot of the seal: the tile may be newer than the transaction's own. */
+	if (SPI_execute_snapshot(opsflow_prepare(&store_plan), values, NULL, GetActiveSnapshot(), InvalidSnapshot, false,
+							 true, 0) != SPI_OK_INSERT)
+		elog(ERROR, "could not store a tile");
 	pfree(hashes);
 }
 

@@ -90,7 +90,7 @@ opsflow_capture_changes(Oid relid)
 	make_truncate_trigger(relid);
 }
 
-typedef void (*TriggerWork) (Form_pg_trigger trigger, bool has_condition, void *arg);
+typedef void (*TriggerWork)(Form_pg_trigger trigger, bool has_condition, void *arg);
 
 static void
 for_each_trigger(Oid relid, TriggerWork work, void *arg)

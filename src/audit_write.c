@@ -260,29 +260,46 @@ opsflow_audit_collect(const AuditEntry *entry)
 		write_collected(statement);
 }
 
+/* The innermost statement with entries that are not written yet, or NULL. */
+static Statement *
+unwritten_statement(void)
+{
+	Statement  *statement = current_statement;
+
+	while (statement != NULL && statement->count == 0)
+		statement = statement->outer;
+	return statement;
+}
+
+/* For who is to see the whole ledger: an error if there are entries that are not written yet. */
+void
+opsflow_audit_require_written(void)
+{
+	if (unwritten_statement() != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("the ledger cannot be verified now: a statement that it records is not finished"),
+				 errhint("Verify it after the statement, not in a trigger of it.")));
+}
+
 /*
  * Write what the statements under way have collected, for who reads the ledger
- * in the middle of one: call it before the snapshot is taken.
+ * in the middle of one; to be called before the snapshot is taken.  What
+ * belongs outside of the current subtransaction stays unwritten.
  */
 void
 opsflow_audit_write_collected(void)
 {
-	bool		written = false;
+	Statement  *statement = unwritten_statement();
 
-	for (Statement *statement = current_statement; statement != NULL; statement = statement->outer)
+	if (statement == NULL)
+		return;
+	for (; statement != NULL; statement = statement->outer)
 	{
-		if (statement->count == 0)
-			continue;
-		if (statement->subid != GetCurrentSubTransactionId())
-			ereport(ERROR,
-					(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-					 errmsg("the ledger cannot be read here: a statement that it records is not finished"),
-					 errhint("Read it after the statement, or outside of an exception block.")));
-		write_collected(statement);
-		written = true;
+		if (statement->count > 0 && statement->subid == GetCurrentSubTransactionId())
+			write_collected(statement);
 	}
-	if (written)
-		CommandCounterIncrement();
+	CommandCounterIncrement();
 }
 
 static void

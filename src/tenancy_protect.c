@@ -100,12 +100,12 @@ opsflow_protect(PG_FUNCTION_ARGS)
 								 " WITH CHECK (organization_id = opsflow.current_organization_id())",
 								 table));
 	opsflow_make_trigger(relid, "require_context", "BEFORE INSERT OR UPDATE OR DELETE",
-				 "FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context()", true);
+						 "FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context()", true);
 	if (get_attnum(relid, "updated_at") != InvalidAttrNumber)
 		opsflow_make_trigger(relid, "set_updated_at", "BEFORE UPDATE",
-					 psprintf("FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at(%s)",
-							  trigger_arguments(PG_GETARG_ARRAYTYPE_P(2))),
-					 false);
+							 psprintf("FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at(%s)",
+									  trigger_arguments(PG_GETARG_ARRAYTYPE_P(2))),
+							 false);
 	if (PG_GETARG_BOOL(1))
 		opsflow_capture_changes(relid);
 	SPI_finish();

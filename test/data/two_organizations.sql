@@ -209,6 +209,9 @@ SELECT organization_id, id, '2025-01-01', 1 FROM opsflow.workflows;
 INSERT INTO opsflow.node_metrics (organization_id, workflow_id, node_id, node_type, execution_date, execution_count)
 SELECT organization_id, id, 'start', 'http', '2025-01-01', 1 FROM opsflow.workflows;
 
+INSERT INTO opsflow.audit_retention (organization_id, days, reason)
+SELECT id, 365, 'What the customers were promised' FROM opsflow.organizations;
+
 -- Chain heads are stored at commit, which a test never comes to.
 INSERT INTO opsflow.audit_chain_heads
 SELECT DISTINCT ON (organization_id, lane) organization_id, lane, seq, timestamp, hash

@@ -25,5 +25,5 @@ for room in $(sed -n '/^ROOMS = /,/[^\\]$/p' Makefile | tr '\\\n' '  ' | sed 's/
 	# shellcheck disable=SC2086
 	cat $files | sed -n -E \
 		-e "s/^CREATE (UNLOGGED )?(TABLE|VIEW) opsflow\.([a-z0-9_]+).*/relation$tab$room$tab\3/p" \
-		-e "s/^CREATE (FUNCTION|PROCEDURE) opsflow\.([a-z0-9_]+).*/routine$tab$room$tab\2/p"
+		-e "s/^CREATE (FUNCTION|PROCEDURE|AGGREGATE) opsflow\.([a-z0-9_]+).*/routine$tab$room$tab\2/p"
 done

@@ -111,6 +111,24 @@ SELECT is(count(*), 300::bigint, 'also of the outer statement') FROM entries WHE
 DROP TRIGGER aa_follow ON shop.orders;
 DROP TRIGGER zz_follow ON shop.orders;
 
+-- Verification in the middle of a statement raises no false alarm.
+CREATE TABLE shop.verdicts (verdict text);
+CREATE FUNCTION shop.verify() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.pieces % 2 = 0 THEN
+        BEGIN
+            INSERT INTO shop.verdicts SELECT DISTINCT verdict FROM opsflow.verify_audit();
+        EXCEPTION WHEN SQLSTATE 'OF004' THEN
+            INSERT INTO shop.verdicts VALUES ('not now');
+        END;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER verify AFTER INSERT ON shop.orders FOR EACH ROW EXECUTE FUNCTION shop.verify();
+INSERT INTO shop.orders (organization_id, what, pieces) SELECT :one, 'verified', n FROM generate_series(1, 4) n;
+DROP TRIGGER verify ON shop.orders;
+SELECT is((count(*), count(*) FILTER (WHERE verdict NOT IN ('ok', 'not now')))::text, '(2,0)', 'nothing is taken for tampered in the middle of a statement') FROM shop.verdicts;
+
 -- A capture that is put off fires in a block of its own, in the middle of another statement.
 CREATE TABLE shop.late (id integer PRIMARY KEY);
 CREATE CONSTRAINT TRIGGER late AFTER INSERT ON shop.late DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION opsflow.capture();

@@ -142,6 +142,10 @@ ROLLBACK TO a;
 SELECT is(pg_temp.behind_the_back($$UPDATE opsflow.audit_trail SET hash = sha256('') WHERE lane = 10 AND seq = 5 AND timestamp < '2020-02-01'$$), '0 gone: 2020_01 2020_02 2020_03 2020_04', 'so does one whose end has been changed');
 SELECT is(held_by, 'entry 5 of lane 10 is not what was sealed', 'and the status says why') FROM held WHERE name = '2020_01';
 ROLLBACK TO a;
+INSERT INTO opsflow.audit_verifications VALUES (:two, 10, 'audit_trail_2020_01', 1, 70, sha256(''), 70, 'tampered', 3, 'what was found', now());
+SELECT is(pg_temp.said(''), '0 gone: 2020_01 2020_02 2020_03 2020_04', 'and one that verification has found tampered');
+SELECT is((organization, held_by)::text, '(2,"verification has found lane 10 or the tree tampered")', 'and the status says why') FROM held WHERE name = '2020_01';
+ROLLBACK TO a;
 DROP TABLE opsflow.audit_trail_2020_01;
 SELECT set_eq('SELECT organization_id, lane FROM tampered WHERE lane IS NOT NULL AND detail LIKE ''%missing%''',
     format('VALUES (%L::uuid, 10), (%L, 11), (%L, 10)', :one, :one, :two), 'a partition that was dropped behind the back is tampering');

@@ -46,7 +46,8 @@ INSERT INTO global_tables VALUES
     ('partition_settings', 'about the database'),
     ('job_settings', 'about the database'),
     ('job_runs', 'about the database'),
-    ('audit_map', 'about the database');
+    ('audit_map', 'about the database'),
+    ('compliance_regimes', 'catalog');
 
 -- Foreign keys without an index: all that reference a table (to), or one column of a table.
 CREATE TABLE unindexed (name text, column_name text, why text NOT NULL);
@@ -63,6 +64,11 @@ CREATE TABLE not_captured (name text PRIMARY KEY, why text NOT NULL);
 INSERT INTO not_captured VALUES
     ('audit_trail', 'the ledger itself'),
     ('audit_chain_heads', 'the ledger itself'),
+    ('audit_tiles', 'the ledger itself'),
+    ('audit_ranges', 'the ledger itself'),
+    ('audit_checkpoints', 'the ledger itself'),
+    ('audit_prunes', 'the ledger itself, and an entry says the same'),
+    ('audit_verifications', 'derived from the ledger itself'),
     ('counters', 'derived, written on every hot path'),
     ('workflow_metrics', 'derived'),
     ('node_metrics', 'derived'),
@@ -82,6 +88,11 @@ CREATE TABLE without_context (name text PRIMARY KEY, why text NOT NULL);
 INSERT INTO without_context VALUES
     ('audit_trail', 'written below SQL, and guarded against every UPDATE, DELETE and TRUNCATE'),
     ('audit_chain_heads', 'written below SQL'),
+    ('audit_tiles', 'written by sealing, and guarded'),
+    ('audit_ranges', 'written by sealing, and guarded'),
+    ('audit_checkpoints', 'written by sealing, and guarded'),
+    ('audit_prunes', 'written by retention, and guarded'),
+    ('audit_verifications', 'written by verification, as the owner'),
     ('counters', 'written below SQL'),
     ('metric_changes', 'written below SQL');
 

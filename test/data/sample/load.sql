@@ -12,3 +12,4 @@ SELECT opsflow.maintain_partitions() \g /dev/null
 SELECT opsflow.fold_counters() \g /dev/null
 SELECT opsflow.rollup_metrics() \g /dev/null
 SELECT opsflow.sample_system_metrics() \g /dev/null
+SELECT opsflow.seal_audit() \g /dev/null

@@ -181,3 +181,11 @@ FROM (VALUES
     ('northwind-clinic', 'starter', 'trialing', 0)
 ) AS s (slug, plan_id, status, months_ago)
 JOIN person p ON p.slug = s.slug AND p.role = 'owner';
+
+INSERT INTO audit_retention (organization_id, days, reason, created_at, updated_at)
+SELECT o.id, r.days, r.reason, clock() - interval '60 days', clock() - interval '60 days'
+FROM (VALUES
+    ('techcorp-inc', 1096, 'Three years are in the contracts with customers.'),
+    ('northwind-clinic', NULL, 'As HIPAA asks.')
+) AS r (slug, days, reason)
+JOIN organizations o ON o.slug = r.slug;
