@@ -280,6 +280,8 @@ typedef enum Key
 	KEY_FIRST_SEQ,
 	KEY_LAST_SEQ,
 	KEY_LAST_HASH,
+	KEY_ENTRY_LANE,
+	KEY_ENTRY_SEQ,
 	KEY_LEAF,
 	KEY_HEADER,
 	KEY_PAYLOAD,
@@ -325,6 +327,8 @@ static const struct
 	[KEY_FIRST_SEQ] = {NAME("first_seq"), SHAPE_NUMBER, false},
 	[KEY_LAST_SEQ] = {NAME("last_seq"), SHAPE_NUMBER, false},
 	[KEY_LAST_HASH] = {NAME("last_hash"), SHAPE_STRING, false},
+	[KEY_ENTRY_LANE] = {NAME("entry_lane"), SHAPE_NUMBER, false},
+	[KEY_ENTRY_SEQ] = {NAME("entry_seq"), SHAPE_NUMBER, false},
 	[KEY_LEAF] = {NAME("leaf"), SHAPE_NUMBER, false},
 	[KEY_HEADER] = {NAME("header"), SHAPE_STRING, false},
 	[KEY_PAYLOAD] = {NAME("payload"), SHAPE_STRING, true},
@@ -352,7 +356,9 @@ typedef enum Kind
 #define FIRST_MEMBERS                                                             \
 	(BIT(KEY_EXPORT) | BIT(KEY_ORGANIZATION) | BIT(KEY_ORIGINS) | BIT(KEY_SINCE) | \
 	 BIT(KEY_UNTIL) | BIT(KEY_TREE_SIZE) | BIT(KEY_HASH))
-#define PRUNED_MEMBERS (BIT(KEY_LANE) | BIT(KEY_FIRST_SEQ) | BIT(KEY_LAST_SEQ) | BIT(KEY_LAST_HASH))
+#define PRUNED_MEMBERS                                                        \
+	(BIT(KEY_LANE) | BIT(KEY_FIRST_SEQ) | BIT(KEY_LAST_SEQ) | BIT(KEY_LAST_HASH) | \
+	 BIT(KEY_ENTRY_LANE) | BIT(KEY_ENTRY_SEQ))
 
 static const struct
 {
@@ -621,10 +627,16 @@ enum
 	HEADER_ORGANIZATION,
 	HEADER_LANE,
 	HEADER_SEQ,
-	HEADER_TIMESTAMP = 4,
+	HEADER_ID,
+	HEADER_TIMESTAMP,
+	HEADER_ENTITY_TYPE = 7,
+	HEADER_ENTITY_ID,
+	HEADER_ACTION = 10,
 	HEADER_PREV_HASH = 18,
 	HEADER_PAYLOAD_DIGEST,
 	HEADER_COLUMNS,
+
+	PAYLOAD_METADATA = 5,
 	PAYLOAD_COLUMNS = 12
 };
 
@@ -729,6 +741,14 @@ split_fields(Text bytes, const Column *columns, int n, Text *fields)
  * ----------------------------------------------------------------
  */
 
+/* Entries that the ledger makes about itself. */
+typedef enum Subject
+{
+	SUBJECT_OTHER,
+	SUBJECT_REDACTION,			/* entity_id is the entry that was redacted */
+	SUBJECT_PRUNE				/* metadata says which entries are gone */
+} Subject;
+
 typedef struct Record
 {
 	Kind kind;
@@ -745,6 +765,9 @@ typedef struct Record
 	int64_t seq;
 	int64_t timestamp;
 	uint8_t organization_id[UUID_LEN];
+	uint8_t id[UUID_LEN];
+	uint8_t entity_id[UUID_LEN];
+	Subject subject;
 	uint8_t prev_hash[HASH_LEN];
 	Text header;
 	Text payload;
@@ -779,6 +802,33 @@ payload_problem(Sha *sha, const Members *members, Text payload, Text salt, Text 
 	return NULL;
 }
 
+static bool
+text_equals(Text text, const char *string)
+{
+	return text.len == strlen(string) && memcmp(text.start, string, text.len) == 0;
+}
+
+/* What others have to know of an entry, from the fields of its header. */
+static void
+read_header(Record *r, const Text *fields)
+{
+	memcpy(r->organization_id, fields[HEADER_ORGANIZATION].start, UUID_LEN);
+	memcpy(r->id, fields[HEADER_ID].start, UUID_LEN);
+	memcpy(r->prev_hash, fields[HEADER_PREV_HASH].start, HASH_LEN);
+	r->lane = (int64_t) big_endian(fields[HEADER_LANE].start, 8);
+	r->seq = (int64_t) big_endian(fields[HEADER_SEQ].start, 8);
+	r->timestamp = (int64_t) big_endian(fields[HEADER_TIMESTAMP].start, 8);
+	r->subject = SUBJECT_OTHER;
+	if (text_equals(fields[HEADER_ACTION], "redact") && text_equals(fields[HEADER_ENTITY_TYPE], "audit_entry") &&
+		fields[HEADER_ENTITY_ID].start != NULL)
+	{
+		r->subject = SUBJECT_REDACTION;
+		memcpy(r->entity_id, fields[HEADER_ENTITY_ID].start, UUID_LEN);
+	}
+	else if (text_equals(fields[HEADER_ACTION], "prune") && text_equals(fields[HEADER_ENTITY_TYPE], "audit_partition"))
+		r->subject = SUBJECT_PRUNE;
+}
+
 static void
 read_entry(Record *r, Sha *sha, Members *members)
 {
@@ -804,11 +854,7 @@ read_entry(Record *r, Sha *sha, Members *members)
 		r->problem = "the header is not in the canonical encoding";
 		return;
 	}
-	memcpy(r->organization_id, fields[HEADER_ORGANIZATION].start, UUID_LEN);
-	memcpy(r->prev_hash, fields[HEADER_PREV_HASH].start, HASH_LEN);
-	r->lane = (int64_t) big_endian(fields[HEADER_LANE].start, 8);
-	r->seq = (int64_t) big_endian(fields[HEADER_SEQ].start, 8);
-	r->timestamp = (int64_t) big_endian(fields[HEADER_TIMESTAMP].start, 8);
+	read_header(r, fields);
 	r->problem = payload_problem(sha, members, payload, salt, fields[HEADER_PAYLOAD_DIGEST]);
 }
 
@@ -1345,7 +1391,21 @@ typedef struct Prune
 	int64_t first_seq;
 	int64_t last_seq;
 	uint8_t last_hash[HASH_LEN];
+	/* the entry that records it */
+	int64_t entry_lane;
+	int64_t entry_seq;
+	bool confirmed;
 } Prune;
+
+/* An entry without payload, the record of its redaction, or both. */
+typedef struct Redaction
+{
+	uint8_t id[UUID_LEN];
+	bool used;
+	bool recorded;
+	int64_t lane;				/* of the entry */
+	int64_t seq;				/* 0: it is not here, or has its payload */
+} Redaction;
 
 /* The last entry of a lane so far. */
 typedef struct Lane
@@ -1394,6 +1454,9 @@ typedef struct Verifier
 	Lane *lanes;				/* open addressing, a power of two */
 	size_t nlanes;
 	size_t lane_slots;
+	Redaction *redactions;		/* likewise */
+	size_t nredactions;
+	size_t redaction_slots;
 	bool progress;
 	struct timespec shown;
 } Verifier;
@@ -1702,6 +1765,126 @@ fold_link(Verifier *v, const Record *r)
 	lane->seq = r->seq;
 	lane->timestamp = r->timestamp;
 	memcpy(lane->hash, r->hash, HASH_LEN);
+}
+
+/* ----------------------------------------------------------------
+ * What the ledger says of itself: redactions and prunes
+ * ----------------------------------------------------------------
+ */
+
+static Redaction *
+redaction_slot(Redaction *redactions, size_t slots, const uint8_t *id)
+{
+	uint64_t hash;
+	size_t i;
+
+	memcpy(&hash, id + UUID_LEN - sizeof(hash), sizeof(hash));	/* the random part of it */
+	i = (size_t) (hash * UINT64_C(0x9E3779B97F4A7C15) >> 32) & (slots - 1);
+	while (redactions[i].used && memcmp(redactions[i].id, id, UUID_LEN) != 0)
+		i = (i + 1) & (slots - 1);
+	return &redactions[i];
+}
+
+static Redaction *
+find_redaction(Verifier *v, const uint8_t *id)
+{
+	Redaction *found;
+
+	if (2 * v->nredactions >= v->redaction_slots)
+	{
+		size_t slots = v->redaction_slots == 0 ? 64 : 2 * v->redaction_slots;
+		Redaction *redactions = calloc(slots, sizeof(Redaction));
+
+		if (redactions == NULL)
+			die("out of memory");
+		for (size_t i = 0; i < v->redaction_slots; i++)
+		{
+			if (v->redactions[i].used)
+				*redaction_slot(redactions, slots, v->redactions[i].id) = v->redactions[i];
+		}
+		free(v->redactions);
+		v->redactions = redactions;
+		v->redaction_slots = slots;
+	}
+	found = redaction_slot(v->redactions, v->redaction_slots, id);
+	if (!found->used)
+	{
+		v->nredactions++;
+		found->used = true;
+		memcpy(found->id, id, UUID_LEN);
+	}
+	return found;
+}
+
+/* The records of prunes that this entry makes, if its metadata says the same. */
+static void
+confirm_prunes(Verifier *v, const Record *r)
+{
+	Text fields[PAYLOAD_COLUMNS];
+	char lane[256];
+
+	if (!r->redacted && !split_fields(r->payload, payload_columns, PAYLOAD_COLUMNS, fields))
+		return;
+	for (size_t i = 0; i < v->nprunes; i++)
+	{
+		Prune *p = &v->prunes[i];
+		int len;
+
+		if (p->entry_lane != r->lane || p->entry_seq != r->seq)
+			continue;
+		len = snprintf(lane, sizeof(lane), "{\"lane\": %" PRId64 ", \"last_seq\": %" PRId64, p->lane, p->last_seq);
+		len += snprintf(lane + len, sizeof(lane) - len, ", \"first_seq\": %" PRId64 ", \"last_hash\": \"", p->first_seq);
+		for (int byte = 0; byte < HASH_LEN; byte++)
+			len += snprintf(lane + len, sizeof(lane) - len, "%02x", p->last_hash[byte]);
+		p->confirmed = r->redacted ||
+			(fields[PAYLOAD_METADATA].start != NULL &&
+			 memmem(fields[PAYLOAD_METADATA].start, fields[PAYLOAD_METADATA].len, lane, len) != NULL);
+	}
+}
+
+static void
+fold_subject(Verifier *v, const Record *r)
+{
+	if (r->redacted)
+	{
+		Redaction *redaction = find_redaction(v, r->id);
+
+		redaction->lane = r->lane;
+		redaction->seq = r->seq;
+	}
+	if (r->subject == SUBJECT_REDACTION)
+		find_redaction(v, r->entity_id)->recorded = true;
+	else if (r->subject == SUBJECT_PRUNE)
+		confirm_prunes(v, r);
+}
+
+/* A redaction is recorded after the entry: it is here unless the export ends before. */
+static void
+check_redactions(Verifier *v)
+{
+	for (size_t i = 0; i < v->redaction_slots && !v->until; i++)
+	{
+		const Redaction *redaction = &v->redactions[i];
+
+		if (redaction->seq != 0 && !redaction->recorded)
+			tampered(v, "lane %" PRId64 ", seq %" PRId64 ": the payload is gone, and no entry records its redaction",
+					 redaction->lane, redaction->seq);
+	}
+}
+
+/* A prune is recorded by an entry that is here, or has been pruned itself. */
+static void
+check_prunes(Verifier *v)
+{
+	for (size_t i = 0; i < v->nprunes && !v->since && !v->until; i++)
+	{
+		const Prune *p = &v->prunes[i];
+		const Prune *record = find_prune(v, p->entry_lane, p->entry_seq);
+
+		if (!p->confirmed && (record == NULL || record->first_seq > p->entry_seq))
+			tampered(v, "lane %" PRId64 ": no entry records that %" PRId64 " to %" PRId64 " were pruned",
+					 p->lane, p->first_seq, p->last_seq);
+	}
 }
 
 /* ----------------------------------------------------------------
@@ -2049,6 +2232,9 @@ fold_pruned(Verifier *v, const Record *r)
 	p.lane = members.number[KEY_LANE];
 	p.first_seq = members.number[KEY_FIRST_SEQ];
 	p.last_seq = members.number[KEY_LAST_SEQ];
+	p.entry_lane = members.number[KEY_ENTRY_LANE];
+	p.entry_seq = members.number[KEY_ENTRY_SEQ];
+	p.confirmed = false;
 	if (!base64_fixed(members.text[KEY_LAST_HASH], p.last_hash, HASH_LEN))
 	{
 		unusable(v, "line %" PRId64 ": last_hash is 32 bytes in base64", v->line);
@@ -2088,7 +2274,10 @@ fold_entry(Verifier *v, const Record *r)
 			tampered_entry(v, r, "entries that are not sealed are in no export with an end");
 	}
 	if (r->readable)
+	{
 		fold_link(v, r);
+		fold_subject(v, r);
+	}
 	if (v->print)
 		print_entry(r);
 }
@@ -2187,6 +2376,8 @@ fold_end(Verifier *v, const Record *r)
 	if (!v->since && !v->until && v->absent != v->pruned)
 		tampered(v, "%" PRId64 " entries are not in the export, and %" PRId64 " are recorded as pruned",
 				 v->absent, v->pruned);
+	check_redactions(v);
+	check_prunes(v);
 	if ((members.null & BIT(KEY_CHECKPOINT)) == 0)
 		check_own_checkpoint(v, members.text[KEY_CHECKPOINT],
 							 members.null & BIT(KEY_SIGNATURE) ? nothing : members.text[KEY_SIGNATURE]);
@@ -2346,6 +2537,7 @@ verify(Verifier *v)
 	free(v->origins);
 	free(v->prunes);
 	free(v->lanes);
+	free(v->redactions);
 	return status;
 }
 

@@ -67,7 +67,7 @@ static OpsflowPlan origins_plan = {
 	{UUIDOID}};
 
 static OpsflowPlan prunes_plan = {
-	"SELECT lane, first_seq, last_seq, last_hash FROM opsflow.audit_prunes"
+	"SELECT lane, first_seq, last_seq, last_hash, entry_lane, entry_seq FROM opsflow.audit_prunes"
 	" WHERE organization_id = $1 AND (lane, first_seq) > ($2, $3) ORDER BY lane, first_seq LIMIT 1000",
 	3,
 	{UUIDOID, INT4OID, INT8OID}};
@@ -491,6 +491,8 @@ add_prunes(Export *export)
 		put_number(&state, "first_seq", export->prune_seq);
 		put_number(&state, "last_seq", DatumGetInt64(opsflow_result(i, 3, &isnull)));
 		put_bytes(&state, "last_hash", VARDATA_ANY(hash), VARSIZE_ANY_EXHDR(hash));
+		put_number(&state, "entry_lane", DatumGetInt32(opsflow_result(i, 5, &isnull)));
+		put_number(&state, "entry_seq", DatumGetInt64(opsflow_result(i, 6, &isnull)));
 		(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 		add_json(export, end_object(&state));
 	}
@@ -605,7 +607,7 @@ read_lines(Export *export)
 		{
 			case STAGE_FIRST:
 				add_first_line(export);
-				export->stage = OidIsValid(opsflow_relation_id("audit_prunes")) ? STAGE_PRUNES : STAGE_LEAVES;
+				export->stage = STAGE_PRUNES;
 				break;
 			case STAGE_PRUNES:
 				add_prunes(export);

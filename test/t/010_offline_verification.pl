@@ -214,9 +214,9 @@ says('a checkpoint that is newer than the export', 1, qr/^tampered: entries are 
 	'--checkpoint', checkpoint_with(qr/\n\d+\n/, "\n100000\n"), $full);
 says('a checkpoint with another root', 1, qr/^tampered: history was rewritten: the first $size leaves do not have the root/,
 	'--checkpoint', checkpoint_with(qr/\n[^\n]{43}=\n/, "\n" . encode_base64('x' x 32)), $full);
-says('a checkpoint file that is none', 2, qr/not a checkpoint; opsflow\.audit_checkpoint\(\) gives one/, '--checkpoint', $full, $full);
+says('a checkpoint file that is none', 2, qr/not a checkpoint; opsflow\.audit_checkpoint\(\) gives one/, '--checkpoint', write_file('none', "tampered\n"), $full);
 says('an empty checkpoint file', 2, qr/empty/, '--checkpoint', write_file('nothing', ''), $full);
-says('a missing checkpoint file', 2, qr/No such file/, '--checkpoint', "$dir/none", $full);
+says('a missing checkpoint file', 2, qr/No such file/, '--checkpoint', "$dir/absent", $full);
 
 # -- Signatures -------------------------------------------------------------------------------------------------------------
 
@@ -246,7 +246,10 @@ my $none = export('none.jsonl', "since => now() + interval '1 day'");
 says('a time without entries', 0, qr/^ok: 0 entries in 0 lanes/, $none);
 says('the root at a checkpoint within a subtree', 2, qr/cannot be computed from this export: make it with the checkpoint as the argument of export_audit/,
 	'--checkpoint', $checkpoint, $none);
-my $with = export('with.jsonl', sprintf(q{since => now() + interval '1 day', checkpoint => '%s'}, slurp_file($checkpoint)));
+# As the documentation says.
+my $with = "$dir/with.jsonl";
+run_log([ 'psql', '-XAtq', '-h', $node->host, '-p', $node->port, '-d', $db, '-v', 'checkpoint=' . slurp_file($checkpoint), '-o', $with ], '<',
+	\"COPY (SELECT opsflow.export_audit('$one', since => now() + interval '1 day', checkpoint => :'checkpoint')) TO STDOUT;") or die;
 says('the same, made for that checkpoint', 0, qr/^checkpoint: its $size leaves/m, '--checkpoint', $checkpoint, $with);
 changed('a node changed', 1, qr/^tampered: the Merkle root/, sub { $_[1] = edited($_[1], 'node', 5); @_ }, $with);
 changed('a node of another height', 1, qr/^tampered: line 2: no tree has such a node|^tampered: line \d+: leaf/, sub { $_[1] =~ s/"height": \d+/"height": 1/; @_ }, $with);
@@ -276,6 +279,46 @@ my $copys = write_file('copys', sql("SELECT opsflow.audit_checkpoint('$one')"));
 says('its own is one of another database', 2, qr/the checkpoint is of another database/, '--checkpoint', $copys, $full);
 $db = 'postgres';
 
+# -- What redaction and retention leave -------------------------------------------------------------------------------------
+
+changed('a payload that is gone without a record', 1, qr/^tampered: lane \d+, seq \d+: the payload is gone, and no entry records its redaction/,
+	sub { $_[7] =~ s/"(salt|payload)": "[^"]*"/"$1": null/g; @_ }, $full);
+sql("SELECT opsflow.redact_audit_entry('$one', (SELECT id FROM opsflow.audit_trail WHERE organization_id = '$one' AND entity_type = 'agent' ORDER BY lane, seq LIMIT 1), 'asked')");
+my $redacted = export('redacted.jsonl');
+says('a redacted entry', 0, qr/^redacted: 1 entries$/m, '--checkpoint', $checkpoint, $redacted);
+IPC::Run::run([ 'python3', "$root/test/bin/recompute.py", $redacted ], '>', \my $ignored, '2>', \$err);
+is($?, 0, 'for Python too') or diag($err);
+
+$db = 'pruned';
+$node->safe_psql('postgres', "CREATE DATABASE $db");
+sql(qq{
+	CREATE EXTENSION opsflow CASCADE;
+	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$one', 'One', 'one');
+	${\ slurp_file("$root/test/data/ledger_reference.sql")}
+	${\ slurp_file("$root/test/data/old_entries.sql")}
+	SELECT old_entries('$one', 10, '2020-01-05', 50), old_entries('$one', 11, '2020-01-07', 30);
+	SELECT old_entries('$one', 10, '2020-02-05', 20);
+	SELECT opsflow.maintain_partitions();
+});
+sql('SELECT opsflow.seal_audit()');
+my $before = write_file('before', sql("SELECT opsflow.audit_checkpoint('$one')"));
+sql(q{
+	UPDATE opsflow.partition_settings SET retention = make_interval(secs => extract(epoch FROM now() - '2020-02-02')) WHERE relation = 'audit_trail';
+	SELECT opsflow.apply_retention();
+	SELECT opsflow.seal_audit();
+});
+my $pruned = export('pruned.jsonl');
+says('a ledger that was pruned', 0, qr/^pruned by retention: 80 entries$/m, $pruned);
+my $split = export('pruned_split.jsonl', sprintf(q{checkpoint => E'%s'}, slurp_file($before) =~ s/\n/\\n/gr));
+says('it continues the checkpoint from before', 0, qr/^checkpoint: its \d+ leaves/m, '--checkpoint', $before, $split);
+changed('without the record of a prune', 1, qr/^tampered: .*its lane lacks seq 1 to 50$/m, sub { splice(@_, 1, 1); @_ }, $pruned);
+changed('with a record of more', 1, qr/^tampered: .* are recorded as pruned$/m, sub { $_[1] =~ s/"last_seq": 50/"last_seq": 60/; @_ }, $pruned);
+changed('with a record that no entry confirms', 1, qr/^tampered: lane 10: no entry records that 1 to 50 were pruned$/m, sub { $_[1] =~ s/("entry_seq": )/${1}9/; @_ }, $pruned);
+changed('with another hash in it', 1, qr/^tampered: .*it does not link to the entry before it$/m, sub { $_[1] = edited($_[1], 'last_hash', 3); @_ }, $pruned);
+sql('ALTER TABLE opsflow.audit_prunes DISABLE TRIGGER audit_guard; DELETE FROM opsflow.audit_prunes');
+says('a partition that went without a record', 1, qr/^tampered: 80 entries are not in the export, and 0 are recorded as pruned$/m, export('unrecorded.jsonl'));
+$db = 'postgres';
+
 # -- History is rewritten: a superuser makes everything fit again ---------------------------------------------------------
 
 sql(qq{
@@ -295,7 +338,7 @@ sql(qq{
 	BEGIN
 		FOR e IN SELECT * FROM opsflow.audit_trail WHERE organization_id = '$one' ORDER BY lane, seq LOOP
 			e.prev_hash = CASE WHEN e.lane = last_lane THEN last_hash ELSE reference_genesis(e.organization_id, e.lane) END;
-			e.payload_digest = reference_payload_digest(e);
+			e.payload_digest = coalesce(reference_payload_digest(e), e.payload_digest);	-- redacted ones keep theirs
 			e.hash = reference_hash(e);
 			UPDATE opsflow.audit_trail SET prev_hash = e.prev_hash, payload_digest = e.payload_digest, hash = e.hash
 				WHERE organization_id = e.organization_id AND id = e.id;
@@ -326,7 +369,11 @@ says('a directory', 2, qr/Is a directory/, $dir);
 
 my ($example) = slurp_file("$root/doc/audit.md") =~ /### A worked example\n(.*)/s;
 my %hex;
-$hex{$1} = $2 =~ s/\s//gr while $example =~ /^(The genesis|The payload|Its digest|The header|The hash)[^\n]*\n(?:[^\n]+\n)?\n((?: {4}[0-9a-f]+\n)+)/mg;
+while ($example =~ /^(The genesis|The payload|Its digest|The header|The hash)\b[^\n]*\n\n((?: {4}[0-9a-f]+\n)+)/mg)
+{
+	my ($name, $bytes) = ($1, $2);
+	$hex{$name} = $bytes =~ s/\s//gr;
+}
 sub sha256sum { my $escapes = $_[0] =~ s/(..)/\\x$1/gr; return (split / /, `bash -c "printf '$escapes' | sha256sum"`)[0]; }
 is(sha256sum($one =~ s/-//gr . '0' x 16), $hex{'The genesis'}, 'sha256sum computes the genesis of the example');
 is(sha256sum('000102030405060708090a0b0c0d0e0f' . $hex{'The payload'}), $hex{'Its digest'}, 'the digest of its payload');
