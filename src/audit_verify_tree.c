@@ -41,8 +41,8 @@ static OpsflowPlan upper_plan = {
 
 static OpsflowPlan ranges_plan = {
 	"SELECT first_index, lane, first_seq, last_seq FROM opsflow.audit_ranges"
-	" WHERE organization_id = $1 AND first_index >= coalesce((SELECT r.first_index FROM opsflow.audit_ranges r"
-	" WHERE r.organization_id = $1 AND r.first_index <= $2 ORDER BY r.first_index DESC LIMIT 1), 0)"
+	" WHERE organization_id = $1 AND ($2 = 0 OR first_index >= coalesce((SELECT r.first_index FROM opsflow.audit_ranges r"
+	" WHERE r.organization_id = $1 AND r.first_index <= $2 ORDER BY r.first_index DESC LIMIT 1), 0))"
 	" ORDER BY first_index",
 	2,
 	{UUIDOID, INT8OID}};
@@ -161,6 +161,7 @@ static void
 next_range(TreeCheck *tree)
 {
 	HeapTuple row = opsflow_stream_next(tree->ranges);
+	int64 first_index;
 	int64 first_seq;
 	int64 last_seq;
 	int32 lane;
@@ -169,7 +170,10 @@ next_range(TreeCheck *tree)
 	tree->has_range = row != NULL;
 	if (row == NULL)
 		return;
-	tree->range_index = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 1, &isnull));
+	first_index = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 1, &isnull));
+	if (first_index < tree->range_end || first_index < 0)
+		tree_problem(tree, &tree->organization_id, "leaf " INT64_FORMAT " is said to be more than one entry", first_index);
+	tree->range_index = first_index;
 	lane = DatumGetInt32(opsflow_stream_value(tree->ranges, row, 2, &isnull));
 	first_seq = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 3, &isnull));
 	last_seq = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 4, &isnull));
