@@ -321,15 +321,17 @@ $db = 'postgres';
 
 # -- History is rewritten: a superuser makes everything fit again ---------------------------------------------------------
 
-sql(qq{
-	CREATE EXTENSION IF NOT EXISTS pgcrypto;
-	${\ slurp_file("$root/test/data/ledger_reference.sql")}
+sql(slurp_file("$root/test/data/ledger_reference.sql"));
+sub rewrite
+{
+	my ($change) = @_;
+	sql(qq{
 	SET session_replication_role = replica;
 	ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
 	ALTER TABLE opsflow.audit_tiles DISABLE TRIGGER audit_guard;
 	ALTER TABLE opsflow.audit_ranges DISABLE TRIGGER audit_guard;
 	ALTER TABLE opsflow.audit_checkpoints DISABLE TRIGGER audit_guard;
-	UPDATE opsflow.audit_trail SET new_values = '{"name": "forged"}' WHERE organization_id = '$one' AND lane = 0 AND seq = 3;
+	UPDATE opsflow.audit_trail SET $change WHERE organization_id = '$one' AND lane = 0 AND seq = 3;
 	DO \$\$
 	DECLARE
 		e opsflow.audit_trail;
@@ -351,10 +353,15 @@ sql(qq{
 	DELETE FROM opsflow.audit_ranges WHERE organization_id = '$one';
 	DELETE FROM opsflow.audit_checkpoints WHERE organization_id = '$one';
 	SELECT opsflow.seal_audit();
-});
+	});
+}
+rewrite(q{new_values = '{"name": "forged"}'});
 my $forged = export('forged.jsonl');
 says('a history that was rewritten as a whole looks well by itself', 0, qr/^no checkpoint was given/m, $forged);
 says('with a checkpoint that was kept outside it does not', 1, qr/^tampered: history was rewritten: the first $size leaves/, '--checkpoint', $checkpoint, $forged);
+
+rewrite("timestamp = (SELECT timestamp + interval '1 microsecond' FROM opsflow.audit_trail WHERE organization_id = '$one' AND lane = 0 AND seq = 4)");
+says('times that go back show by themselves', 1, qr/^tampered: .*lane 0, seq 4: it is older than the entry before it/, export('forged.jsonl'));
 
 # -- The command line -----------------------------------------------------------------------------------------------------
 
