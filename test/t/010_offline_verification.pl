@@ -410,10 +410,10 @@ write_file('checkpoint', $node->safe_psql('app', "SELECT opsflow.audit_checkpoin
 @sh = grep { !/chown/ } @sh;    # that is root's
 write_file('examples.sh', "set -e\n", @sh);
 is(scalar @sh, 3, 'and some for the shell');
-my $said = sprintf 'cd %s && org=%s PGHOST=%s PGPORT=%s bash examples.sh 2>&1', $dir, $one, $node->host, $node->port;
-$said = qx($said);
-is($?, 0, 'they work too') or diag($said);
-like($said, qr/^ok/m, 'and verify what was exported');
+my $shell = sprintf 'cd %s && org=%s PGHOST=%s PGPORT=%s bash examples.sh 2>&1', $dir, $one, $node->host, $node->port;
+my $answer = qx($shell);
+is($?, 0, 'they work too') or diag($answer);
+like($answer, qr/^ok/m, 'and verify what was exported');
 
 $node->stop;
 done_testing();
