@@ -388,5 +388,33 @@ is(sha256sum('000102030405060708090a0b0c0d0e0f' . $hex{'The payload'}), $hex{'It
 is(sha256sum('00' . $hex{'The header'}), $hex{'The hash'}, 'and its hash');
 is(substr($hex{'The header'}, -64), $hex{'Its digest'}, 'the header ends in that digest');
 
+# -- All its other examples, as they stand there, in the order of the page -----------------------------------------------------
+
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+$node->safe_psql('app', qq{
+	CREATE EXTENSION opsflow CASCADE;
+	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$one', 'One', 'one');
+	INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES ('$ada', '$one', 'ada\@one.example', 'Ada One', 'owner');
+});
+my (@sql, @sh);
+my $page = slurp_file("$root/doc/audit.md");
+while ($page =~ /^```(sql|sh)\n(.*?)^```/msg)
+{
+	push @{ $1 eq 'sql' ? \@sql : \@sh }, $2;
+}
+cmp_ok(scalar @sql, '>', 15, 'the page has examples in SQL');
+write_file('examples.sql', @sql);
+my $failed = $node->psql('app', "\\i $dir/examples.sql", on_error_die => 0, on_error_stop => 1, stderr => \my $complaint);
+is($failed, 0, 'they work') or diag($complaint);
+$node->safe_psql('app', 'ALTER DATABASE app RESET opsflow.checkpoint_key_file');    # there is no such file here
+write_file('checkpoint', $node->safe_psql('app', "SELECT opsflow.audit_checkpoint('$one')"), "\n");
+@sh = grep { !/chown/ } @sh;    # that is root's
+write_file('examples.sh', "set -e\n", @sh);
+is(scalar @sh, 3, 'and some for the shell');
+my $shell = sprintf 'cd %s && org=%s PGHOST=%s PGPORT=%s bash examples.sh 2>&1', $dir, $one, $node->host, $node->port;
+my $answer = qx($shell);
+is($?, 0, 'they work too') or diag($answer);
+like($answer, qr/^ok/m, 'and verify what was exported');
+
 $node->stop;
 done_testing();
