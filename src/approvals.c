@@ -312,11 +312,10 @@ complete_request(OpsflowChange *change)
 	check_outcome(change);
 	if (!isnull)
 	{
-		bytea	   *digest = palloc(VARHDRSZ + OPSFLOW_DIGEST_LEN);
+		uint8 digest[OPSFLOW_DIGEST_LEN];
 
-		SET_VARSIZE(digest, VARHDRSZ + OPSFLOW_DIGEST_LEN);
-		opsflow_action_digest(DatumGetJsonbP(action), (uint8 *) VARDATA(digest));
-		opsflow_change_set(change, "action_digest", PointerGetDatum(digest));
+		opsflow_action_digest(DatumGetJsonbP(action), digest);
+		opsflow_change_set(change, "action_digest", opsflow_bytes_datum(digest, sizeof(digest)));
 	}
 	if (opsflow_row_is_null(change->tupdesc, change->after, "expires_at"))
 		fill_expires_at(change);

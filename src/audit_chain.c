@@ -36,7 +36,6 @@
 #include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/hsearch.h"
@@ -48,10 +47,6 @@
 #include "audit.h"
 #include "audit_tiles.h"
 #include "core.h"
-
-/* The fourth field of the lock tag: SQL's advisory locks use 1 and 2. */
-#define LANE_LOCK_CLASS 0x4F46
-#define BULK_LANE_LOCK_CLASS 0x4F47
 
 #define FIRST_BULK_LANE 1000000
 
@@ -164,15 +159,6 @@ remember_lane(const pg_uuid_t *organization_id, int32 number)
 	lane_hints[slot].number = number;
 }
 
-static bool
-try_lock(uint32 key, int32 number, uint16 lock_class)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key, (uint32) number, lock_class);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 /*
  * A lane number of the organization that nobody else holds.
  *
@@ -186,9 +172,9 @@ lock_free_lane(const pg_uuid_t *organization_id)
 	int32		hint = hinted_lane(organization_id);
 	int32		number;
 
-	if (try_lock(key, hint, LANE_LOCK_CLASS))
+	if (opsflow_lock(OPSFLOW_LOCK_LANE, key, hint, false))
 		return hint;
-	for (number = 0; !try_lock(key, number, LANE_LOCK_CLASS); number++)
+	for (number = 0; !opsflow_lock(OPSFLOW_LOCK_LANE, key, number, false); number++)
 		;
 	remember_lane(organization_id, number);
 	return number;
@@ -202,7 +188,7 @@ lock_bulk_lane(void)
 
 	if (bulk_lane >= 0)
 		return bulk_lane;
-	for (number = FIRST_BULK_LANE; !try_lock(0, number, BULK_LANE_LOCK_CLASS); number++)
+	for (number = FIRST_BULK_LANE; !opsflow_lock(OPSFLOW_LOCK_BULK_LANE, 0, number, false); number++)
 		;
 	bulk_lane = number;
 	bulk_lane_taken_by = GetCurrentSubTransactionId();
@@ -325,16 +311,6 @@ save_head(Lane *lane)
  * ----------------------------------------------------------------
  */
 
-static Datum
-bytea_datum(const void *bytes, int len)
-{
-	bytea	   *result = palloc(VARHDRSZ + len);
-
-	SET_VARSIZE(result, VARHDRSZ + len);
-	memcpy(VARDATA(result), bytes, len);
-	return PointerGetDatum(result);
-}
-
 static void
 compute_hashes(AuditEntry *entry, uint8 *hash)
 {
@@ -343,13 +319,13 @@ compute_hashes(AuditEntry *entry, uint8 *hash)
 	uint8		digest[AUDIT_HASH_LEN];
 
 	opsflow_random(salt, AUDIT_SALT_LEN);
-	audit_set(entry, AUDIT_PAYLOAD_SALT, bytea_datum(salt, AUDIT_SALT_LEN));
+	audit_set(entry, AUDIT_PAYLOAD_SALT, opsflow_bytes_datum(salt, AUDIT_SALT_LEN));
 
 	initStringInfo(&buf);
 	opsflow_audit_payload_digest(&buf, entry, digest);
-	audit_set(entry, AUDIT_PAYLOAD_DIGEST, bytea_datum(digest, AUDIT_HASH_LEN));
+	audit_set(entry, AUDIT_PAYLOAD_DIGEST, opsflow_bytes_datum(digest, AUDIT_HASH_LEN));
 	opsflow_audit_entry_hash(&buf, entry, hash);
-	audit_set(entry, AUDIT_HASH, bytea_datum(hash, AUDIT_HASH_LEN));
+	audit_set(entry, AUDIT_HASH, opsflow_bytes_datum(hash, AUDIT_HASH_LEN));
 	pfree(buf.data);
 }
 
@@ -394,7 +370,7 @@ chain(AuditEntry *entry)
 	audit_set(entry, AUDIT_TIMESTAMP, TimestampTzGetDatum(next.timestamp));
 	audit_set(entry, AUDIT_TXID,
 			  Int64GetDatum((int64) U64FromFullTransactionId(GetTopFullTransactionId())));
-	audit_set(entry, AUDIT_PREV_HASH, bytea_datum(lane->head.hash, AUDIT_HASH_LEN));
+	audit_set(entry, AUDIT_PREV_HASH, opsflow_bytes_datum(lane->head.hash, AUDIT_HASH_LEN));
 	compute_hashes(entry, next.hash);
 	lane->head = next;
 }
@@ -450,7 +426,7 @@ store_head(OpsflowWriter *writer, Relation heads, const Lane *lane)
 	opsflow_new_row_set(&row, "lane", Int32GetDatum(lane->number));
 	opsflow_new_row_set(&row, "seq", Int64GetDatum(lane->head.seq));
 	opsflow_new_row_set(&row, "timestamp", TimestampTzGetDatum(lane->head.timestamp));
-	opsflow_new_row_set(&row, "hash", bytea_datum(lane->head.hash, AUDIT_HASH_LEN));
+	opsflow_new_row_set(&row, "hash", opsflow_bytes_datum(lane->head.hash, AUDIT_HASH_LEN));
 	opsflow_writer_insert_row(writer, &row);
 }
 

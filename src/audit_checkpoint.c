@@ -135,24 +135,14 @@ opsflow_checkpoint_newest(const pg_uuid_t *organization_id)
 			 errhint("Wait for the next run of job seal_audit, or call opsflow.seal_audit().")));
 }
 
-static Datum
-bytes_datum(const void *bytes, int length)
-{
-	bytea *datum = palloc(VARHDRSZ + length);
-
-	SET_VARSIZE(datum, VARHDRSZ + length);
-	memcpy(VARDATA(datum), bytes, length);
-	return PointerGetDatum(datum);
-}
-
 void
 opsflow_checkpoint_store(const pg_uuid_t *organization_id, const Checkpoint *checkpoint)
 {
 	const MerkleFrontier *frontier = &checkpoint->frontier;
 	Datum values[8] = {
 		UUIDPGetDatum(organization_id), Int64GetDatum(frontier->size),
-		bytes_datum(checkpoint->root, AUDIT_HASH_LEN),
-		bytes_datum(frontier->peaks, frontier->npeaks * AUDIT_HASH_LEN),
+		opsflow_bytes_datum(checkpoint->root, AUDIT_HASH_LEN),
+		opsflow_bytes_datum(frontier->peaks, frontier->npeaks * AUDIT_HASH_LEN),
 		Int32GetDatum(checkpoint->lanes), TimestampTzGetDatum(checkpoint->sealed_at),
 		CStringGetTextDatum(checkpoint->origin), Int64GetDatum(checkpoint->log_index)};
 

@@ -46,14 +46,6 @@ PG_FUNCTION_INFO_V1(opsflow_export_audit);
 #define EXPORT_FORMAT 1
 #define WINDOW_LEAVES 1024
 
-/* The columns of AuditColumn, in its order. */
-#define ENTRY_COLUMNS                                                                         \
-	"organization_id, lane, seq, id, timestamp, txid, event_type, entity_type, entity_id,"    \
-	" entity_key, action, severity, actor_type, actor_id, ai_model, confidence_score,"        \
-	" tokens_used, correlation_id, prev_hash, payload_digest, actor_name, changes,"           \
-	" previous_values, new_values, execution_context, metadata, ai_reasoning, session_id,"    \
-	" ip_address, user_agent, database_role, application_name, payload_salt, hash"
-
 static OpsflowPlan known_plan = {
 	"SELECT 1 WHERE EXISTS (SELECT FROM opsflow.audit_chain_heads WHERE organization_id = $1)"
 	" OR EXISTS (SELECT FROM opsflow.audit_trail WHERE organization_id = $1)",
@@ -89,7 +81,7 @@ static OpsflowPlan leaves_plan = {
 	" LEFT JOIN LATERAL (SELECT p.last_timestamp FROM opsflow.audit_ranges p"
 	" WHERE p.organization_id = $1 AND p.lane = r.lane AND p.first_seq < r.first_seq"
 	" ORDER BY p.first_seq DESC LIMIT 1) before ON true"
-	" CROSS JOIN LATERAL (SELECT " ENTRY_COLUMNS " FROM opsflow.audit_trail e"
+	" CROSS JOIN LATERAL (SELECT " AUDIT_COLUMN_LIST " FROM opsflow.audit_trail e"
 	" WHERE e.organization_id = $1 AND e.lane = r.lane AND e.seq >= r.low AND e.seq <= r.high"
 	" AND e.timestamp >= coalesce(before.last_timestamp, '-infinity') AND e.timestamp <= r.last_timestamp"
 	" AND e.timestamp >= $4 AND e.timestamp < $5 OFFSET 0) t"
@@ -113,7 +105,7 @@ static OpsflowPlan lanes_plan = {
 	{UUIDOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan open_plan = {
-	"SELECT " ENTRY_COLUMNS " FROM opsflow.audit_trail"
+	"SELECT " AUDIT_COLUMN_LIST " FROM opsflow.audit_trail"
 	" WHERE organization_id = $1 AND lane = $2 AND seq > $3 AND timestamp >= $4 ORDER BY seq LIMIT 1000",
 	4,
 	{UUIDOID, INT4OID, INT8OID, TIMESTAMPTZOID}};

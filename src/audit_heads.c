@@ -22,7 +22,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -30,9 +29,6 @@
 #include "core.h"
 
 PG_FUNCTION_INFO_V1(opsflow_trim_chain_heads);
-
-/* The fourth field of the lock tag; see audit_chain.c for the others. */
-#define TRIM_LOCK_CLASS 0x4F48
 
 /* Batches with a longer time between them are of different runs. */
 #define SAME_RUN_MS 60000
@@ -93,15 +89,6 @@ static OpsflowPlan delete_plan = {
 	" SELECT count(*), max(seq) FROM gone",
 	5,
 	{UUIDOID, INT4OID, INT8OID, INT8OID, INT4OID}};
-
-static bool
-lock_trim(void)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, TRIM_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
 
 /* The next lanes with superseded heads, in order. */
 static TrimLane *
@@ -201,7 +188,7 @@ opsflow_trim_chain_heads(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("batch must be at least 1")));
-	if (!lock_trim())
+	if (!opsflow_lock(OPSFLOW_LOCK_TRIM, 0, 0, false))
 		PG_RETURN_INT64(0);
 	if (is_same_run())
 		place = done_before;

@@ -305,22 +305,12 @@ prove_inclusion(const pg_uuid_t *organization_id, Inclusion *inclusion)
  */
 
 static Datum
-hash_datum(const uint8 *hash)
-{
-	bytea *datum = palloc(VARHDRSZ + AUDIT_HASH_LEN);
-
-	SET_VARSIZE(datum, VARHDRSZ + AUDIT_HASH_LEN);
-	memcpy(VARDATA(datum), hash, AUDIT_HASH_LEN);
-	return PointerGetDatum(datum);
-}
-
-static Datum
 proof_datum(const Proof *proof)
 {
 	Datum elements[MERKLE_MAX_PROOF];
 
 	for (int i = 0; i < proof->count; i++)
-		elements[i] = hash_datum(proof->nodes[i]);
+		elements[i] = opsflow_bytes_datum(proof->nodes[i], AUDIT_HASH_LEN);
 	return PointerGetDatum(construct_array(elements, proof->count, BYTEAOID, -1, false, TYPALIGN_INT));
 }
 
@@ -385,9 +375,9 @@ opsflow_audit_inclusion_proof(PG_FUNCTION_ARGS)
 
 	values[0] = Int64GetDatum(inclusion.index);
 	values[1] = Int64GetDatum(inclusion.size);
-	values[2] = hash_datum(inclusion.leaf);
+	values[2] = opsflow_bytes_datum(inclusion.leaf, AUDIT_HASH_LEN);
 	values[3] = proof_datum(&inclusion.proof);
-	values[4] = hash_datum(inclusion.root);
+	values[4] = opsflow_bytes_datum(inclusion.root, AUDIT_HASH_LEN);
 	return record_datum(fcinfo, values);
 }
 
@@ -434,8 +424,8 @@ opsflow_audit_consistency_proof(PG_FUNCTION_ARGS)
 
 	values[0] = Int64GetDatum(size1);
 	values[1] = Int64GetDatum(size2);
-	values[2] = hash_datum(root1);
-	values[3] = hash_datum(root2);
+	values[2] = opsflow_bytes_datum(root1, AUDIT_HASH_LEN);
+	values[3] = opsflow_bytes_datum(root2, AUDIT_HASH_LEN);
 	values[4] = proof_datum(&proof);
 	return record_datum(fcinfo, values);
 }
@@ -496,8 +486,8 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(body);
 	values[1] = Int64GetDatum(inclusion.index);
 	values[2] = Int64GetDatum(inclusion.size);
-	values[3] = hash_datum(inclusion.leaf);
+	values[3] = opsflow_bytes_datum(inclusion.leaf, AUDIT_HASH_LEN);
 	values[4] = proof_datum(&inclusion.proof);
-	values[5] = hash_datum(inclusion.root);
+	values[5] = opsflow_bytes_datum(inclusion.root, AUDIT_HASH_LEN);
 	return record_datum(fcinfo, values);
 }

@@ -12,8 +12,7 @@
  * verdict counts only as long as nobody doubts the database; verify_audit() and a
  * checkpoint kept outside are for those who do.
  *
- * Locking: one run at a time, under an advisory lock tag that SQL cannot use; the
- * second goes home.  One organization after the other, each with a snapshot of its
+ * Locking: one run at a time; the second goes home.  One organization after the other, each with a snapshot of its
  * own and by itself: what goes wrong there stops no other.  Memory: that of
  * verify_audit() for one organization.
  */
@@ -24,7 +23,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
@@ -39,9 +37,6 @@
 #include "core.h"
 
 PG_FUNCTION_INFO_V1(opsflow_record_audit_verification);
-
-/* The fourth field of the lock tag; see audit_chain.c for the others. */
-#define RECORD_LOCK_CLASS 0x4F4B
 
 static OpsflowPlan next_plan = {
 	"SELECT least("
@@ -119,16 +114,6 @@ typedef struct Recording
  */
 
 static Datum
-hash_datum(const uint8 *hash)
-{
-	bytea *datum = palloc(VARHDRSZ + AUDIT_HASH_LEN);
-
-	SET_VARSIZE(datum, VARHDRSZ + AUDIT_HASH_LEN);
-	memcpy(VARDATA(datum), hash, AUDIT_HASH_LEN);
-	return PointerGetDatum(datum);
-}
-
-static Datum
 finding_metadata(const Report *report)
 {
 	StringInfoData json;
@@ -175,7 +160,7 @@ store_report(void *arg, const Report *r)
 	char *partition = OidIsValid(r->partition) ? get_rel_name(r->partition) : NULL;
 	Datum values[12] = {
 		UUIDPGetDatum(&r->lane.organization_id), Int32GetDatum(r->lane.lane), CStringGetTextDatum(partition ? partition : ""),
-		Int64GetDatum(r->first_seq), Int64GetDatum(r->last_seq), hash_datum(r->last_hash), Int64GetDatum(r->entries),
+		Int64GetDatum(r->first_seq), Int64GetDatum(r->last_seq), opsflow_bytes_datum(r->last_hash, AUDIT_HASH_LEN), Int64GetDatum(r->entries),
 		CStringGetTextDatum(r->bad ? "tampered" : "ok"), Int64GetDatum(r->bad_seq), CStringGetTextDatum(r->detail),
 		TimestampTzGetDatum(recording->started_at), BoolGetDatum(recording->full)};
 	char nulls[] = "            ";
@@ -320,15 +305,6 @@ verify_organization(void *arg)
  * ----------------------------------------------------------------
  */
 
-static bool
-lock_recording(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, RECORD_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 static void
 attempt_organization(Recording *recording)
 {
@@ -405,7 +381,7 @@ opsflow_record_audit_verification(PG_FUNCTION_ARGS)
 
 	recording.limit = batch_limit(fcinfo, recording.full);
 	PreventCommandIfReadOnly("record_audit_verification()");
-	if (!lock_recording())
+	if (!opsflow_lock(OPSFLOW_LOCK_VERIFY, 0, 0, false))
 		PG_RETURN_INT64(0);
 	caller = opsflow_become_owner();
 	SPI_connect();

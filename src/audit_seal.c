@@ -24,7 +24,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -36,9 +35,6 @@
 #include "core.h"
 
 PG_FUNCTION_INFO_V1(opsflow_seal_audit);
-
-/* The fourth field of the lock tag; see audit_chain.c for the others. */
-#define SEAL_LOCK_CLASS 0x4F4A
 
 #define BATCH_ROWS 1000
 
@@ -330,15 +326,6 @@ seal_organization(Seal *seal)
  * ----------------------------------------------------------------
  */
 
-static bool
-lock_seal(bool wait)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, SEAL_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 /* Who has something to seal, in the current memory context. */
 static List *
 read_organizations(void)
@@ -538,7 +525,7 @@ opsflow_seal_audit(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 		call.organization_id = PG_GETARG_UUID_P(0);
 	PreventCommandIfReadOnly("seal_audit()");
-	if (!lock_seal(call.organization_id != NULL))
+	if (!opsflow_lock(OPSFLOW_LOCK_SEAL, 0, 0, call.organization_id != NULL))
 		PG_RETURN_INT64(0);
 
 	caller = opsflow_become_owner();

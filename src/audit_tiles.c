@@ -170,18 +170,15 @@ opsflow_tiles_range(TileReader *reader, const MerkleFrontier *frontier, const Me
 static void
 store_tile(const pg_uuid_t *organization_id, int level, const Tile *tile)
 {
-	int length = tile->count * AUDIT_HASH_LEN;
-	bytea *hashes = palloc(VARHDRSZ + length);
+	Datum hashes = opsflow_bytes_datum(tile->hashes, tile->count * AUDIT_HASH_LEN);
 	Datum values[4] = {
-		UUIDPGetDatum(organization_id), Int16GetDatum(level), Int64GetDatum(tile->number), PointerGetDatum(hashes)};
+		UUIDPGetDatum(organization_id), Int16GetDatum(level), Int64GetDatum(tile->number), hashes};
 
-	SET_VARSIZE(hashes, VARHDRSZ + length);
-	memcpy(VARDATA(hashes), tile->hashes, length);
 	/* With the snapshot of the seal: the tile may be newer than the transaction's own. */
 	if (SPI_execute_snapshot(opsflow_prepare(&store_plan), values, NULL, GetActiveSnapshot(), InvalidSnapshot, false,
 							 true, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not store a tile");
-	pfree(hashes);
+	pfree(DatumGetPointer(hashes));
 }
 
 /*

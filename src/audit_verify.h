@@ -16,14 +16,6 @@
 #include "audit_tiles.h"
 #include "core.h"
 
-/* The columns of AuditColumn, in its order. */
-#define VERIFY_COLUMNS \
-	"organization_id, lane, seq, id, timestamp, txid, event_type, entity_type, entity_id," \
-	" entity_key, action, severity, actor_type, actor_id, ai_model, confidence_score," \
-	" tokens_used, correlation_id, prev_hash, payload_digest, actor_name, changes," \
-	" previous_values, new_values, execution_context, metadata, ai_reasoning, session_id," \
-	" ip_address, user_agent, database_role, application_name, payload_salt, hash"
-
 /* ----------------------------------------------------------------
  * Sets of hashes
  * ----------------------------------------------------------------

@@ -528,7 +528,7 @@ opsflow_audit_runs_read(PG_FUNCTION_ARGS)
  */
 
 #define RUNS_QUERY(condition) \
-	"SELECT organization_id, lane, tableoid, opsflow.audit_runs($1, " VERIFY_COLUMNS ")" \
+	"SELECT organization_id, lane, tableoid, opsflow.audit_runs($1, " AUDIT_COLUMN_LIST ")" \
 	" FROM opsflow.audit_trail" condition " GROUP BY 1, 2, 3 ORDER BY 1, 2"
 
 static OpsflowPlan all_plan = {

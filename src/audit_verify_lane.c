@@ -26,25 +26,25 @@
 #define BATCH_ROWS 1000
 
 static OpsflowPlan since_plan = {
-	"SELECT " VERIFY_COLUMNS ", tableoid FROM opsflow.audit_trail"
+	"SELECT " AUDIT_COLUMN_LIST ", tableoid FROM opsflow.audit_trail"
 	" WHERE timestamp >= $1 ORDER BY organization_id, lane, seq",
 	1,
 	{TIMESTAMPTZOID}};
 
 static OpsflowPlan organization_since_plan = {
-	"SELECT " VERIFY_COLUMNS ", tableoid FROM opsflow.audit_trail"
+	"SELECT " AUDIT_COLUMN_LIST ", tableoid FROM opsflow.audit_trail"
 	" WHERE timestamp >= $1 AND organization_id = $2 ORDER BY organization_id, lane, seq",
 	2,
 	{TIMESTAMPTZOID, UUIDOID}};
 
 static OpsflowPlan lane_plan = {
-	"SELECT " VERIFY_COLUMNS ", tableoid FROM opsflow.audit_trail"
+	"SELECT " AUDIT_COLUMN_LIST ", tableoid FROM opsflow.audit_trail"
 	" WHERE organization_id = $1 AND lane = $2 ORDER BY seq",
 	2,
 	{UUIDOID, INT4OID}};
 
 static OpsflowPlan lane_after_plan = {
-	"SELECT " VERIFY_COLUMNS ", tableoid FROM opsflow.audit_trail"
+	"SELECT " AUDIT_COLUMN_LIST ", tableoid FROM opsflow.audit_trail"
 	" WHERE organization_id = $1 AND lane = $2 AND seq > $3 ORDER BY seq LIMIT $4",
 	4,
 	{UUIDOID, INT4OID, INT8OID, INT8OID}};

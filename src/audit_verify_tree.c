@@ -53,6 +53,16 @@ static OpsflowPlan range_before_plan = {
 	3,
 	{UUIDOID, INT4OID, INT8OID}};
 
+/* Where a lane goes on after what is sealed; a time that is too late would hide it from the next seal. */
+static OpsflowPlan times_plan = {
+	"SELECT r.lane, r.last_seq FROM (SELECT DISTINCT ON (lane) lane, last_seq, last_timestamp FROM opsflow.audit_ranges"
+	" WHERE organization_id = $1 ORDER BY lane, first_seq DESC) r"
+	" JOIN opsflow.audit_trail t ON t.organization_id = $1 AND t.lane = r.lane"
+	" AND ((t.seq = r.last_seq AND t.timestamp <> r.last_timestamp)"
+	" OR (t.seq = r.last_seq + 1 AND t.timestamp < r.last_timestamp)) ORDER BY r.lane",
+	1,
+	{UUIDOID}};
+
 static OpsflowPlan checkpoints_plan = {
 	"SELECT tree_size, root, peaks, log_index FROM opsflow.audit_checkpoints"
 	" WHERE organization_id = $1 AND tree_size > $2 ORDER BY tree_size",
@@ -463,6 +473,25 @@ check_end(TreeCheck *tree, int64 checkpointed)
 	check_upper_levels(tree);
 }
 
+static void
+check_times(TreeCheck *tree)
+{
+	Datum value = UUIDPGetDatum(&tree->organization_id);
+	RowStream *lanes = opsflow_stream_open(&times_plan, &value, NULL);
+	HeapTuple row;
+
+	while ((row = opsflow_stream_next(lanes)) != NULL)
+	{
+		bool isnull;
+
+		tree_problem(tree, &tree->organization_id,
+					 "lane %d is sealed up to entry " INT64_FORMAT ", but the time noted for it is another",
+					 DatumGetInt32(opsflow_stream_value(lanes, row, 1, &isnull)),
+					 DatumGetInt64(opsflow_stream_value(lanes, row, 2, &isnull)));
+	}
+	opsflow_stream_close(lanes);
+}
+
 /* The size of the newest checkpoint, 0 without one. */
 static int64
 newest_size(const pg_uuid_t *organization_id)
@@ -513,6 +542,8 @@ opsflow_verify_tree(Verification *v, const pg_uuid_t *organization_id, const Mer
 	open_streams(tree);
 	take_tiles(tree);
 	check_end(tree, newest_size(organization_id));
+	if (start == NULL)
+		check_times(tree);
 	opsflow_stream_close(tree->checkpoints);
 	opsflow_stream_close(tree->is_log ? tree->logged : tree->ranges);
 	MemoryContextSwitchTo(caller);

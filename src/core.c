@@ -83,6 +83,17 @@ opsflow_uuid_datum(const pg_uuid_t *uuid)
 	return UUIDPGetDatum(copy);
 }
 
+/* A bytea of these bytes, in the current memory context. */
+Datum
+opsflow_bytes_datum(const void *bytes, int length)
+{
+	bytea *datum = palloc(VARHDRSZ + length);
+
+	SET_VARSIZE(datum, VARHDRSZ + length);
+	memcpy(VARDATA(datum), bytes, length);
+	return PointerGetDatum(datum);
+}
+
 /*
  * opsflow.set_updated_at() returns trigger
  *

@@ -46,12 +46,29 @@ extern void opsflow_random(void *bytes, size_t len);
 extern void opsflow_new_uuid(pg_uuid_t *uuid);
 extern char *opsflow_uuid_text(const pg_uuid_t *uuid);
 extern Datum opsflow_uuid_datum(const pg_uuid_t *uuid);
+extern Datum opsflow_bytes_datum(const void *bytes, int length);
 
 static inline bool
 opsflow_uuid_equal(const pg_uuid_t *a, const pg_uuid_t *b)
 {
 	return memcmp(a->data, b->data, UUID_LEN) == 0;
 }
+
+/*
+ * Locks held to the end of the transaction (core_lock.c).  The class is the fourth
+ * field of an advisory lock tag; SQL's own use 1 and 2, so no statement takes these.
+ */
+typedef enum OpsflowLockClass
+{
+	OPSFLOW_LOCK_LANE = 0x4F46, /* of a ledger: hash of the organization, lane */
+	OPSFLOW_LOCK_BULK_LANE,		/* 0, lane */
+	OPSFLOW_LOCK_TRIM,			/* jobs of which one runs at a time: 0, 0 */
+	OPSFLOW_LOCK_ROLLUP,
+	OPSFLOW_LOCK_SEAL,
+	OPSFLOW_LOCK_VERIFY
+} OpsflowLockClass;
+
+extern bool opsflow_lock(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
 
 /* SPI plans (core_plan.c) */
 #define OPSFLOW_MAX_ARGS 40

@@ -32,7 +32,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/rel.h"
@@ -247,9 +246,6 @@ opsflow_mark_metrics(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
-/* The fourth field of the lock tag; audit_chain.c and audit_heads.c have others. */
-#define ROLLUP_LOCK_CLASS 0x4F49
-
 /* Days that are looked for at a time. */
 #define ROLLUP_CHUNK 1000
 
@@ -332,15 +328,6 @@ static OpsflowPlan nodes_plan = {
 	" EXCLUDED.error_rate)",
 	DAY_ARGUMENTS + 1,
 	{DAY_TYPES, TEXTARRAYOID}};
-
-static bool
-lock_rollup(void)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0, 0, ROLLUP_LOCK_CLASS);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
 
 /* The next days that have marks, found by leaps over the index. */
 static MetricDay *
@@ -533,7 +520,7 @@ opsflow_rollup_metrics(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("batch must be at least 1"),
 				 errhint("It is the number of days of workflows to roll up at most.")));
-	if (!lock_rollup())
+	if (!opsflow_lock(OPSFLOW_LOCK_ROLLUP, 0, 0, false))
 		PG_RETURN_INT64(0);
 	forget_marks();
 	SPI_connect();

@@ -87,13 +87,15 @@ SELECT is(verdict, 'ok', 'and verifies') FROM opsflow.verify_audit(:one);
 -- Who may alter the table can have other documents than objects there; they are hashed like any.
 ALTER TABLE opsflow.audit_trail DROP CONSTRAINT valid_metadata;
 ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
-SELECT max(seq) AS last_seq FROM opsflow.audit_trail WHERE organization_id = :one \gset
+\set two '''00000000-0000-7000-8000-000000000002'''
+INSERT INTO opsflow.organizations (id, name, slug) VALUES (:two, 'Two', 'two');
+SELECT max(seq) AS last_seq FROM opsflow.audit_trail WHERE organization_id = :two \gset
 CREATE FUNCTION found_with(document jsonb, at bigint) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE opsflow.audit_trail SET metadata = document WHERE organization_id = '00000000-0000-7000-8000-000000000001' AND seq = at;
-    UPDATE opsflow.audit_trail t SET payload_digest = reference_payload_digest(t) WHERE organization_id = '00000000-0000-7000-8000-000000000001' AND seq = at;
-    UPDATE opsflow.audit_trail t SET hash = reference_hash(t) WHERE organization_id = '00000000-0000-7000-8000-000000000001' AND seq = at;
-    RETURN (SELECT detail FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000001'));
+    UPDATE opsflow.audit_trail SET metadata = document WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = at;
+    UPDATE opsflow.audit_trail t SET payload_digest = reference_payload_digest(t) WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = at;
+    UPDATE opsflow.audit_trail t SET hash = reference_hash(t) WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = at;
+    RETURN (SELECT detail FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002'));
 END $$;
 SELECT is(found_with(d, :last_seq), format('the chain head does not fit entry %s', :last_seq), format('%s has the digest of the reference', d))
     FROM unnest(ARRAY['"a \"b\""', '12.50', 'true', 'null', '[]', '[1, "b", {}]', '["a"]']::jsonb[]) d;

@@ -191,6 +191,7 @@ SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_ranges WHERE organi
 -- Ranges that nothing else shows: what they claim would never be sealed.
 SELECT matches(wrong_after(format('INSERT INTO opsflow.audit_ranges VALUES (%L, -100, 10, 1000, 1009, now())', :two)), '2 tree -: leaf -100 is said to be more than one entry$', 'a range before the first leaf');
 SELECT matches(wrong_after(format('INSERT INTO opsflow.audit_ranges VALUES (%L, 20, 10, 71, 80, now())', :two)), '^2 tree -: leaf 20 is said to be more than one entry', 'a range within another');
+SELECT is(wrong_after(format('UPDATE opsflow.audit_ranges SET last_timestamp = ''infinity'' WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: lane 10 is sealed up to entry 70, but the time noted for it is another', 'a range that ends too late');
 
 -- Checkpoints ------------------------------------------------------------------------------------
 

@@ -159,5 +159,9 @@ RESET ROLE;
 SELECT throws_ok($$UPDATE opsflow.job_settings SET batch_size = 0$$, '23514', NULL, 'a batch is at least one');
 SELECT throws_ok($$UPDATE opsflow.job_settings SET overdue_after = '-1 day'$$, '23514', NULL, 'and overdue is later');
 
+-- The page about jobs.
+\set page `cat doc/jobs.md`
+SELECT is(array_agg(name), NULL, 'doc/jobs.md has a line for each job') FROM opsflow.job_settings WHERE position('| `' || name || '` |' IN :'page') = 0;
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -314,6 +314,7 @@ says('it continues the checkpoint from before', 0, qr/^checkpoint: its \d+ leave
 changed('without the record of a prune', 1, qr/^tampered: .*its lane lacks seq 1 to 50$/m, sub { splice(@_, 1, 1); @_ }, $pruned);
 changed('with a record of more', 1, qr/^tampered: .* are recorded as pruned$/m, sub { $_[1] =~ s/"last_seq": 50/"last_seq": 60/; @_ }, $pruned);
 changed('with a record that no entry confirms', 1, qr/^tampered: lane 10: no entry records that 1 to 50 were pruned$/m, sub { $_[1] =~ s/("entry_seq": )/${1}9/; @_ }, $pruned);
+changed('with a record that vouches for itself', 1, qr/^tampered: lane 10: no entry records that 1 to 50 were pruned$/m, sub { $_[1] =~ s/("entry_lane": )\d+/${1}10/; $_[1] =~ s/("entry_seq": )\d+/${1}9/; @_ }, $pruned);
 changed('with another hash in it', 1, qr/^tampered: .*it does not link to the entry before it$/m, sub { $_[1] = edited($_[1], 'last_hash', 3); @_ }, $pruned);
 sql('ALTER TABLE opsflow.audit_prunes DISABLE TRIGGER audit_guard; DELETE FROM opsflow.audit_prunes');
 says('a partition that went without a record', 1, qr/^tampered: 80 entries are not in the export, and 0 are recorded as pruned$/m, export('unrecorded.jsonl'));
@@ -321,15 +322,17 @@ $db = 'postgres';
 
 # -- History is rewritten: a superuser makes everything fit again ---------------------------------------------------------
 
-sql(qq{
-	CREATE EXTENSION IF NOT EXISTS pgcrypto;
-	${\ slurp_file("$root/test/data/ledger_reference.sql")}
+sql(slurp_file("$root/test/data/ledger_reference.sql"));
+sub rewrite
+{
+	my ($change) = @_;
+	sql(qq{
 	SET session_replication_role = replica;
 	ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
 	ALTER TABLE opsflow.audit_tiles DISABLE TRIGGER audit_guard;
 	ALTER TABLE opsflow.audit_ranges DISABLE TRIGGER audit_guard;
 	ALTER TABLE opsflow.audit_checkpoints DISABLE TRIGGER audit_guard;
-	UPDATE opsflow.audit_trail SET new_values = '{"name": "forged"}' WHERE organization_id = '$one' AND lane = 0 AND seq = 3;
+	UPDATE opsflow.audit_trail SET $change WHERE organization_id = '$one' AND lane = 0 AND seq = 3;
 	DO \$\$
 	DECLARE
 		e opsflow.audit_trail;
@@ -351,10 +354,15 @@ sql(qq{
 	DELETE FROM opsflow.audit_ranges WHERE organization_id = '$one';
 	DELETE FROM opsflow.audit_checkpoints WHERE organization_id = '$one';
 	SELECT opsflow.seal_audit();
-});
+	});
+}
+rewrite(q{new_values = '{"name": "forged"}'});
 my $forged = export('forged.jsonl');
 says('a history that was rewritten as a whole looks well by itself', 0, qr/^no checkpoint was given/m, $forged);
 says('with a checkpoint that was kept outside it does not', 1, qr/^tampered: history was rewritten: the first $size leaves/, '--checkpoint', $checkpoint, $forged);
+
+rewrite("timestamp = (SELECT timestamp + interval '1 microsecond' FROM opsflow.audit_trail WHERE organization_id = '$one' AND lane = 0 AND seq = 4)");
+says('times that go back show by themselves', 1, qr/^tampered: .*lane 0, seq 4: it is older than the entry before it/, export('forged.jsonl'));
 
 # -- The command line -----------------------------------------------------------------------------------------------------
 
@@ -379,6 +387,34 @@ is(sha256sum($one =~ s/-//gr . '0' x 16), $hex{'The genesis'}, 'sha256sum comput
 is(sha256sum('000102030405060708090a0b0c0d0e0f' . $hex{'The payload'}), $hex{'Its digest'}, 'the digest of its payload');
 is(sha256sum('00' . $hex{'The header'}), $hex{'The hash'}, 'and its hash');
 is(substr($hex{'The header'}, -64), $hex{'Its digest'}, 'the header ends in that digest');
+
+# -- All its other examples, as they stand there, in the order of the page -----------------------------------------------------
+
+$node->safe_psql('postgres', 'CREATE DATABASE app');
+$node->safe_psql('app', qq{
+	CREATE EXTENSION opsflow CASCADE;
+	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$one', 'One', 'one');
+	INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES ('$ada', '$one', 'ada\@one.example', 'Ada One', 'owner');
+});
+my (@sql, @sh);
+my $page = slurp_file("$root/doc/audit.md");
+while ($page =~ /^```(sql|sh)\n(.*?)^```/msg)
+{
+	push @{ $1 eq 'sql' ? \@sql : \@sh }, $2;
+}
+cmp_ok(scalar @sql, '>', 15, 'the page has examples in SQL');
+write_file('examples.sql', @sql);
+my $failed = $node->psql('app', "\\i $dir/examples.sql", on_error_die => 0, on_error_stop => 1, stderr => \my $complaint);
+is($failed, 0, 'they work') or diag($complaint);
+$node->safe_psql('app', 'ALTER DATABASE app RESET opsflow.checkpoint_key_file');    # there is no such file here
+write_file('checkpoint', $node->safe_psql('app', "SELECT opsflow.audit_checkpoint('$one')"), "\n");
+@sh = grep { !/chown/ } @sh;    # that is root's
+write_file('examples.sh', "set -e\n", @sh);
+is(scalar @sh, 3, 'and some for the shell');
+my $shell = sprintf 'cd %s && org=%s PGHOST=%s PGPORT=%s bash examples.sh 2>&1', $dir, $one, $node->host, $node->port;
+my $answer = qx($shell);
+is($?, 0, 'they work too') or diag($answer);
+like($answer, qr/^ok/m, 'and verify what was exported');
 
 $node->stop;
 done_testing();

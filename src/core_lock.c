@@ -1,0 +1,20 @@
+/*
+ * core_lock.c
+ *		Locks of opsflow's own, on things that are no rows.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lock.h"
+
+#include "core.h"
+
+/* Take a lock to the end of the transaction; false if another session has it and we do not wait. */
+bool
+opsflow_lock(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key, number, lock_class);
+	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+}
