@@ -99,7 +99,7 @@ typedef struct SealLane
 	const char *broken;			/* why it goes no further */
 } SealLane;
 
-/* The sealing of one organization, for opsflow_attempt(). */
+/* The sealing of one organization. */
 typedef struct Seal
 {
 	pg_uuid_t organization_id;
@@ -302,9 +302,8 @@ close_tree(Seal *seal, int lanes)
 }
 
 static void
-seal_organization(void *arg)
+seal_organization(Seal *seal)
 {
-	Seal *seal = arg;
 	int nest_level = opsflow_enter_organization(&seal->organization_id);
 	List *lanes;
 	ListCell *lc;
@@ -350,59 +349,117 @@ read_organizations(void)
 	return organizations;
 }
 
-/* One organization by itself: what goes wrong there is said, and stops no other. */
-static int64
-attempt_seal(Seal *seal, Seal *log)
+/*
+ * Organizations are sealed in groups, each in a subtransaction: with one for each
+ * organization PostgreSQL would lose track of them, at more than 64, and every
+ * snapshot in the database would cost more until the seal commits.
+ */
+#define GROUPS 32
+
+typedef struct SealGroup
 {
+	const List *organizations;
+	int first;					/* of them, those from here */
+	int end;					/* to before here */
+	int64 limit;
+	int64 sealed;
+	Seal *log;
+	MemoryContext context;		/* reset after each */
+} SealGroup;
+
+static void
+seal_one(SealGroup *group, const pg_uuid_t *organization_id)
+{
+	Seal *log = group->log;
+	Seal seal = {
+		.organization_id = *organization_id,
+		.limit = group->limit - group->sealed,
+		.log_index = log->tree->frontier.size,
+		.context = group->context};
 	uint8 leaf[AUDIT_HASH_LEN];
+
+	seal_organization(&seal);
+	if (seal.sealed == 0)
+		return;
+	opsflow_merkle_leaf(seal.body, strlen(seal.body), leaf);
+	opsflow_tiles_append(log->tree, leaf);
+	log->sealed++;
+	group->sealed += seal.sealed;
+}
+
+/* For opsflow_attempt(). */
+static void
+seal_group(void *arg)
+{
+	SealGroup *group = arg;
+	MemoryContext caller = MemoryContextSwitchTo(group->context);
+
+	for (int i = group->first; i < group->end && group->sealed < group->limit; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		seal_one(group, list_nth(group->organizations, i));
+		MemoryContextReset(group->context);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+say_not_sealed(const pg_uuid_t *organization_id, const ErrorData *error)
+{
+	ereport(WARNING,
+			(errmsg("could not seal the ledger of organization %s: %s",
+					opsflow_uuid_text(organization_id), error->message),
+			 error->detail ? errdetail_internal("%s", error->detail) : 0,
+			 error->hint ? errhint("%s", error->hint) : 0));
+}
+
+/* What goes wrong in one organization is said, and stops no other: they are then sealed one by one. */
+static void
+attempt_group(SealGroup *group, int first, int end)
+{
+	Seal *log = group->log;
+	TileWriter tree = *log->tree;
+	int64 logged = log->sealed;
+	int64 sealed = group->sealed;
 	ErrorData *error;
 
-	seal->log_index = log->tree->frontier.size;
-	error = opsflow_attempt(seal_organization, seal);
-	if (error != NULL)
+	group->first = first;
+	group->end = end;
+	error = opsflow_attempt(seal_group, group);
+	if (error == NULL)
+		return;
+	*log->tree = tree;
+	log->sealed = logged;
+	group->sealed = sealed;
+	if (end - first == 1)
+		say_not_sealed(list_nth(group->organizations, first), error);
+	else
 	{
-		ereport(WARNING,
-				(errmsg("could not seal the ledger of organization %s: %s",
-						opsflow_uuid_text(&seal->organization_id), error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->hint ? errhint("%s", error->hint) : 0));
-		FreeErrorData(error);
-		return 0;
+		for (int i = first; i < end; i++)
+			attempt_group(group, i, i + 1);
 	}
-	if (seal->sealed > 0)
-	{
-		opsflow_merkle_leaf(seal->body, strlen(seal->body), leaf);
-		opsflow_tiles_append(log->tree, leaf);
-		log->sealed++;
-	}
-	return seal->sealed;
+	FreeErrorData(error);
+	MemoryContextReset(group->context);
 }
 
 static int64
 seal_organizations(const List *organizations, int64 limit)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "opsflow seal", ALLOCSET_DEFAULT_SIZES);
 	Seal log = {.organization_id = opsflow_database_log, .log_index = -1, .context = CurrentMemoryContext};
-	int64 sealed = 0;
-	ListCell *lc;
+	SealGroup group = {
+		.organizations = organizations,
+		.limit = limit,
+		.log = &log,
+		.context = AllocSetContextCreate(CurrentMemoryContext, "opsflow seal", ALLOCSET_DEFAULT_SIZES)};
+	int count = list_length(organizations);
+	int step = count / GROUPS + 1;
 
 	open_tree(&log);
-	foreach(lc, organizations)
-	{
-		MemoryContext caller;
-		Seal seal = {.organization_id = *(pg_uuid_t *) lfirst(lc), .limit = limit - sealed, .context = context};
-
-		if (sealed >= limit)
-			break;
-		CHECK_FOR_INTERRUPTS();
-		caller = MemoryContextSwitchTo(context);
-		sealed += attempt_seal(&seal, &log);
-		MemoryContextSwitchTo(caller);
-		MemoryContextReset(context);
-	}
+	for (int first = 0; first < count && group.sealed < limit; first += step)
+		attempt_group(&group, first, Min(first + step, count));
 	if (log.sealed > 0)
 		close_tree(&log, 0);
-	return sealed;
+	return group.sealed;
 }
 
 /* For opsflow_ledger_maintain(): the tiles at the edge are written again. */

@@ -156,6 +156,20 @@ DELETE FROM opsflow.audit_tiles WHERE organization_id = :two AND level = 1 AND t
 DELETE FROM opsflow.audit_checkpoints WHERE organization_id = '00000000-0000-7000-8000-000000000003';
 SELECT is(opsflow.seal_audit(), 20::bigint, 'nor does a missing one');
 ROLLBACK TO a;
+-- Many organizations take few subtransactions, of which PostgreSQL keeps no more than 64 at hand. The log fits whatever fails.
+CREATE VIEW pg_temp.many AS SELECT ('00000000-0000-7000-8001-' || lpad(n::text, 12, '0'))::uuid AS id FROM generate_series(1, 200) n;
+SELECT fake_entries(id, 0, 1) FROM pg_temp.many \g /dev/null
+UPDATE opsflow.audit_tiles SET hashes = substr(hashes, 33) WHERE organization_id = :two AND level = 0 AND tile = 65;
+INSERT INTO opsflow.audit_tiles SELECT id, 0, 0, '' FROM pg_temp.many LIMIT 1 OFFSET 70;
+INSERT INTO opsflow.audit_checkpoints SELECT id, 5, sha256(''), '', 1, now(), 'x' FROM pg_temp.many LIMIT 1 OFFSET 70;
+SELECT is(opsflow.seal_audit(), 229::bigint, 'where two of many organizations fail all others are sealed');
+SELECT cmp_ok(count(DISTINCT xmin::text), '<', 64::bigint, 'in few subtransactions')
+FROM opsflow.audit_checkpoints WHERE organization_id IN (SELECT id FROM pg_temp.many);
+SELECT is(count(*), 199::bigint, 'and each is in the log of checkpoints')
+FROM (SELECT * FROM opsflow.audit_checkpoints c JOIN pg_temp.many m ON m.id = c.organization_id WHERE log_index IS NOT NULL OFFSET 0) c,
+    opsflow.audit_checkpoint_proof(id) p
+WHERE log_index = p.leaf_index AND opsflow.verify_inclusion(p.leaf_index, p.tree_size, p.leaf_hash, p.proof, p.root);
+ROLLBACK TO a;
 UPDATE opsflow.audit_checkpoints SET root = sha256('') WHERE organization_id = :log;
 SELECT throws_ok('SELECT opsflow.seal_audit()', 'XX001', NULL, 'with a damaged log of checkpoints nothing is sealed');
 ROLLBACK TO a;
