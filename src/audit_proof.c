@@ -155,15 +155,6 @@ typedef struct Entry
 	uint8 hash[AUDIT_HASH_LEN];
 } Entry;
 
-/* Run a query for one row; false if there is none. */
-static bool
-find_row(OpsflowPlan *plan, Datum *values)
-{
-	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "\"%s\" is no query", plan->sql);
-	return SPI_processed > 0;
-}
-
 /* The time in a UUID of version 7. */
 static bool
 time_of_uuid(const pg_uuid_t *uuid, TimestampTz *timestamp)
@@ -189,7 +180,7 @@ find_entry(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, Entry *e
 	bool isnull;
 	Datum hash;
 
-	if (!(has_time && find_row(&recent_entry_plan, values)) && !find_row(&any_entry_plan, values))
+	if (!(has_time && opsflow_read(&recent_entry_plan, values, 1) > 0) && opsflow_read(&any_entry_plan, values, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("organization %s has no entry %s", opsflow_uuid_text(organization_id),
@@ -207,7 +198,7 @@ find_leaf(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const Ent
 	Datum values[3] = {UUIDPGetDatum(organization_id), Int32GetDatum(entry->lane), Int64GetDatum(entry->seq)};
 	bool isnull;
 
-	if (!find_row(&range_plan, values))
+	if (opsflow_read(&range_plan, values, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("entry %s is not sealed yet", opsflow_uuid_text(entry_id)),

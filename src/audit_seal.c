@@ -240,8 +240,7 @@ read_lanes(const Seal *seal, int *count)
 	Datum organization_id = UUIDPGetDatum(&seal->organization_id);
 	List *lanes = NIL;
 
-	if (SPI_execute_plan(opsflow_prepare(&lanes_plan), &organization_id, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the chain heads");
+	opsflow_read(&lanes_plan, &organization_id, 0);
 	*count = (int) SPI_processed;
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -334,8 +333,7 @@ read_organizations(void)
 	MemoryContext context = CurrentMemoryContext;
 	List *organizations = NIL;
 
-	if (SPI_execute_plan(opsflow_prepare(&organizations_plan), NULL, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the chain heads");
+	opsflow_read(&organizations_plan, NULL, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(context);

@@ -49,9 +49,7 @@ read_tile(const pg_uuid_t *organization_id, int level, int64 number, Tile *tile)
 
 	tile->number = number;
 	tile->count = 0;
-	if (SPI_execute_plan(opsflow_prepare(&read_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read a tile");
-	if (SPI_processed > 0)
+	if (opsflow_read(&read_plan, values, 1) > 0)
 	{
 		Datum datum = opsflow_result(0, 1, &isnull);
 		bytea *hashes = isnull ? NULL : DatumGetByteaPP(datum);

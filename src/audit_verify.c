@@ -473,9 +473,7 @@ opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id, int64
 		int32 number;
 		bool isnull;
 
-		if (SPI_execute_plan(opsflow_prepare(&next_lane_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-			elog(ERROR, "could not read the ledger");
-		if (SPI_processed == 0)
+		if (opsflow_read(&next_lane_plan, values, 1) == 0)
 			break;
 		number = DatumGetInt32(opsflow_result(0, 1, &isnull));
 		SPI_freetuptable(SPI_tuptable);

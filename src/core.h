@@ -84,6 +84,7 @@ typedef struct OpsflowPlan
 
 extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
 						   const char *nulls, int expected);
+extern int64 opsflow_read(OpsflowPlan *plan, const Datum *values, int64 limit);
 extern SPIPlanPtr opsflow_prepare(OpsflowPlan *plan);
 extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);
