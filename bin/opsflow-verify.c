@@ -1823,7 +1823,7 @@ confirm_prunes(Verifier *v, const Record *r)
 	Text fields[PAYLOAD_COLUMNS];
 	char lane[256];
 
-	if (!r->redacted && !split_fields(r->payload, payload_columns, PAYLOAD_COLUMNS, fields))
+	if (r->redacted || !split_fields(r->payload, payload_columns, PAYLOAD_COLUMNS, fields))
 		return;
 	for (size_t i = 0; i < v->nprunes; i++)
 	{
@@ -1836,9 +1836,8 @@ confirm_prunes(Verifier *v, const Record *r)
 		len += snprintf(lane + len, sizeof(lane) - len, ", \"first_seq\": %" PRId64 ", \"last_hash\": \"", p->first_seq);
 		for (int byte = 0; byte < HASH_LEN; byte++)
 			len += snprintf(lane + len, sizeof(lane) - len, "%02x", p->last_hash[byte]);
-		p->confirmed = r->redacted ||
-			(fields[PAYLOAD_METADATA].start != NULL &&
-			 memmem(fields[PAYLOAD_METADATA].start, fields[PAYLOAD_METADATA].len, lane, len) != NULL);
+		p->confirmed = fields[PAYLOAD_METADATA].start != NULL &&
+			memmem(fields[PAYLOAD_METADATA].start, fields[PAYLOAD_METADATA].len, lane, len) != NULL;
 	}
 }
 
@@ -1872,16 +1871,41 @@ check_redactions(Verifier *v)
 	}
 }
 
+/*
+ * What was pruned by right, but for its record being pruned too: one step from those
+ * that are confirmed.  Records cannot vouch for themselves or each other.
+ */
+static bool
+confirm_further(Verifier *v)
+{
+	bool changed = false;
+
+	for (size_t i = 0; i < v->nprunes; i++)
+	{
+		Prune *p = &v->prunes[i];
+		const Prune *record = p->confirmed ? NULL : find_prune(v, p->entry_lane, p->entry_seq);
+
+		if (record == NULL || !record->confirmed || record->first_seq > p->entry_seq ||
+			(p->entry_lane == p->lane && p->entry_seq <= p->last_seq))
+			continue;
+		p->confirmed = changed = true;
+	}
+	return changed;
+}
+
 /* A prune is recorded by an entry that is here, or has been pruned itself. */
 static void
 check_prunes(Verifier *v)
 {
-	for (size_t i = 0; i < v->nprunes && !v->since && !v->until; i++)
+	if (v->since || v->until)
+		return;
+	while (confirm_further(v))
+		;
+	for (size_t i = 0; i < v->nprunes; i++)
 	{
 		const Prune *p = &v->prunes[i];
-		const Prune *record = find_prune(v, p->entry_lane, p->entry_seq);
 
-		if (!p->confirmed && (record == NULL || record->first_seq > p->entry_seq))
+		if (!p->confirmed)
 			tampered(v, "lane %" PRId64 ": no entry records that %" PRId64 " to %" PRId64 " were pruned",
 					 p->lane, p->first_seq, p->last_seq);
 	}

@@ -117,8 +117,6 @@ is_application_role(Oid roleid)
 static void
 check_organization(const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
 {
-	static const pg_uuid_t database_log = {{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF,
-											0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}};
 	const OpsflowContext *context = opsflow_context();
 	const pg_uuid_t *id;
 	bool		isnull;
@@ -127,11 +125,11 @@ check_organization(const Capture *capture, TupleDesc tupdesc, HeapTuple tuple)
 	if (isnull)
 		return;
 	id = DatumGetUUIDP(datum);
-	if (opsflow_uuid_equal(id, &opsflow_system_ledger) || opsflow_uuid_equal(id, &database_log))
+	if (opsflow_uuid_equal(id, &opsflow_system_ledger))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("%s is no organization", opsflow_uuid_text(id)),
-				 errdetail("It stands for a ledger of the database.")));
+				 errdetail("It stands for the system ledger.")));
 	if (!context->has_organization && is_application_role(GetUserId()))
 		context = opsflow_require_organization();
 	if (context->has_organization && !opsflow_uuid_equal(id, &context->organization_id))

@@ -45,6 +45,7 @@
 #include "utils/timestamp.h"
 
 #include "audit.h"
+#include "audit_tiles.h"
 #include "core.h"
 
 #define FIRST_BULK_LANE 1000000
@@ -336,11 +337,25 @@ opsflow_audit_entry_init(AuditEntry *entry)
 	memset(entry->nulls, true, sizeof(entry->nulls));
 }
 
+/* The database's log has checkpoints for leaves: entries would stop all sealing. */
+static const pg_uuid_t *
+ledger_of(const AuditEntry *entry)
+{
+	const pg_uuid_t *id = DatumGetUUIDP(entry->values[AUDIT_ORGANIZATION_ID]);
+
+	if (opsflow_uuid_equal(id, &opsflow_database_log))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("%s is no organization", opsflow_uuid_text(id)),
+				 errdetail("It stands for the database's log of checkpoints.")));
+	return id;
+}
+
 /* Give an entry its identity, time, place in the chain and hashes. */
 static void
 chain(AuditEntry *entry)
 {
-	Lane	   *lane = take_lane(DatumGetUUIDP(entry->values[AUDIT_ORGANIZATION_ID]));
+	Lane	   *lane = take_lane(ledger_of(entry));
 	AuditHead	next;
 	pg_uuid_t	id;
 

@@ -168,7 +168,10 @@ parse_signatures(CheckpointNote *note, char *rest)
 	if (line[0] != '\0' || rest == NULL)
 		malformed("it has more than three lines before the signatures");
 	while ((line = next_line(&rest)) != NULL)
+	{
+		CHECK_FOR_INTERRUPTS();
 		parse_signature(note, line);
+	}
 }
 
 /* Read a checkpoint's text, in the current memory context.  Raises OF007 for what is none. */

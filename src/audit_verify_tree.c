@@ -41,8 +41,8 @@ static OpsflowPlan upper_plan = {
 
 static OpsflowPlan ranges_plan = {
 	"SELECT first_index, lane, first_seq, last_seq FROM opsflow.audit_ranges"
-	" WHERE organization_id = $1 AND first_index >= coalesce((SELECT r.first_index FROM opsflow.audit_ranges r"
-	" WHERE r.organization_id = $1 AND r.first_index <= $2 ORDER BY r.first_index DESC LIMIT 1), 0)"
+	" WHERE organization_id = $1 AND ($2 = 0 OR first_index >= coalesce((SELECT r.first_index FROM opsflow.audit_ranges r"
+	" WHERE r.organization_id = $1 AND r.first_index <= $2 ORDER BY r.first_index DESC LIMIT 1), 0))"
 	" ORDER BY first_index",
 	2,
 	{UUIDOID, INT8OID}};
@@ -52,6 +52,16 @@ static OpsflowPlan range_before_plan = {
 	" WHERE organization_id = $1 AND lane = $2 AND first_seq < $3 ORDER BY first_seq DESC LIMIT 1",
 	3,
 	{UUIDOID, INT4OID, INT8OID}};
+
+/* Where a lane goes on after what is sealed; a time that is too late would hide it from the next seal. */
+static OpsflowPlan times_plan = {
+	"SELECT r.lane, r.last_seq FROM (SELECT DISTINCT ON (lane) lane, last_seq, last_timestamp FROM opsflow.audit_ranges"
+	" WHERE organization_id = $1 ORDER BY lane, first_seq DESC) r"
+	" JOIN opsflow.audit_trail t ON t.organization_id = $1 AND t.lane = r.lane"
+	" AND ((t.seq = r.last_seq AND t.timestamp <> r.last_timestamp)"
+	" OR (t.seq = r.last_seq + 1 AND t.timestamp < r.last_timestamp)) ORDER BY r.lane",
+	1,
+	{UUIDOID}};
 
 static OpsflowPlan checkpoints_plan = {
 	"SELECT tree_size, root, peaks, log_index FROM opsflow.audit_checkpoints"
@@ -159,6 +169,7 @@ static void
 next_range(TreeCheck *tree)
 {
 	HeapTuple row = opsflow_stream_next(tree->ranges);
+	int64 first_index;
 	int64 first_seq;
 	int64 last_seq;
 	int32 lane;
@@ -167,7 +178,10 @@ next_range(TreeCheck *tree)
 	tree->has_range = row != NULL;
 	if (row == NULL)
 		return;
-	tree->range_index = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 1, &isnull));
+	first_index = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 1, &isnull));
+	if (first_index < tree->range_end || first_index < 0)
+		tree_problem(tree, &tree->organization_id, "leaf " INT64_FORMAT " is said to be more than one entry", first_index);
+	tree->range_index = first_index;
 	lane = DatumGetInt32(opsflow_stream_value(tree->ranges, row, 2, &isnull));
 	first_seq = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 3, &isnull));
 	last_seq = DatumGetInt64(opsflow_stream_value(tree->ranges, row, 4, &isnull));
@@ -456,6 +470,25 @@ check_end(TreeCheck *tree, int64 checkpointed)
 	check_upper_levels(tree);
 }
 
+static void
+check_times(TreeCheck *tree)
+{
+	Datum value = UUIDPGetDatum(&tree->organization_id);
+	RowStream *lanes = opsflow_stream_open(&times_plan, &value, NULL);
+	HeapTuple row;
+
+	while ((row = opsflow_stream_next(lanes)) != NULL)
+	{
+		bool isnull;
+
+		tree_problem(tree, &tree->organization_id,
+					 "lane %d is sealed up to entry " INT64_FORMAT ", but the time noted for it is another",
+					 DatumGetInt32(opsflow_stream_value(lanes, row, 1, &isnull)),
+					 DatumGetInt64(opsflow_stream_value(lanes, row, 2, &isnull)));
+	}
+	opsflow_stream_close(lanes);
+}
+
 /* The size of the newest checkpoint, 0 without one. */
 static int64
 newest_size(const pg_uuid_t *organization_id)
@@ -506,6 +539,8 @@ opsflow_verify_tree(Verification *v, const pg_uuid_t *organization_id, const Mer
 	open_streams(tree);
 	take_tiles(tree);
 	check_end(tree, newest_size(organization_id));
+	if (start == NULL)
+		check_times(tree);
 	opsflow_stream_close(tree->checkpoints);
 	opsflow_stream_close(tree->is_log ? tree->logged : tree->ranges);
 	MemoryContextSwitchTo(caller);

@@ -121,6 +121,18 @@ parse_uuid(const char *text, pg_uuid_t *uuid)
 	return *p == '\0';
 }
 
+/* The UUIDs that stand for ledgers of the database: only C code acts in these. */
+static bool
+is_no_organization(const pg_uuid_t *id)
+{
+	for (int i = 1; i < UUID_LEN; i++)
+	{
+		if (id->data[i] != id->data[0])
+			return false;
+	}
+	return id->data[0] == 0 || id->data[0] == 0xFF;
+}
+
 /* Would this value change the context that the transaction is bound to? */
 static bool
 leaves_bound_context(ContextPart part, const ParsedId *parsed)
@@ -150,6 +162,13 @@ check_part(ContextPart part, char **newval, void **extra)
 	if (parsed->given && !parse_uuid(*newval, &parsed->id))
 	{
 		GUC_check_errdetail("The value must be a UUID.");
+		opsflow_guc_free(parsed);
+		return false;
+	}
+	if (part == PART_ORGANIZATION && parsed->given && is_no_organization(&parsed->id) &&
+		!switching && !InitializingParallelWorker)
+	{
+		GUC_check_errdetail("The UUID stands for a ledger of the database, not for an organization.");
 		opsflow_guc_free(parsed);
 		return false;
 	}

@@ -579,6 +579,21 @@ enable_triggers(void)
 	SPI_freetuptable(statements);
 }
 
+/*
+ * Tables of users lost their capture with the functions too: the map says which are
+ * under the ledger.  With the rights of the superuser, who may track every table.
+ */
+static void
+track_users_tables(void)
+{
+	if (SPI_execute("SELECT opsflow.track(c.oid) FROM opsflow.audit_map m"
+					" JOIN pg_namespace n ON n.nspname <> 'opsflow'"
+					" JOIN pg_class c ON c.relnamespace = n.oid AND m.relation = format('%I.%I', n.nspname, c.relname)"
+					" WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition",
+					false, 0) < 0)
+		elog(ERROR, "could not track the tables of users");
+}
+
 /* Run the data file with the rights of opsflow_owner. */
 static void
 run_as_owner(MigrationTask task)
@@ -596,8 +611,10 @@ run_as_owner(MigrationTask task)
 	run_script("opsflow_data--" OPSFLOW_VERSION ".sql", task, caller);
 	if (task != TASK_ADOPT)
 		record_version();
-	AtEOXact_GUC(true, nest);
 	opsflow_become(caller);
+	if (task == TASK_ADOPT)
+		track_users_tables();
+	AtEOXact_GUC(true, nest);
 }
 
 static void

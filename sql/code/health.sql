@@ -47,7 +47,7 @@ WITH relations AS (
     UNION ALL
     SELECT r.relname, 'audit_guard', k.is_truncate
     FROM (VALUES (false), (true)) k (is_truncate), relations r
-    WHERE r.oid = 'opsflow.audit_trail'::regclass
+    WHERE r.relname IN ('audit_trail', 'audit_tiles', 'audit_ranges', 'audit_checkpoints', 'audit_prunes')
        OR EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = r.oid AND i.inhparent = 'opsflow.audit_trail'::regclass)
 ), problems AS (
     SELECT 'version' AS check_name, 'error' AS status,
@@ -86,6 +86,17 @@ WITH relations AS (
     FROM needed n
     WHERE NOT EXISTS (SELECT FROM triggers t
         WHERE t.relname = n.relname AND t.proname = n.proname AND t.is_truncate = n.is_truncate)
+    UNION ALL
+    -- Tables of users that are under the ledger.
+    SELECT 'triggers', 'error', format('table %s has no trigger capture for %s that fires always', m.relation,
+        CASE WHEN k.is_truncate THEN 'TRUNCATE' ELSE 'each row' END)
+    FROM opsflow.audit_map m
+    JOIN pg_namespace s ON s.nspname <> 'opsflow'
+    JOIN pg_class c ON c.relnamespace = s.oid AND m.relation = format('%I.%I', s.nspname, c.relname)
+    CROSS JOIN (VALUES (false), (true)) k (is_truncate)
+    WHERE c.relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_trigger t
+        WHERE t.tgrelid = c.oid AND t.tgfoid = 'opsflow.capture()'::regprocedure AND t.tgenabled = 'A'
+          AND (t.tgtype & 32 > 0) = k.is_truncate)
     UNION ALL
     SELECT 'audit', 'error', format('event trigger %s %s', n.name,
         CASE WHEN e.oid IS NULL THEN 'does not exist' WHEN e.evtenabled = 'D' THEN 'is disabled' ELSE 'does not fire always' END)

@@ -183,6 +183,8 @@ COMMENT ON COLUMN opsflow.audit_checkpoints.lanes IS 'Number of lanes of the led
 COMMENT ON COLUMN opsflow.audit_checkpoints.sealed_at IS 'When it was sealed.';
 COMMENT ON COLUMN opsflow.audit_checkpoints.origin IS 'Database that sealed it: opsflow/<system identifier>/<OID of the database>.';
 COMMENT ON COLUMN opsflow.audit_checkpoints.log_index IS 'Its leaf in the database''s log; null for checkpoints of that log.';
+-- For verification of that log from a leaf on.
+CREATE INDEX audit_checkpoints_log_idx ON opsflow.audit_checkpoints (coalesce(log_index, -1));
 
 CREATE TABLE opsflow.audit_prunes (
     organization_id uuid NOT NULL,

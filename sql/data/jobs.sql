@@ -63,7 +63,7 @@ INSERT INTO opsflow.job_settings (name, schedule, batch_size, overdue_after, des
     ('rollup_metrics', '*/5 * * * *', 1000, '1 hour', 'Counts the days of workflows and nodes anew that have changed.'),
     ('sample_system_metrics', '* * * * *', 100, '10 minutes', 'Takes a sample of queue, approvals, executions and the database itself.'),
     ('seal_audit', '* * * * *', 100000, '10 minutes', 'Appends new entries of the ledgers to their Merkle trees and writes checkpoints.'),
-    ('verify_audit', '17 * * * *', 100000, '3 hours', 'Verifies what the ledgers have recorded since the last run, and keeps the result.'),
+    ('verify_audit', '37 * * * *', 100000, '3 hours', 'Verifies what the ledgers have recorded since the last run, and keeps the result.'),
     ('trim_chain_heads', '*/10 * * * *', 10000, '1 hour', 'Deletes chain heads of the ledger that newer ones have superseded.'),
     ('maintain_partitions', '17 * * * *', 1, '1 day', 'Makes partitions ahead and moves rows out of the default partitions.'),
     ('apply_retention', '47 3 * * *', 1, '3 days', 'Drops or detaches partitions that are older than the retention of their table.'),

@@ -103,6 +103,7 @@ SELECT is(array_agg(action || ' ' || severity ORDER BY action), '{"delete warnin
     FROM opsflow.audit_trail WHERE organization_id = :two AND entity_type = 'audit_retention' AND entity_id = :two;
 SELECT is(count(*), 1::bigint, 'and those of the regimes in the system ledger') FROM opsflow.audit_trail WHERE organization_id = :nil AND entity_type = 'compliance_regime' AND entity_key = 'House rules';
 SELECT throws_ok($$INSERT INTO opsflow.audit_retention (organization_id, days) VALUES ('00000000-0000-7000-8000-000000000001', 0)$$, '23514', NULL, 'days are positive');
+SELECT throws_ok($$INSERT INTO opsflow.audit_retention (organization_id, days) VALUES ('ffffffff-ffff-ffff-ffff-ffffffffffff', 5)$$, 'OF007', NULL, 'the database''s log takes no entries');
 SELECT throws_ok($$UPDATE opsflow.partition_settings SET retention_action = 'burn'$$, '23514', NULL, 'a partition is dropped or detached');
 INSERT INTO opsflow.audit_retention (organization_id, days) VALUES (:one, 400), (:two, 500);
 SET LOCAL opsflow.organization_id = :one;

@@ -188,6 +188,11 @@ SELECT matches(wrong_after(format('UPDATE opsflow.audit_ranges SET last_seq = la
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_ranges SET first_seq = first_seq + 1, last_seq = last_seq + 1 WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: lane 10 has entry 2 sealed after entry 0', 'a range of other entries');
 SELECT matches(wrong_after(format('DELETE FROM opsflow.audit_ranges WHERE organization_id = %L', :two)), '2 tree -: nothing says which entry leaf 0 is', 'deleted ranges');
 
+-- Ranges that nothing else shows: what they claim would never be sealed.
+SELECT matches(wrong_after(format('INSERT INTO opsflow.audit_ranges VALUES (%L, -100, 10, 1000, 1009, now())', :two)), '2 tree -: leaf -100 is said to be more than one entry$', 'a range before the first leaf');
+SELECT matches(wrong_after(format('INSERT INTO opsflow.audit_ranges VALUES (%L, 20, 10, 71, 80, now())', :two)), '^2 tree -: leaf 20 is said to be more than one entry', 'a range within another');
+SELECT is(wrong_after(format('UPDATE opsflow.audit_ranges SET last_timestamp = ''infinity'' WHERE organization_id = %L AND lane = 10', :two)), '2 tree -: lane 10 is sealed up to entry 70, but the time noted for it is another', 'a range that ends too late');
+
 -- Checkpoints ------------------------------------------------------------------------------------
 
 SELECT is(wrong_after(format('UPDATE opsflow.audit_checkpoints SET root = set_byte(root, 0, 255 - get_byte(root, 0)) WHERE organization_id = %L', :two)),
@@ -240,6 +245,15 @@ SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET last_hash = s
     '2 10 70: no entry confirms the record of what was removed from the beginning of the lane|2 10 70: what is recorded of the removal of entries is not what was sealed', 'an edited record of it');
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET entry_seq = 1 WHERE organization_id = %L AND lane = 10', :two)),
     '2 10 70: no entry confirms the record of what was removed from the beginning of the lane', 'a record that no entry confirms');
+SELECT is(wrong_after(format('UPDATE opsflow.audit_prunes SET entry_lane = lane, entry_seq = first_seq WHERE organization_id = %L AND lane = 10', :two)),
+    '2 10 70: no entry confirms the record of what was removed from the beginning of the lane', 'a record that vouches for itself');
+SELECT is(wrong_after(format('UPDATE opsflow.audit_prunes SET entry_lane = 10, entry_seq = CASE first_seq WHEN 1 THEN 4 ELSE 1 END WHERE organization_id = %L AND lane = 10', :one)),
+    '1 10 105: no entry confirms the record of what was removed from the beginning of the lane', 'records that vouch for each other');
+SELECT old_entries(:one, 11, now(), 3) \g /dev/null
+SELECT cmp_ok(opsflow.seal_audit(:one), '>', 2::bigint, 'new entries are sealed');
+SELECT is(wrong_after(format($$INSERT INTO opsflow.audit_prunes SELECT organization_id, lane, 1, seq, 'audit_trail_2019_12', hash, now(), 'drop', 10, 5
+    FROM opsflow.audit_trail WHERE organization_id = %L AND lane = 11 AND seq = 3; DELETE FROM opsflow.audit_trail WHERE organization_id = %1$L AND lane = 11$$, :one)),
+    '1 11 3: no entry confirms the record of what was removed from the beginning of the lane', 'one of new entries that points at old ones, which went by right');
 -- A record whose entry says nothing any more is still held to the tree.
 SELECT matches(wrong_after(format('UPDATE opsflow.audit_prunes SET last_hash = set_byte(last_hash, 0, 255 - get_byte(last_hash, 0)) WHERE organization_id = %L AND lane = 10;
     UPDATE opsflow.audit_trail SET payload_salt = NULL, metadata = NULL WHERE organization_id = %1$L AND action = ''prune''', :two)),

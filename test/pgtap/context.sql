@@ -74,6 +74,8 @@ ROLLBACK TO member;
 
 -- bad settings
 SELECT throws_ok('SET opsflow.organization_id = ''one''', '22023', NULL, 'an organization is a UUID');
+SELECT throws_ok(format('SET opsflow.organization_id = %L', id), '22023', NULL, 'nor one that stands for a ledger of the database, ' || id)
+    FROM (VALUES ('00000000-0000-0000-0000-000000000000'), ('ffffffff-ffff-ffff-ffff-ffffffffffff')) v (id);
 SELECT throws_ok('SET opsflow.correlation_id = ''one''', '22023', NULL, 'a correlation id is a UUID');
 SELECT throws_ok('SET opsflow.client_address = ''here''', '22023', NULL, 'a client address is an address');
 SELECT throws_ok('SET opsflow.ai_confidence = ''1.1''', '22023', NULL, 'a confidence is at most 1');

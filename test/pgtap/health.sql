@@ -39,6 +39,22 @@ SELECT is(pg_temp.check_of('triggers'), 'error: trigger capture of table agents 
 DROP TRIGGER capture ON opsflow.agents;
 SELECT is(pg_temp.check_of('triggers'), 'error: table agents has no trigger capture for each row', 'and one that is gone');
 ROLLBACK TO well;
+DROP TRIGGER audit_guard ON opsflow.audit_tiles;
+ALTER TABLE opsflow.audit_checkpoints ENABLE TRIGGER audit_guard_truncate;
+SELECT is(pg_temp.check_of('triggers'), 'error: table audit_tiles has no trigger audit_guard for each row; trigger audit_guard_truncate of table audit_checkpoints does not fire always',
+    'so it is with the guards of the trees');
+ROLLBACK TO well;
+CREATE TABLE public."Own things" (id integer PRIMARY KEY);
+SELECT opsflow.track('public."Own things"') \g /dev/null
+SELECT is(pg_temp.check_of('triggers'), 'ok', 'a table of a user under the ledger is well');
+DROP TRIGGER capture ON public."Own things";
+ALTER TABLE public."Own things" ENABLE TRIGGER capture_truncate;
+SELECT is(pg_temp.check_of('triggers'), 'error: table public."Own things" has no trigger capture for TRUNCATE that fires always; table public."Own things" has no trigger capture for each row that fires always',
+    'as long as it has its triggers');
+DROP TRIGGER capture_truncate ON public."Own things";
+SELECT is(opsflow.migrate(), 'adopted', 'migrate() makes them again');
+SELECT is(pg_temp.check_of('triggers'), 'ok', 'and it is under the ledger again');
+ROLLBACK TO well;
 DROP TRIGGER approval_guard ON opsflow.approval_requests;
 ALTER TABLE opsflow.workflow_executions ENABLE TRIGGER check_execution;
 SELECT is(pg_temp.check_of('triggers'), 'error: table approval_requests has no trigger approval_guard for each row; trigger check_execution of table workflow_executions does not fire always',

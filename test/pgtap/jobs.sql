@@ -86,6 +86,10 @@ SET LOCAL search_path = evil, pg_catalog, public;
 SELECT format('CALL opsflow.run_job(%L)', name) FROM opsflow.job_settings \gexec
 RESET search_path;
 SELECT pass('every job runs under any search_path');
+SELECT is(count(DISTINCT split_part(schedule, ' ', 1)), 3::bigint, 'what reads the ledger leaves those alone that lock it') FROM opsflow.job_settings
+    WHERE name IN ('verify_audit', 'maintain_partitions', 'apply_retention');
+\set doc `cat doc/jobs.md`
+SELECT is(array_agg(name), NULL, 'doc/jobs.md has every job') FROM opsflow.job_settings WHERE strpos(:'doc', '| `' || name || '` | ') = 0;
 SELECT throws_ok(format('SELECT opsflow.%I(batch => 0)', CASE name WHEN 'verify_audit' THEN 'record_audit_verification' ELSE name END), 'OF007', NULL,
     'a batch of ' || name || ' is at least one') FROM opsflow.job_settings;
 SELECT is(count(*), 1::bigint, 'a change of the settings is recorded') FROM opsflow.audit_trail

@@ -314,6 +314,7 @@ says('it continues the checkpoint from before', 0, qr/^checkpoint: its \d+ leave
 changed('without the record of a prune', 1, qr/^tampered: .*its lane lacks seq 1 to 50$/m, sub { splice(@_, 1, 1); @_ }, $pruned);
 changed('with a record of more', 1, qr/^tampered: .* are recorded as pruned$/m, sub { $_[1] =~ s/"last_seq": 50/"last_seq": 60/; @_ }, $pruned);
 changed('with a record that no entry confirms', 1, qr/^tampered: lane 10: no entry records that 1 to 50 were pruned$/m, sub { $_[1] =~ s/("entry_seq": )/${1}9/; @_ }, $pruned);
+changed('with a record that vouches for itself', 1, qr/^tampered: lane 10: no entry records that 1 to 50 were pruned$/m, sub { $_[1] =~ s/("entry_lane": )\d+/${1}10/; $_[1] =~ s/("entry_seq": )\d+/${1}9/; @_ }, $pruned);
 changed('with another hash in it', 1, qr/^tampered: .*it does not link to the entry before it$/m, sub { $_[1] = edited($_[1], 'last_hash', 3); @_ }, $pruned);
 sql('ALTER TABLE opsflow.audit_prunes DISABLE TRIGGER audit_guard; DELETE FROM opsflow.audit_prunes');
 says('a partition that went without a record', 1, qr/^tampered: 80 entries are not in the export, and 0 are recorded as pruned$/m, export('unrecorded.jsonl'));
