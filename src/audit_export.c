@@ -663,10 +663,7 @@ begin_export(FunctionCallInfo fcinfo)
 	MemoryContext context = CurrentMemoryContext;
 	Export *export = palloc0(sizeof(Export));
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("organization_id must not be null")));
+	opsflow_require_argument(fcinfo, 0, "organization_id");
 	export->organization_id = *PG_GETARG_UUID_P(0);
 	export->since = PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1);
 	export->until = PG_ARGISNULL(2) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(2);

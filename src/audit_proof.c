@@ -317,15 +317,6 @@ record_datum(FunctionCallInfo fcinfo, Datum *values)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
 }
 
-static void
-require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("%s must be given", name)));
-}
-
 /* A size of a tree, -1 for the newest. */
 static int64
 size_argument(FunctionCallInfo fcinfo, int arg, const char *name)
@@ -353,8 +344,8 @@ opsflow_audit_inclusion_proof(PG_FUNCTION_ARGS)
 	Entry entry;
 	Datum values[5];
 
-	require_argument(fcinfo, 0, "organization_id");
-	require_argument(fcinfo, 1, "entry_id");
+	opsflow_require_argument(fcinfo, 0, "organization_id");
+	opsflow_require_argument(fcinfo, 1, "entry_id");
 	inclusion.size = size_argument(fcinfo, 2, "tree_size");
 
 	SPI_connect();
@@ -393,7 +384,7 @@ opsflow_audit_consistency_proof(PG_FUNCTION_ARGS)
 	TileReader *tree;
 	Datum values[5];
 
-	require_argument(fcinfo, 1, "size1");
+	opsflow_require_argument(fcinfo, 1, "size1");
 	size1 = size_argument(fcinfo, 1, "size1");
 	if (size2 != -1 && size1 > size2)
 		ereport(ERROR,
@@ -455,7 +446,7 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 	char *body;
 	Datum values[6];
 
-	require_argument(fcinfo, 0, "organization_id");
+	opsflow_require_argument(fcinfo, 0, "organization_id");
 	tree_size = size_argument(fcinfo, 1, "tree_size");
 	inclusion.size = size_argument(fcinfo, 2, "log_size");
 

@@ -438,18 +438,6 @@ require_ledger(const pg_uuid_t *organization_id)
 				 errmsg("organization %s has no ledger", opsflow_uuid_text(organization_id))));
 }
 
-static int64
-batch_limit(FunctionCallInfo fcinfo, int arg)
-{
-	if (PG_ARGISNULL(arg))
-		return PG_INT64_MAX;
-	if (PG_GETARG_INT32(arg) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("batch must be at least 1")));
-	return PG_GETARG_INT32(arg);
-}
-
 /*
  * opsflow.seal_audit(organization_id uuid, batch integer) returns bigint
  *
@@ -460,7 +448,7 @@ batch_limit(FunctionCallInfo fcinfo, int arg)
 Datum
 opsflow_seal_audit(PG_FUNCTION_ARGS)
 {
-	SealCall call = {.limit = batch_limit(fcinfo, 1)};
+	SealCall call = {.limit = opsflow_batch_argument(fcinfo, 1)};
 	OpsflowUser caller;
 
 	if (!PG_ARGISNULL(0))

@@ -344,9 +344,7 @@ is_pruned(Datum organization_id)
 {
 	bool found;
 
-	if (SPI_execute_plan(opsflow_prepare(&any_prune_plan), &organization_id, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the records of what was removed");
-	found = SPI_processed > 0;
+	found = opsflow_read(&any_prune_plan, &organization_id, 1) > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return found;
 }
