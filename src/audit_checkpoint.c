@@ -97,9 +97,7 @@ opsflow_checkpoint_read(const pg_uuid_t *organization_id, int64 tree_size)
 	OpsflowPlan *plan = tree_size < 0 ? &newest_plan : &read_plan;
 	Checkpoint *checkpoint = NULL;
 
-	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read a checkpoint");
-	if (SPI_processed > 0)
+	if (opsflow_read(plan, values, 1) > 0)
 		checkpoint = checkpoint_from_row(context);
 	SPI_freetuptable(SPI_tuptable);
 	return checkpoint;
@@ -123,9 +121,7 @@ opsflow_checkpoint_newest(const pg_uuid_t *organization_id)
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("the database's log has no checkpoint that you may read"),
 				 errhint("It begins when the first ledger is sealed. Auditors read it.")));
-	if (SPI_execute_plan(opsflow_prepare(&heads_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the chain heads");
-	if (SPI_processed == 0)
+	if (opsflow_read(&heads_plan, &value, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("organization %s has no ledger", opsflow_uuid_text(organization_id))));

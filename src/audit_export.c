@@ -264,8 +264,7 @@ add_entry(Export *export, HeapTuple tuple, int64 leaf)
 static uint64
 run_query(Export *export, OpsflowPlan *plan, Datum *values)
 {
-	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not run \"%s\"", plan->sql);
+	opsflow_read(plan, values, 0);
 	MemoryContextSwitchTo(export->batch);
 	return SPI_processed;
 }
@@ -651,9 +650,7 @@ check_arguments(const Export *export)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("\"since\" is after \"until\"")));
-	if (SPI_execute_plan(opsflow_prepare(&known_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for the ledger");
-	if (SPI_processed == 0)
+	if (opsflow_read(&known_plan, &value, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("organization %s has no ledger", opsflow_uuid_text(&export->organization_id))));
@@ -666,10 +663,7 @@ begin_export(FunctionCallInfo fcinfo)
 	MemoryContext context = CurrentMemoryContext;
 	Export *export = palloc0(sizeof(Export));
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("organization_id must not be null")));
+	opsflow_require_argument(fcinfo, 0, "organization_id");
 	export->organization_id = *PG_GETARG_UUID_P(0);
 	export->since = PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1);
 	export->until = PG_ARGISNULL(2) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(2);

@@ -222,9 +222,7 @@ opsflow_note_is_of_this_log(const CheckpointNote *note)
 		return true;
 	values[0] = UUIDPGetDatum(&note->organization_id);
 	values[1] = CStringGetTextDatum(note->database);
-	if (SPI_execute_plan(opsflow_prepare(&plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the checkpoints");
-	return SPI_processed > 0;
+	return opsflow_read(&plan, values, 1) > 0;
 }
 
 /* A log that is gone leaves no row to tell who may ask for it. */

@@ -155,15 +155,6 @@ typedef struct Entry
 	uint8 hash[AUDIT_HASH_LEN];
 } Entry;
 
-/* Run a query for one row; false if there is none. */
-static bool
-find_row(OpsflowPlan *plan, Datum *values)
-{
-	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "\"%s\" is no query", plan->sql);
-	return SPI_processed > 0;
-}
-
 /* The time in a UUID of version 7. */
 static bool
 time_of_uuid(const pg_uuid_t *uuid, TimestampTz *timestamp)
@@ -189,7 +180,7 @@ find_entry(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, Entry *e
 	bool isnull;
 	Datum hash;
 
-	if (!(has_time && find_row(&recent_entry_plan, values)) && !find_row(&any_entry_plan, values))
+	if (!(has_time && opsflow_read(&recent_entry_plan, values, 1) > 0) && opsflow_read(&any_entry_plan, values, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("organization %s has no entry %s", opsflow_uuid_text(organization_id),
@@ -207,7 +198,7 @@ find_leaf(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const Ent
 	Datum values[3] = {UUIDPGetDatum(organization_id), Int32GetDatum(entry->lane), Int64GetDatum(entry->seq)};
 	bool isnull;
 
-	if (!find_row(&range_plan, values))
+	if (opsflow_read(&range_plan, values, 1) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("entry %s is not sealed yet", opsflow_uuid_text(entry_id)),
@@ -326,15 +317,6 @@ record_datum(FunctionCallInfo fcinfo, Datum *values)
 	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls));
 }
 
-static void
-require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("%s must be given", name)));
-}
-
 /* A size of a tree, -1 for the newest. */
 static int64
 size_argument(FunctionCallInfo fcinfo, int arg, const char *name)
@@ -362,8 +344,8 @@ opsflow_audit_inclusion_proof(PG_FUNCTION_ARGS)
 	Entry entry;
 	Datum values[5];
 
-	require_argument(fcinfo, 0, "organization_id");
-	require_argument(fcinfo, 1, "entry_id");
+	opsflow_require_argument(fcinfo, 0, "organization_id");
+	opsflow_require_argument(fcinfo, 1, "entry_id");
 	inclusion.size = size_argument(fcinfo, 2, "tree_size");
 
 	SPI_connect();
@@ -402,7 +384,7 @@ opsflow_audit_consistency_proof(PG_FUNCTION_ARGS)
 	TileReader *tree;
 	Datum values[5];
 
-	require_argument(fcinfo, 1, "size1");
+	opsflow_require_argument(fcinfo, 1, "size1");
 	size1 = size_argument(fcinfo, 1, "size1");
 	if (size2 != -1 && size1 > size2)
 		ereport(ERROR,
@@ -464,7 +446,7 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 	char *body;
 	Datum values[6];
 
-	require_argument(fcinfo, 0, "organization_id");
+	opsflow_require_argument(fcinfo, 0, "organization_id");
 	tree_size = size_argument(fcinfo, 1, "tree_size");
 	inclusion.size = size_argument(fcinfo, 2, "log_size");
 

@@ -348,18 +348,12 @@ record_organizations(Recording *recording)
 static int64
 batch_limit(FunctionCallInfo fcinfo, bool full)
 {
-	if (PG_ARGISNULL(0))
-		return PG_INT64_MAX;
-	if (full)
+	if (full && !PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("a full verification has no batches"),
 				 errhint("Leave out batch, or full.")));
-	if (PG_GETARG_INT32(0) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("batch must be at least 1")));
-	return PG_GETARG_INT32(0);
+	return opsflow_batch_argument(fcinfo, 0);
 }
 
 /*

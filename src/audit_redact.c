@@ -199,21 +199,12 @@ opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id
 	record_redaction(organization_id, entry_id, metadata, record_id);
 }
 
-static void
-require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
-{
-	if (PG_ARGISNULL(arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("%s must not be null", name)));
-}
-
 static char *
 reason_argument(FunctionCallInfo fcinfo, int arg)
 {
 	char *reason;
 
-	require_argument(fcinfo, arg, "reason");
+	opsflow_require_argument(fcinfo, arg, "reason");
 	reason = text_to_cstring(PG_GETARG_TEXT_PP(arg));
 	if (reason[strspn(reason, " \t\r\n")] == '\0' || pg_mbstrlen(reason) > MAX_REASON)
 		ereport(ERROR,
@@ -240,8 +231,8 @@ opsflow_redact_audit_entry(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("redact_audit_entry()");
 	PreventCommandIfParallelMode("redact_audit_entry()");
 	opsflow_require_data();
-	require_argument(fcinfo, 0, "organization_id");
-	require_argument(fcinfo, 1, "entry_id");
+	opsflow_require_argument(fcinfo, 0, "organization_id");
+	opsflow_require_argument(fcinfo, 1, "entry_id");
 	reason = reason_argument(fcinfo, 2);
 	require_permission(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1));
 	opsflow_audit_redact(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), reason, record_id);

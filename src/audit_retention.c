@@ -130,8 +130,7 @@ note_hold(const pg_uuid_t *organization_id, void *arg)
 	TimestampTz kept_since;
 	bool isnull;
 
-	if (SPI_execute_plan(opsflow_prepare(&kept_since_plan), &value, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the retention of the ledger");
+	opsflow_read(&kept_since_plan, &value, 1);
 	kept_since = DatumGetTimestampTz(opsflow_result(0, 1, &isnull));
 	if (hold->held_by[0] == '\0' || kept_since < hold->kept_since)
 	{
@@ -192,8 +191,7 @@ read_loss(const AuditPartition *partition, const pg_uuid_t *organization_id, con
 	Datum datum;
 	bool isnull;
 
-	if (SPI_execute_plan(opsflow_prepare(&lanes_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the lanes of a partition");
+	opsflow_read(&lanes_plan, values, 1);
 	spi = MemoryContextSwitchTo(context);
 	loss = palloc0(sizeof(Loss));
 	loss->organization_id = *organization_id;

@@ -144,7 +144,8 @@ set_bytes(JsonbValue *value, const bytea *bytes)
 	int			len = VARSIZE_ANY_EXHDR(bytes);
 	char	   *text = palloc(2 + 2 * (Size) len);
 
-	memcpy(text, "\\x", 2);
+	text[0] = '\\';
+	text[1] = 'x';
 	(void) hex_encode(VARDATA_ANY(bytes), len, text + 2);
 	set_string(value, text, 2 + 2 * len);
 }

@@ -65,11 +65,13 @@ has_remains(Page page)
 static int
 count_dead_rows(Relation heap, Buffer buffer, Page page, TransactionId oldest_xmin)
 {
+	OffsetNumber last;
 	int dead = 0;
 
 	if (PageIsNew(page))
 		return 0;
-	for (OffsetNumber offset = FirstOffsetNumber; offset <= PageGetMaxOffsetNumber(page); offset++)
+	last = PageGetMaxOffsetNumber(page);
+	for (OffsetNumber offset = FirstOffsetNumber; offset <= last; offset++)
 	{
 		ItemId item = PageGetItemId(page, offset);
 		HeapTupleData tuple;

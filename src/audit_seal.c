@@ -240,8 +240,7 @@ read_lanes(const Seal *seal, int *count)
 	Datum organization_id = UUIDPGetDatum(&seal->organization_id);
 	List *lanes = NIL;
 
-	if (SPI_execute_plan(opsflow_prepare(&lanes_plan), &organization_id, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the chain heads");
+	opsflow_read(&lanes_plan, &organization_id, 0);
 	*count = (int) SPI_processed;
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -333,8 +332,7 @@ read_organizations(void)
 	MemoryContext context = CurrentMemoryContext;
 	List *organizations = NIL;
 
-	if (SPI_execute_plan(opsflow_prepare(&organizations_plan), NULL, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the chain heads");
+	opsflow_read(&organizations_plan, NULL, 0);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(context);
@@ -497,18 +495,6 @@ require_ledger(const pg_uuid_t *organization_id)
 				 errmsg("organization %s has no ledger", opsflow_uuid_text(organization_id))));
 }
 
-static int64
-batch_limit(FunctionCallInfo fcinfo, int arg)
-{
-	if (PG_ARGISNULL(arg))
-		return PG_INT64_MAX;
-	if (PG_GETARG_INT32(arg) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("batch must be at least 1")));
-	return PG_GETARG_INT32(arg);
-}
-
 /*
  * opsflow.seal_audit(organization_id uuid, batch integer) returns bigint
  *
@@ -519,7 +505,7 @@ batch_limit(FunctionCallInfo fcinfo, int arg)
 Datum
 opsflow_seal_audit(PG_FUNCTION_ARGS)
 {
-	SealCall call = {.limit = batch_limit(fcinfo, 1)};
+	SealCall call = {.limit = opsflow_batch_argument(fcinfo, 1)};
 	OpsflowUser caller;
 
 	if (!PG_ARGISNULL(0))

@@ -49,9 +49,7 @@ read_tile(const pg_uuid_t *organization_id, int level, int64 number, Tile *tile)
 
 	tile->number = number;
 	tile->count = 0;
-	if (SPI_execute_plan(opsflow_prepare(&read_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read a tile");
-	if (SPI_processed > 0)
+	if (opsflow_read(&read_plan, values, 1) > 0)
 	{
 		Datum datum = opsflow_result(0, 1, &isnull);
 		bytea *hashes = isnull ? NULL : DatumGetByteaPP(datum);
@@ -89,7 +87,7 @@ root_over(const uint8 (*hashes)[AUDIT_HASH_LEN], int count, uint8 *root)
 {
 	uint8 row[TILE_HASHES][AUDIT_HASH_LEN];
 
-	memcpy(row, hashes, count * AUDIT_HASH_LEN);
+	memcpy(row, hashes, count * sizeof(row[0]));
 	for (; count > 1; count /= 2)
 	{
 		for (int i = 0; i < count; i += 2)
@@ -157,7 +155,7 @@ opsflow_tiles_range(TileReader *reader, const MerkleFrontier *frontier, const Me
 	if (range->end < frontier->size || size < (frontier->size & -frontier->size))
 		return opsflow_tiles_node(reader, pg_leftmost_one_pos64(size), range->first / size, hash);
 	edge.npeaks = pg_popcount64(size);
-	memcpy(edge.peaks, frontier->peaks[frontier->npeaks - edge.npeaks], edge.npeaks * AUDIT_HASH_LEN);
+	memcpy(edge.peaks, frontier->peaks[frontier->npeaks - edge.npeaks], edge.npeaks * sizeof(edge.peaks[0]));
 	opsflow_merkle_root(&edge, hash);
 	return true;
 }

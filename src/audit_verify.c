@@ -53,9 +53,9 @@ static OpsflowPlan organization_heads_plan = {HEADS(" WHERE organization_id = $1
 /* The leaf that an entry is: null while it is not sealed. */
 #define LEAF_OF(lane, seq) \
 	"(SELECT r.first_index + " seq " - r.first_seq FROM opsflow.audit_ranges r" \
-	" WHERE r.organization_id = p.organization_id AND r.lane = " lane \
-	" AND r.first_seq <= " seq " AND r.last_seq >= " seq " ORDER BY r.first_seq DESC LIMIT 1)"
-#define LAST_LEAF LEAF_OF("p.lane", "p.last_seq")
+	" WHERE r.organization_id = p.organization_id AND r.lane = " lane " AND r.first_seq <= " seq " AND r.last_seq >= " seq \
+	" ORDER BY r.first_seq DESC LIMIT 1)"
+#define PRUNED_LEAF LEAF_OF("p.lane", "p.last_seq")
 #define RECORD_LEAF LEAF_OF("p.entry_lane", "p.entry_seq")
 
 /*
@@ -73,7 +73,7 @@ static OpsflowPlan prunes_plan = {
 	"'lane', p.lane, 'first_seq', p.first_seq, 'last_seq', p.last_seq, 'last_hash', encode(p.last_hash, 'hex')))"
 	") AS is_said"
 	" FROM opsflow.audit_prunes p WHERE ($1 IS NULL OR p.organization_id = $1)"
-	" AND " LAST_LEAF " < coalesce(" RECORD_LEAF ", 9223372036854775807)"
+	" AND " PRUNED_LEAF " < coalesce(" RECORD_LEAF ", 9223372036854775807)"
 	"), confirmed AS ("
 	" SELECT organization_id, lane, first_seq, last_seq FROM records WHERE is_said"
 	" UNION"
@@ -346,9 +346,7 @@ is_pruned(Datum organization_id)
 {
 	bool found;
 
-	if (SPI_execute_plan(opsflow_prepare(&any_prune_plan), &organization_id, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the records of what was removed");
-	found = SPI_processed > 0;
+	found = opsflow_read(&any_prune_plan, &organization_id, 1) > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return found;
 }
@@ -515,9 +513,7 @@ opsflow_verify_lanes_on(Verification *v, const pg_uuid_t *organization_id, int64
 		int32 number;
 		bool isnull;
 
-		if (SPI_execute_plan(opsflow_prepare(&next_lane_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-			elog(ERROR, "could not read the ledger");
-		if (SPI_processed == 0)
+		if (opsflow_read(&next_lane_plan, values, 1) == 0)
 			break;
 		number = DatumGetInt32(opsflow_result(0, 1, &isnull));
 		SPI_freetuptable(SPI_tuptable);

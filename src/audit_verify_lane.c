@@ -139,9 +139,7 @@ opsflow_verify_redaction(const pg_uuid_t *organization_id, const pg_uuid_t *entr
 	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(entry_id)};
 	bool found;
 
-	if (SPI_execute_plan(opsflow_prepare(&redaction_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ledger");
-	found = SPI_processed > 0;
+	found = opsflow_read(&redaction_plan, values, 1) > 0;
 	SPI_freetuptable(SPI_tuptable);
 	return found;
 }
@@ -220,9 +218,7 @@ read_range(Verification *v, OpsflowPlan *plan, int64 seq)
 	bool found;
 	bool isnull;
 
-	if (SPI_execute_plan(opsflow_prepare(plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ranges of leaves");
-	found = SPI_processed > 0;
+	found = opsflow_read(plan, values, 1) > 0;
 	if (found)
 	{
 		v->range_first = DatumGetInt64(opsflow_result(0, 1, &isnull));
@@ -266,9 +262,7 @@ read_entry_end(const LaneKey *lane, int64 seq, AuditHead *end)
 	bool isnull;
 	Datum hash;
 
-	if (SPI_execute_plan(opsflow_prepare(&predecessor_plan), args, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ledger");
-	if (SPI_processed == 0)
+	if (opsflow_read(&predecessor_plan, args, 1) == 0)
 		return false;
 	memset(end, 0, sizeof(*end));
 	end->seq = seq;

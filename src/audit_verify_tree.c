@@ -158,9 +158,7 @@ sealed_before(const TreeCheck *tree, int32 lane, int64 first_seq)
 	int64 last_seq = 0;
 	bool isnull;
 
-	if (SPI_execute_plan(opsflow_prepare(&range_before_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the ranges of leaves");
-	if (SPI_processed > 0)
+	if (opsflow_read(&range_before_plan, values, 1) > 0)
 		last_seq = DatumGetInt64(opsflow_result(0, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	return last_seq;
@@ -427,8 +425,7 @@ check_upper_levels(TreeCheck *tree)
 	int64 size = tree->frontier.size / TILE_HASHES;
 	int level = 1;
 
-	if (SPI_execute_plan(opsflow_prepare(&upper_plan), &value, NULL, true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the tiles");
+	opsflow_read(&upper_plan, &value, 0);
 	for (uint64 i = 0; i < SPI_processed && !tree->upper_bad; i++, level++, size /= TILE_HASHES)
 	{
 		int64 tiles = (size + TILE_HASHES - 1) / TILE_HASHES;
@@ -563,8 +560,7 @@ opsflow_verify_next_organization(OpsflowPlan *plan, pg_uuid_t *organization_id)
 	bool isnull;
 	Datum found;
 
-	if (SPI_execute_plan(opsflow_prepare(plan), &value, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the organizations");
+	opsflow_read(plan, &value, 1);
 	found = opsflow_result(0, 1, &isnull);
 	if (!isnull)
 		*organization_id = *DatumGetUUIDP(found);
@@ -593,9 +589,7 @@ frontier_before(const pg_uuid_t *organization_id, TimestampTz since, MerkleFront
 	bool isnull;
 	bool sound;
 
-	if (SPI_execute_plan(opsflow_prepare(&before_plan), values, NULL, true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not read the checkpoints");
-	if (SPI_processed > 0)
+	if (opsflow_read(&before_plan, values, 1) > 0)
 		size = DatumGetInt64(opsflow_result(0, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 	checkpoint = size > 0 ? opsflow_checkpoint_read(organization_id, size) : NULL;

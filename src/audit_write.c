@@ -40,7 +40,7 @@
 /* Of the array: it doubles, up to COLLECT_ENTRIES. */
 #define FIRST_ENTRIES 8
 #define COLLECT_ENTRIES 128
-#define COLLECT_BYTES (1024 * 1024)
+#define COLLECT_BYTES ((Size) 1024 * 1024)
 
 /* ----------------------------------------------------------------
  * Writing

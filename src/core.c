@@ -94,6 +94,29 @@ opsflow_bytes_datum(const void *bytes, int length)
 	return PointerGetDatum(datum);
 }
 
+/* An argument that has no null. */
+void
+opsflow_require_argument(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("%s must not be null", name)));
+}
+
+/* How much a call may do: its argument, or (null) everything. */
+int64
+opsflow_batch_argument(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		return PG_INT64_MAX;
+	if (PG_GETARG_INT32(arg) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("batch must be at least 1")));
+	return PG_GETARG_INT32(arg);
+}
+
 /*
  * opsflow.set_updated_at() returns trigger
  *

@@ -9,6 +9,7 @@
 
 #include "access/skey.h"
 #include "executor/spi.h"
+#include "fmgr.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
@@ -48,6 +49,10 @@ extern char *opsflow_uuid_text(const pg_uuid_t *uuid);
 extern Datum opsflow_uuid_datum(const pg_uuid_t *uuid);
 extern Datum opsflow_bytes_datum(const void *bytes, int length);
 
+/* Arguments of functions (core.c); OF007 for those that are unfit */
+extern void opsflow_require_argument(FunctionCallInfo fcinfo, int arg, const char *name);
+extern int64 opsflow_batch_argument(FunctionCallInfo fcinfo, int arg);
+
 static inline bool
 opsflow_uuid_equal(const pg_uuid_t *a, const pg_uuid_t *b)
 {
@@ -84,6 +89,7 @@ typedef struct OpsflowPlan
 
 extern int	opsflow_execute(OpsflowPlan *plan, const Datum *values,
 						   const char *nulls, int expected);
+extern int64 opsflow_read(OpsflowPlan *plan, const Datum *values, int64 limit);
 extern SPIPlanPtr opsflow_prepare(OpsflowPlan *plan);
 extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);

@@ -122,6 +122,21 @@ opsflow_prepare(OpsflowPlan *plan)
 }
 
 /*
+ * Run a query that only reads, with the active snapshot: not even what the current
+ * command has done before is seen.  Returns the number of rows, "limit" (0: none) at
+ * most; SPI_tuptable holds them.
+ */
+int64
+opsflow_read(OpsflowPlan *plan, const Datum *values, int64 limit)
+{
+	int code = SPI_execute_plan(opsflow_prepare(plan), unconstify(Datum *, values), NULL, true, limit);
+
+	if (code != SPI_OK_SELECT)
+		elog(ERROR, "\"%s\" gave %s", plan->sql, SPI_result_code_string(code));
+	return (int64) SPI_processed;
+}
+
+/*
  * Run a plan and insist on the kind of result it was written for.
  *
  * Returns the number of rows; SPI_tuptable holds them.  "nulls" is NULL or a

@@ -916,23 +916,10 @@ maintain_table(const Setting *setting, int limit)
 	return step.done;
 }
 
-/* How much a call may do: its argument, or everything. */
-static int
-batch_argument(FunctionCallInfo fcinfo)
-{
-	if (PG_ARGISNULL(0))
-		return INT_MAX;
-	if (PG_GETARG_INT32(0) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("batch must be at least 1")));
-	return PG_GETARG_INT32(0);
-}
-
 static Datum
 for_each_table(FunctionCallInfo fcinfo, int (*work)(const Setting *setting, int limit))
 {
-	int			limit = batch_argument(fcinfo);
+	int			limit = (int) Min(opsflow_batch_argument(fcinfo, 0), INT_MAX);
 	int			done = 0;
 	OpsflowUser caller = opsflow_become_owner();
 	ListCell   *lc;

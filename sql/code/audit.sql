@@ -126,7 +126,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
 COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz, text, boolean) IS
-'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
+'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log; with a checkpoint, the first row, without lane, says whether the log begins with it. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
 
 CREATE FUNCTION opsflow.record_audit_verification(batch integer DEFAULT NULL, "full" boolean DEFAULT false)
 RETURNS bigint
@@ -231,7 +231,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_export_audit';
 COMMENT ON FUNCTION opsflow.export_audit(uuid, timestamptz, timestamptz, text) IS
-'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization.';
+'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization, OF012 if the file with the key for checkpoints is missing or unfit.';
 
 CREATE FUNCTION opsflow.redact_audit_entry(organization_id uuid, entry_id uuid, reason text)
 RETURNS uuid

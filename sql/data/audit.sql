@@ -432,7 +432,8 @@ FROM (VALUES
 ) AS builtin (name, days, description)
 ON CONFLICT (name) DO UPDATE SET days = EXCLUDED.days, description = EXCLUDED.description
 WHERE compliance_regimes.is_builtin
-    AND (compliance_regimes.days, compliance_regimes.description) IS DISTINCT FROM (EXCLUDED.days, EXCLUDED.description);
+    AND (compliance_regimes.days, compliance_regimes.description)
+        IS DISTINCT FROM (EXCLUDED.days, EXCLUDED.description);
 
 -- Row security: everybody reads the ledger of the organization they act in,
 -- auditors read every ledger, nobody writes.

@@ -77,15 +77,15 @@ FROM (VALUES (70, 'leaf 69 of 70'), (71, 'leaf 69 of 71'), (120, 'leaf 69 of 120
 SELECT is(attempt('opsflow_auditor', NULL, format('opsflow.verify_consistency(p.size1, p.size2, p.root1, p.root2, p.proof) FROM opsflow.audit_consistency_proof(%L, %s, %s) p', :one, size1, size2)),
     result, format('growth from %s to %s', size1, size2))
 FROM (VALUES ('70', '120', 'true'), ('70', 'NULL', 'true'), ('1', '1', 'true'), ('120', '120', 'true'), ('33', '99', 'true'), ('1', '2', 'true'),
-    ('71', '70', 'OF007: size1 must not be greater than size2'), ('0', '70', 'OF007: size1 must be at least 1'), ('NULL', '70', 'OF007: size1 must be given'),
+    ('71', '70', 'OF007: size1 must not be greater than size2'), ('0', '70', 'OF007: size1 must be at least 1'), ('NULL', '70', 'OF007: size1 must not be null'),
     ('70', '0', 'OF007: size2 must be at least 1'), ('-5', 'NULL', 'OF007: size1 must be at least 1'),
     ('70', '121', format('OF007: the tree of organization %s has never had 121 leaves', :one)),
     ('121', 'NULL', format('OF007: the tree of organization %s has never had 121 leaves', :one)),
     ('9223372036854775807', '9223372036854775807', format('OF007: the tree of organization %s has never had 9223372036854775807 leaves', :one))) v (size1, size2, result);
 SELECT is(attempt('opsflow_auditor', NULL, call), result, call || ' says what is missing')
-FROM (VALUES ('inclusion(NULL, opsflow.uuidv7())', 'OF007: organization_id must be given'),
-    (format('inclusion(%L, NULL)', :one), 'OF007: entry_id must be given'),
-    ('(opsflow.audit_checkpoint_proof(NULL)).leaf_index', 'OF007: organization_id must be given')) v (call, result);
+FROM (VALUES ('inclusion(NULL, opsflow.uuidv7())', 'OF007: organization_id must not be null'),
+    (format('inclusion(%L, NULL)', :one), 'OF007: entry_id must not be null'),
+    ('(opsflow.audit_checkpoint_proof(NULL)).leaf_index', 'OF007: organization_id must not be null')) v (call, result);
 
 -- Not sealed yet.
 SELECT is(attempt('opsflow_member', :one, format('inclusion(%L, %L)', :one, id(:one, 1, 41))), format('OF004: entry %s is not sealed yet', id(:one, 1, 41)),
