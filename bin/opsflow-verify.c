@@ -1395,6 +1395,7 @@ typedef struct Prune
 	int64_t entry_lane;
 	int64_t entry_seq;
 	bool confirmed;
+	bool walked;				/* on the way to one that is */
 } Prune;
 
 /* An entry without payload, the record of its redaction, or both. */
@@ -1871,26 +1872,37 @@ check_redactions(Verifier *v)
 	}
 }
 
-/*
- * What was pruned by right, but for its record being pruned too: one step from those
- * that are confirmed.  Records cannot vouch for themselves or each other.
- */
-static bool
-confirm_further(Verifier *v)
+/* The record of what took the entry that a record names, if that entry is gone and later. */
+static Prune *
+prune_of_record(const Verifier *v, const Prune *p)
 {
-	bool changed = false;
+	Prune *found = (Prune *) find_prune(v, p->entry_lane, p->entry_seq);
 
-	for (size_t i = 0; i < v->nprunes; i++)
+	if (found == NULL || found->first_seq > p->entry_seq ||
+		(p->entry_lane == p->lane && p->entry_seq <= p->last_seq))
+		return NULL;
+	return found;
+}
+
+/*
+ * Whose record is gone by right counts too.  The way ends where an entry that is here
+ * has said it, or where it has been before: records cannot vouch for themselves or
+ * each other.
+ */
+static void
+confirm_along(const Verifier *v, Prune *start)
+{
+	Prune *end = start;
+
+	while (end != NULL && !end->confirmed && !end->walked)
 	{
-		Prune *p = &v->prunes[i];
-		const Prune *record = p->confirmed ? NULL : find_prune(v, p->entry_lane, p->entry_seq);
-
-		if (record == NULL || !record->confirmed || record->first_seq > p->entry_seq ||
-			(p->entry_lane == p->lane && p->entry_seq <= p->last_seq))
-			continue;
-		p->confirmed = changed = true;
+		end->walked = true;
+		end = prune_of_record(v, end);
 	}
-	return changed;
+	if (end == NULL || !end->confirmed)
+		return;
+	for (Prune *p = start; p != end; p = prune_of_record(v, p))
+		p->confirmed = true;
 }
 
 /* A prune is recorded by an entry that is here, or has been pruned itself. */
@@ -1899,8 +1911,8 @@ check_prunes(Verifier *v)
 {
 	if (v->since || v->until)
 		return;
-	while (confirm_further(v))
-		;
+	for (size_t i = 0; i < v->nprunes; i++)
+		confirm_along(v, &v->prunes[i]);
 	for (size_t i = 0; i < v->nprunes; i++)
 	{
 		const Prune *p = &v->prunes[i];
@@ -2258,7 +2270,7 @@ fold_pruned(Verifier *v, const Record *r)
 	p.last_seq = members.number[KEY_LAST_SEQ];
 	p.entry_lane = members.number[KEY_ENTRY_LANE];
 	p.entry_seq = members.number[KEY_ENTRY_SEQ];
-	p.confirmed = false;
+	p.confirmed = p.walked = false;
 	if (!base64_fixed(members.text[KEY_LAST_HASH], p.last_hash, HASH_LEN))
 	{
 		unusable(v, "line %" PRId64 ": last_hash is 32 bytes in base64", v->line);

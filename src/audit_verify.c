@@ -53,8 +53,10 @@ static OpsflowPlan organization_heads_plan = {HEADS(" WHERE organization_id = $1
 /* The leaf that an entry is: null while it is not sealed. */
 #define LEAF_OF(lane, seq) \
 	"(SELECT r.first_index + " seq " - r.first_seq FROM opsflow.audit_ranges r" \
-	" WHERE r.organization_id = p.organization_id AND r.lane = " lane " AND r.first_seq <= " seq " AND r.last_seq >= " seq \
-	" ORDER BY r.first_seq DESC LIMIT 1)"
+	" WHERE r.organization_id = p.organization_id AND r.lane = " lane \
+	" AND r.first_seq <= " seq " AND r.last_seq >= " seq " ORDER BY r.first_seq DESC LIMIT 1)"
+#define LAST_LEAF LEAF_OF("p.lane", "p.last_seq")
+#define RECORD_LEAF LEAF_OF("p.entry_lane", "p.entry_seq")
 
 /*
  * What is gone by right: an entry that is a later leaf says so.  Where that is gone
@@ -71,7 +73,7 @@ static OpsflowPlan prunes_plan = {
 	"'lane', p.lane, 'first_seq', p.first_seq, 'last_seq', p.last_seq, 'last_hash', encode(p.last_hash, 'hex')))"
 	") AS is_said"
 	" FROM opsflow.audit_prunes p WHERE ($1 IS NULL OR p.organization_id = $1)"
-	" AND " LEAF_OF("p.lane", "p.last_seq") " < coalesce(" LEAF_OF("p.entry_lane", "p.entry_seq") ", 9223372036854775807)"
+	" AND " LAST_LEAF " < coalesce(" RECORD_LEAF ", 9223372036854775807)"
 	"), confirmed AS ("
 	" SELECT organization_id, lane, first_seq, last_seq FROM records WHERE is_said"
 	" UNION"
