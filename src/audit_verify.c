@@ -88,7 +88,10 @@ static OpsflowPlan prunes_plan = {
 	1,
 	{UUIDOID}};
 
-static OpsflowPlan any_prune_plan = {"SELECT 1 FROM opsflow.audit_prunes WHERE organization_id = $1 LIMIT 1", 1, {UUIDOID}};
+static OpsflowPlan any_prune_plan = {
+	"SELECT 1 FROM opsflow.audit_prunes WHERE organization_id = $1 LIMIT 1",
+	1,
+	{UUIDOID}};
 
 /* How far each lane was sealed when the tree had $2 leaves. */
 static OpsflowPlan sealed_plan = {
