@@ -1,4 +1,6 @@
 -- audit: the ledger's functions.
+--
+-- jit = off: compiling takes longer than what it would save, where almost all of the work is hashing.
 
 CREATE FUNCTION opsflow.capture()
 RETURNS trigger
@@ -124,6 +126,7 @@ CREATE FUNCTION opsflow.verify_audit(
 RETURNS SETOF record
 LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
 COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz, text, boolean) IS
 'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log; with a checkpoint, the first row, without lane, says whether the log begins with it. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
@@ -132,6 +135,7 @@ CREATE FUNCTION opsflow.record_audit_verification(batch integer DEFAULT NULL, "f
 RETURNS bigint
 LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS 'MODULE_PATHNAME', 'opsflow_record_audit_verification';
 COMMENT ON FUNCTION opsflow.record_audit_verification(integer, boolean) IS
 'Verifies all ledgers and keeps the result in opsflow.audit_verifications: what was recorded and sealed since the last recorded verification, or (full) everything. batch: how many entries at most; null means all. A lane that turns to tampered is recorded in the system ledger, severity critical, and stays tampered until a full verification finds it whole. Returns how many entries it verified, 0 while another session does it. For opsflow_admin. Errors: OF007 if batch is not positive, or given with full.';
@@ -148,6 +152,7 @@ CREATE FUNCTION opsflow.seal_audit(organization_id uuid DEFAULT NULL, batch inte
 RETURNS bigint
 LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS 'MODULE_PATHNAME', 'opsflow_seal_audit';
 COMMENT ON FUNCTION opsflow.seal_audit(uuid, integer) IS
 'Seals the entries that are committed: appends them to the Merkle tree of their organization and writes a checkpoint of it. Of one organization, after waiting for a seal that is under way, or (null) of all, which returns 0 while another session does it. batch: how many entries to seal at most; null means all. Returns how many it sealed. What does not link to the entry before it is not sealed, with a WARNING. For opsflow_admin. Errors: OF003 if the organization has recorded nothing, OF007 if batch is not positive.';
