@@ -31,5 +31,7 @@
 #define ERRCODE_OPSFLOW_KEY_REUSED MAKE_SQLSTATE('O', 'F', '0', '1', '1')
 /* Something outside opsflow is missing or unfit (pg_cron, a role, a file). */
 #define ERRCODE_OPSFLOW_PREREQUISITE MAKE_SQLSTATE('O', 'F', '0', '1', '2')
+/* A ciphertext is altered, or of another organization, table or column, or its key is not there. */
+#define ERRCODE_OPSFLOW_SECRET MAKE_SQLSTATE('O', 'F', '0', '1', '3')
 
 #endif /* OPSFLOW_ERRORS_H */
