@@ -12,6 +12,7 @@
 #include "context.h"
 #include "core.h"
 #include "secrets.h"
+#include "tenancy.h"
 
 OPSFLOW_MODULE_MAGIC;
 
@@ -26,4 +27,5 @@ _PG_init(void)
 	MarkGUCPrefixReserved("opsflow");
 	opsflow_audit_chain_init();
 	opsflow_audit_write_init();
+	opsflow_tenancy_init();
 }

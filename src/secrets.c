@@ -8,16 +8,25 @@
 #include "postgres.h"
 
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "context.h"
 #include "core.h"
 #include "secrets.h"
 #include "secrets_keys.h"
+#include "tenancy.h"
+
+PG_FUNCTION_INFO_V1(opsflow_encrypt_secret);
+PG_FUNCTION_INFO_V1(opsflow_decrypt_secret);
 
 #define CIPHERTEXT_PREFIX "ofe1:"
 
 /* Of a plain text, in bytes. */
 #define MAX_PLAIN_LEN (1024 * 1024)
+
+/* Of a context, in characters. */
+#define MAX_CONTEXT_LEN 255
 
 void
 opsflow_secrets_init(void)
@@ -86,4 +95,58 @@ opsflow_decrypt(const pg_uuid_t *organization_id, const char *context, const cha
 	if (plain == NULL)
 		opsflow_refuse_ciphertext();
 	return plain;
+}
+
+/* ----------------------------------------------------------------
+ * For applications
+ * ----------------------------------------------------------------
+ */
+
+static char *
+context_argument(FunctionCallInfo fcinfo, int arg)
+{
+	char *context;
+
+	opsflow_require_argument(fcinfo, arg, "context");
+	context = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	if (context[0] == '\0' || pg_mbstrlen(context) > MAX_CONTEXT_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("context must have 1 to %d characters", MAX_CONTEXT_LEN)));
+	return context;
+}
+
+/*
+ * opsflow.encrypt_secret(plain text, context text) returns text
+ */
+Datum
+opsflow_encrypt_secret(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
+	char *context = context_argument(fcinfo, 1);
+	text *plain;
+
+	opsflow_require_permission("secrets.edit");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	plain = PG_GETARG_TEXT_PP(0);
+	PG_RETURN_TEXT_P(cstring_to_text(opsflow_encrypt(&organization_id, context, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain))));
+}
+
+/*
+ * opsflow.decrypt_secret(cipher text, context text) returns text
+ */
+Datum
+opsflow_decrypt_secret(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
+	char *context = context_argument(fcinfo, 1);
+	char *plain;
+	size_t len;
+
+	opsflow_require_permission("secrets.read");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	plain = opsflow_decrypt(&organization_id, context, text_to_cstring(PG_GETARG_TEXT_PP(0)), &len);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(plain, len));
 }
