@@ -18,3 +18,13 @@ opsflow_lock(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait)
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key, number, lock_class);
 	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
+
+/* Give a lock back before the transaction ends. */
+void
+opsflow_unlock(OpsflowLockClass lock_class, uint32 key, uint32 number)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key, number, lock_class);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}
