@@ -29,6 +29,7 @@
 
 extern void opsflow_ensure_roles(void);
 extern bool opsflow_is_administrator(Oid roleid);
+extern bool opsflow_may_set_context(Oid roleid);
 
 /* Acting with the rights of opsflow_owner for a stretch of C */
 typedef struct OpsflowUser

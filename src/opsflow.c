@@ -11,6 +11,7 @@
 #include "audit_sign.h"
 #include "context.h"
 #include "core.h"
+#include "tenancy.h"
 
 OPSFLOW_MODULE_MAGIC;
 
@@ -24,4 +25,5 @@ _PG_init(void)
 	MarkGUCPrefixReserved("opsflow");
 	opsflow_audit_chain_init();
 	opsflow_audit_write_init();
+	opsflow_tenancy_init();
 }
