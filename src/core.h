@@ -22,6 +22,7 @@
 /* Roles (core_roles.c) */
 #define OPSFLOW_OWNER "opsflow_owner"
 #define OPSFLOW_MEMBER "opsflow_member"
+#define OPSFLOW_HOLDING "opsflow_holding"
 #define OPSFLOW_SERVICE "opsflow_service"
 #define OPSFLOW_WORKER "opsflow_worker"
 #define OPSFLOW_AUDITOR "opsflow_auditor"
