@@ -12,11 +12,13 @@
 #include "pgtime.h"
 #include "utils/array.h"
 #include "utils/date.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "context.h"
 #include "core.h"
+#include "core_row.h"
 
 extern char *opsflow_user_name(const pg_uuid_t *user_id);
 extern List *opsflow_user_organizations(const pg_uuid_t *user_id);
@@ -73,5 +75,8 @@ extern void opsflow_require_seat(const OpsflowTarget *target);
 /* People by their address (tenancy_organizations.c) */
 extern char *opsflow_email_argument(FunctionCallInfo fcinfo, int arg, const char *name);
 extern bool opsflow_find_person(const char *email, pg_uuid_t *id, bool *is_active);
+
+/* Holdings and what is below them (tenancy_tree.c) */
+extern void opsflow_tree_changed(const OpsflowChange *change, Relation organizations);
 
 #endif							/* OPSFLOW_TENANCY_H */
