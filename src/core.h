@@ -22,6 +22,7 @@
 /* Roles (core_roles.c) */
 #define OPSFLOW_OWNER "opsflow_owner"
 #define OPSFLOW_MEMBER "opsflow_member"
+#define OPSFLOW_HOLDING "opsflow_holding"
 #define OPSFLOW_SERVICE "opsflow_service"
 #define OPSFLOW_WORKER "opsflow_worker"
 #define OPSFLOW_AUDITOR "opsflow_auditor"
@@ -43,6 +44,19 @@ extern void opsflow_become(OpsflowUser user);
 
 /* Random bytes (core_random.c) */
 extern void opsflow_random(void *bytes, size_t len);
+
+/* Files with keys (core_keyfile.c) */
+#define OPSFLOW_KEY_FILE_MAX 16384
+
+typedef struct OpsflowKeyFile
+{
+	const char *setting;		/* that names the file */
+	const char *how_to_make;	/* a command that makes a key */
+} OpsflowKeyFile;
+
+struct stat;
+extern int	opsflow_read_key_file(const OpsflowKeyFile *file, const char *path, uint8 *contents, struct stat *st);
+extern void opsflow_key_file_unfit(const OpsflowKeyFile *file, const char *what, const char *hint);
 
 /* Functions of pgcrypto (core_pgcrypto.c) */
 extern Oid	opsflow_pgcrypto_function(const char *name, int nargs, const Oid *argtypes);
@@ -79,9 +93,12 @@ typedef enum OpsflowLockClass
 	OPSFLOW_LOCK_ROLLUP,
 	OPSFLOW_LOCK_SEAL,
 	OPSFLOW_LOCK_VERIFY,
+	OPSFLOW_LOCK_SECRET,		/* of an encryption key: hash of the organization, number; 0: the next one */
+
 	OPSFLOW_LOCK_SIGN_IN		/* of a person's ways to sign in: hash of the person, which one */
 } OpsflowLockClass;
 
+extern bool opsflow_lock_shared(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
 extern bool opsflow_lock(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
 extern void opsflow_unlock(OpsflowLockClass lock_class, uint32 key, uint32 number);
 
