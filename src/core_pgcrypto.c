@@ -10,6 +10,7 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
 #include "commands/extension.h"
+#include "utils/catcache.h"
 #include "utils/syscache.h"
 
 #include "core.h"
