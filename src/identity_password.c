@@ -24,9 +24,11 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "context.h"
 #include "core.h"
 #include "identity.h"
 #include "identity_person.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_set_password);
 PG_FUNCTION_INFO_V1(opsflow_verify_password);
@@ -234,6 +236,19 @@ check_new_password(const text *password)
 				 errdetail("bcrypt would ignore what comes after %d bytes.", MAX_PASSWORD_LEN)));
 }
 
+/* Whoever had got hold of the old one is out; the session that changes it stays. */
+static void
+end_sessions(const OpsflowPerson *person)
+{
+	const OpsflowContext *context = opsflow_context();
+	pg_uuid_t own = context->credential_id;
+	bool has_own = context->has_credential;
+	ListCell *lc;
+
+	foreach(lc, opsflow_user_organizations(&person->id))
+		(void) opsflow_end_sessions(lfirst(lc), &person->id, has_own ? &own : NULL);
+}
+
 static bool
 set_password(FunctionCallInfo fcinfo)
 {
@@ -252,7 +267,7 @@ set_password(FunctionCallInfo fcinfo)
 	store_hash(person, new_hash(PG_GETARG_TEXT_PP(1)));
 	opsflow_attempts_forget(person, OPSFLOW_PASSWORD);
 	if (PG_GETARG_BOOL(3))
-		(void) opsflow_revoke_sessions(&person->id, is_own);
+		end_sessions(person);
 	return true;
 }
 

@@ -164,19 +164,44 @@ belongs_to(const pg_uuid_t *user_id, const pg_uuid_t *organization_id)
 	return false;
 }
 
-/* The person, who must be within reach of the context (OF003). */
+/* The person, if a member of any organization, and of the one that acts if one does; or NULL. */
 static OpsflowPerson *
-require_person(const pg_uuid_t *id, const OpsflowContext *context)
+person_of_context(const pg_uuid_t *id, const OpsflowContext *context)
 {
 	OpsflowPerson *person = opsflow_person(id);
 
 	if (person == NULL || !person->has_organization ||
 		(context->has_organization && !belongs_to(id, &context->organization_id)))
+		return NULL;
+	return person;
+}
+
+/* The same, who must exist (OF003). */
+static OpsflowPerson *
+require_person(const pg_uuid_t *id, const OpsflowContext *context)
+{
+	OpsflowPerson *person = person_of_context(id, context);
+
+	if (person == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("user %s does not exist", opsflow_uuid_text(id)),
 				 errhint("The person must be a member of an organization, and of the one that acts if there is one.")));
 	return person;
+}
+
+/*
+ * The person whose own things whoever acts may look at: oneself, or for a trusted backend
+ * anybody of the context.  NULL for others.
+ */
+OpsflowPerson *
+opsflow_person_in_reach(const pg_uuid_t *id)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	if (!is_trusted(context) && !(context->has_user && opsflow_uuid_equal(id, &context->user_id)))
+		return NULL;
+	return person_of_context(id, context);
 }
 
 /*

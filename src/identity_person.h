@@ -35,6 +35,7 @@ typedef struct OpsflowPerson
 extern OpsflowPerson *opsflow_person(const pg_uuid_t *id);
 extern OpsflowPerson *opsflow_person_by_login(const char *login);
 extern OpsflowPerson *opsflow_person_argument(FunctionCallInfo fcinfo, int arg, bool *is_own);
+extern OpsflowPerson *opsflow_person_in_reach(const pg_uuid_t *id);
 extern OpsflowPerson *opsflow_person_administered(FunctionCallInfo fcinfo, int arg);
 extern int opsflow_person_execute(const OpsflowPerson *person, OpsflowPlan *plan, const Datum *values,
 								  const char *nulls, int expected);

@@ -25,7 +25,6 @@
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/uuid.h"
 
 #include "core.h"
 #include "identity.h"
