@@ -97,6 +97,17 @@ opsflow_decrypt(const pg_uuid_t *organization_id, const char *context, const cha
 	return plain;
 }
 
+/* Is the ciphertext one of the key that encrypts now? */
+bool
+opsflow_is_current(const pg_uuid_t *organization_id, const char *ciphertext)
+{
+	int32 current;
+	int32 number;
+
+	(void) opsflow_current_key(organization_id, &current);
+	return parse_ciphertext(ciphertext, &number) != NULL && number == current;
+}
+
 /* ----------------------------------------------------------------
  * For applications
  * ----------------------------------------------------------------

@@ -35,5 +35,6 @@ extern uint32 opsflow_secret_lock_key(const pg_uuid_t *organization_id);
 
 /* secrets.c */
 extern void opsflow_refuse_ciphertext(void);
+extern bool opsflow_is_current(const pg_uuid_t *organization_id, const char *ciphertext);
 
 #endif							/* OPSFLOW_SECRETS_KEYS_H */

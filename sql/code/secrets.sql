@@ -17,3 +17,22 @@ COMMENT ON FUNCTION opsflow.decrypt_secret(text, text) IS
 'What opsflow.encrypt_secret() encrypted for the organization in the context and the same context. Null for null. Needs permission secrets.read. Errors: OF001 without a context, OF005 without the permission, OF007 for a context that is a secret column, which opsflow.read_secret() reads, OF012 without the master key, OF013 if the ciphertext was altered, is of another organization or context, or its key is destroyed.';
 
 GRANT EXECUTE ON FUNCTION opsflow.encrypt_secret(text, text), opsflow.decrypt_secret(text, text) TO opsflow_member;
+
+CREATE FUNCTION opsflow.encrypt_columns()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_encrypt_columns';
+COMMENT ON FUNCTION opsflow.encrypt_columns() IS
+'Trigger, BEFORE INSERT OR UPDATE for each row: keeps secret columns encrypted. Its arguments are contexts, ''table.column'', whose last part is a column of type text or jsonb, with '' if flag'' after it where a boolean column says which rows are secret. A plain value is encrypted in its place, of jsonb each string; a ciphertext must be of this organization and column. A table with organization_id NOT NULL has secrets of organizations, another one those of people. Errors: OF007 for arguments that name no such column, and for a secret that would become readable; OF012 without the master key; OF013 for a ciphertext that was altered or is not of this place.';
+
+CREATE FUNCTION opsflow.secret_columns()
+RETURNS TABLE (relation regclass, column_name text, context text, type text, flag text, of_person boolean,
+    is_always boolean)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_secret_columns_sql';
+COMMENT ON FUNCTION opsflow.secret_columns() IS
+'The columns that triggers opsflow.encrypt_columns() keep encrypted: table, column, the context that its ciphertexts are bound to, text or jsonb, the boolean column that says which rows are secret (null: all), whether they are secrets of people rather than of an organization, and whether the trigger is enabled always.';
+
+GRANT EXECUTE ON FUNCTION opsflow.secret_columns() TO opsflow_member, opsflow_admin;
