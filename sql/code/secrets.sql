@@ -36,3 +36,22 @@ COMMENT ON FUNCTION opsflow.secret_columns() IS
 'The columns that triggers opsflow.encrypt_columns() keep encrypted: table, column, the context that its ciphertexts are bound to, text or jsonb, the boolean column that says which rows are secret (null: all), whether they are secrets of people rather than of an organization, and whether the trigger is enabled always.';
 
 GRANT EXECUTE ON FUNCTION opsflow.secret_columns() TO opsflow_member, opsflow_admin;
+
+CREATE FUNCTION opsflow.read_secret(relation regclass, id uuid, column_name text, key text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_read_secret';
+COMMENT ON FUNCTION opsflow.read_secret(regclass, uuid, text, text) IS
+'A secret of a row that the caller can see, decrypted. relation and column_name are one of opsflow.secret_columns(); of a jsonb column, key picks a value, null the whole object. Null where there is none. The ledger records each call, not the value. Needs permission secrets.read, or executions.work where no user acts and the caller may read the table; what belongs to a person is read by that person alone. Errors: OF001 without a context, OF003 for a row that is not there, OF005 without the permission, OF007 for a column that holds no secrets, OF012 without the master key, OF013 if the secret was altered.';
+
+CREATE FUNCTION opsflow.secret_preview(relation regclass, id uuid, column_name text, key text DEFAULT NULL)
+RETURNS text
+LANGUAGE C STABLE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_secret_preview';
+COMMENT ON FUNCTION opsflow.secret_preview(regclass, uuid, text, text) IS
+'A secret as people tell it from others: its first and last characters, at most a quarter of it and not more than 8; of one shorter than 12 characters nothing. Arguments are those of opsflow.read_secret(). Whoever can see the row may call it. Errors: OF001 without a context, OF003 for a row that is not there, OF007 for a column that holds no secrets, OF012 without the master key, OF013 if the secret was altered.';
+
+GRANT EXECUTE ON FUNCTION opsflow.read_secret(regclass, uuid, text, text),
+    opsflow.secret_preview(regclass, uuid, text, text) TO opsflow_member, opsflow_worker;
