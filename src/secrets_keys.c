@@ -286,8 +286,8 @@ unwrap(const pg_uuid_t *organization_id, const KeyRow *row)
 }
 
 /* Write to the table as its owner. */
-static void
-change_rows(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, int expected)
+void
+opsflow_change_keys(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, int expected)
 {
 	int nest_level;
 	OpsflowUser caller;
@@ -312,7 +312,7 @@ insert_row(const pg_uuid_t *organization_id, int32 number, const char *wrapped_k
 	Datum values[] = {opsflow_uuid_datum(organization_id), Int32GetDatum(number),
 					  CStringGetTextDatum(wrapped_key), CStringGetTextDatum(master_key)};
 
-	change_rows(organization_id, &plan, values, SPI_OK_INSERT);
+	opsflow_change_keys(organization_id, &plan, values, SPI_OK_INSERT);
 }
 
 /* Make the key of this number.  The caller has the lock of the next key. */
@@ -357,7 +357,7 @@ opsflow_rewrap_key(const KeyRow *row)
 	values[1] = Int32GetDatum(row->number);
 	values[2] = CStringGetTextDatum(wrapped);
 	values[3] = CStringGetTextDatum(master_id);
-	change_rows(&row->organization_id, &plan, values, SPI_OK_UPDATE);
+	opsflow_change_keys(&row->organization_id, &plan, values, SPI_OK_UPDATE);
 }
 
 /* A ciphertext of the key goes where rotation does not find it. */
@@ -373,7 +373,7 @@ opsflow_note_handed_out(const pg_uuid_t *organization_id, int32 number)
 	KeyRow row;
 
 	if (find_row(organization_id, number, &row) && !row.handed_out)
-		change_rows(organization_id, &plan, values, SPI_OK_UPDATE);
+		opsflow_change_keys(organization_id, &plan, values, SPI_OK_UPDATE);
 }
 
 /* ----------------------------------------------------------------

@@ -10,6 +10,8 @@
 #include "nodes/pg_list.h"
 #include "utils/uuid.h"
 
+#include "core.h"
+
 /* A key of A256CBC-HS512: 32 bytes for HMAC, 32 for AES. */
 #define SECRET_KEY_LEN 64
 
@@ -45,6 +47,7 @@ extern void opsflow_make_key(const pg_uuid_t *organization_id, int32 number);
 extern const uint8 *opsflow_current_key(const pg_uuid_t *organization_id, int32 *number);
 extern const uint8 *opsflow_numbered_key(const pg_uuid_t *organization_id, int32 number);
 extern List *opsflow_key_rows(const pg_uuid_t *organization_id);
+extern void opsflow_change_keys(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, int expected);
 extern void opsflow_rewrap_key(const KeyRow *row);
 extern void opsflow_note_handed_out(const pg_uuid_t *organization_id, int32 number);
 extern uint32 opsflow_secret_lock_key(const pg_uuid_t *organization_id);

@@ -55,3 +55,48 @@ COMMENT ON FUNCTION opsflow.secret_preview(regclass, uuid, text, text) IS
 
 GRANT EXECUTE ON FUNCTION opsflow.read_secret(regclass, uuid, text, text),
     opsflow.secret_preview(regclass, uuid, text, text) TO opsflow_member, opsflow_worker;
+
+CREATE FUNCTION opsflow.rotate_encryption_key(organization_id uuid DEFAULT NULL, batch integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_rotate_encryption_key';
+COMMENT ON FUNCTION opsflow.rotate_encryption_key(uuid, integer) IS
+'Gives an organization (null: the one in the context; an administrator may name any, and the nil UUID for the secrets of people) a new data key, and re-encrypts up to batch rows (null: all). While a rotation is under way, it goes on with that and makes no other key. Job rotate_encryption does the rest, what others hold meanwhile included, and destroys the older key once nothing uses it. Returns the number of rows re-encrypted. Needs permission secrets.rotate. Errors: OF001 without a context, OF003 for an organization that is not there, OF005 without the permission, OF007 if batch is not positive, OF012 without the master key.';
+
+CREATE FUNCTION opsflow.continue_key_rotation(batch integer DEFAULT 500)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_continue_key_rotation';
+COMMENT ON FUNCTION opsflow.continue_key_rotation(integer) IS
+'Goes on with the rotations of all organizations, up to batch rows: re-encrypts what is of an older key, retires keys that no row uses, destroys those that no snapshot can show any more. Skips what somebody else holds. An organization that fails gives a WARNING and does not stop the others. Returns the number of rows re-encrypted. For opsflow_admin. Errors: OF007 if batch is not positive.';
+
+CREATE FUNCTION opsflow.rewrap_encryption_keys(batch integer DEFAULT NULL)
+RETURNS bigint
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_rewrap_encryption_keys';
+COMMENT ON FUNCTION opsflow.rewrap_encryption_keys(integer) IS
+'Wraps up to batch data keys (null: all) with the current master key, the first line of the key file, that are wrapped with another one. Secrets stay as they are. Once it returns 0, the older master key is needed for older backups only. Returns the number of keys. For opsflow_admin. Errors: OF007 if batch is not positive, OF012 if a master key is missing.';
+
+CREATE FUNCTION opsflow.destroy_encryption_key(organization_id uuid, number integer)
+RETURNS void
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_destroy_encryption_key';
+COMMENT ON FUNCTION opsflow.destroy_encryption_key(uuid, integer) IS
+'Destroys a retired key with which opsflow.encrypt_secret() encrypted what is kept outside the secret columns: nobody can decrypt that any more. Whose key: as for opsflow.rotate_encryption_key(). Needs permission secrets.rotate. Errors: OF001 without a context, OF003 for a key that is not there, OF004 for one in use, OF005 without the permission.';
+
+CREATE FUNCTION opsflow.master_key_id()
+RETURNS text
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_master_key_id';
+COMMENT ON FUNCTION opsflow.master_key_id() IS
+'Id of the current master key: the first 8 hexadecimal digits of its SHA-256. Shows that opsflow.master_key_file or opsflow.master_key_command is right. For opsflow_admin. Errors: OF012 if it is not.';
+
+GRANT EXECUTE ON FUNCTION opsflow.rotate_encryption_key(uuid, integer),
+    opsflow.destroy_encryption_key(uuid, integer) TO opsflow_member, opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.continue_key_rotation(integer), opsflow.rewrap_encryption_keys(integer),
+    opsflow.master_key_id() TO opsflow_admin;

@@ -43,6 +43,22 @@ CREATE POLICY admin_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_admin
 GRANT SELECT (organization_id, number, status, master_key, handed_out, created_at, retired_at, destroyed_at)
     ON opsflow.encryption_keys TO opsflow_member, opsflow_admin;
 
+CREATE VIEW opsflow.encryption_status WITH (security_invoker = true) AS
+SELECT organization_id, number, status, status = 'retiring' AS is_rotating, master_key, handed_out, created_at,
+    retired_at, destroyed_at
+FROM opsflow.encryption_keys;
+COMMENT ON VIEW opsflow.encryption_status IS 'The keys of an organization and where their rotation is.';
+COMMENT ON COLUMN opsflow.encryption_status.organization_id IS 'Whose key; the nil UUID for the secrets of people.';
+COMMENT ON COLUMN opsflow.encryption_status.number IS 'Number of the key, from 1; ciphertexts name it.';
+COMMENT ON COLUMN opsflow.encryption_status.status IS 'active, retiring, retired or destroyed, as in opsflow.encryption_keys.';
+COMMENT ON COLUMN opsflow.encryption_status.is_rotating IS 'Are there secrets still to be re-encrypted from it?';
+COMMENT ON COLUMN opsflow.encryption_status.master_key IS 'The master key that it is wrapped with; opsflow.master_key_id() is the current one.';
+COMMENT ON COLUMN opsflow.encryption_status.handed_out IS 'Are there ciphertexts of it outside the secret columns? Then it stays retired until opsflow.destroy_encryption_key().';
+COMMENT ON COLUMN opsflow.encryption_status.created_at IS 'When it was made.';
+COMMENT ON COLUMN opsflow.encryption_status.retired_at IS 'When a newer key took its place.';
+COMMENT ON COLUMN opsflow.encryption_status.destroyed_at IS 'When it was destroyed.';
+GRANT SELECT ON opsflow.encryption_status TO opsflow_member, opsflow_admin;
+
 -- The second factor of people, whose table is below this room.
 CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.users
     FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('users.two_factor_secret');
