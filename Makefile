@@ -12,7 +12,7 @@ SHLIB_LINK += -lcrypto
 
 # The rooms of the house in floor order: what is above may use what is below.
 # The ledger comes before tenancy because the tables of tenancy are under it.
-ROOMS = core context audit tenancy identity secrets counters partitions agents work_items approvals usage \
+ROOMS = core context audit tenancy counters secrets identity partitions agents work_items approvals usage \
 	integrations webhooks notifications projects workflows executions queue schedules nodes oversight metrics \
 	jobs health install
 

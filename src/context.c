@@ -17,6 +17,11 @@
  * hook sees or can judge alone: a RESET, a ROLLBACK TO, a user or an agent that
  * is dropped from the context.  Superusers are exempt, and so is C code that
  * works for several organizations (a job, a trigger).
+ *
+ * A fourth setting says by which session or API key the context was got.  Only C
+ * sets it: opsflow.authenticate() with it, opsflow.set_context() without.  It
+ * narrows what the user may do, and a context that outlives its transaction is
+ * good only as long as the session or key is.
  */
 #include "postgres.h"
 
@@ -30,6 +35,7 @@
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -50,6 +56,7 @@ typedef enum ContextPart
 	PART_ORGANIZATION,
 	PART_USER,
 	PART_AGENT,
+	PART_CREDENTIAL,
 	PART_COUNT
 } ContextPart;
 
@@ -57,6 +64,7 @@ static const char *const part_settings[PART_COUNT] = {
 	"opsflow.organization_id",
 	"opsflow.user_id",
 	"opsflow.agent_id",
+	"opsflow.credential_id",
 };
 
 /* What a check hook hands to its assign hook. */
@@ -82,6 +90,12 @@ static bool switching = false;
  */
 static int entered_level = 0;
 static int entered_xact_level = 0;
+
+/* What rooms above know of organizations and credentials. */
+OpsflowContextHooks opsflow_context_hooks = {NULL};
+
+/* The transaction in which the credential of the context was found good. */
+static LocalTransactionId credential_checked_in = InvalidLocalTransactionId;
 
 static char *install_data;
 char	   *opsflow_session_id;
@@ -220,6 +234,18 @@ assign_agent(const char *newval, void *extra)
 	parts[PART_AGENT] = *(ParsedId *) extra;
 }
 
+static bool
+check_credential(char **newval, void **extra, GucSource source)
+{
+	return check_part(PART_CREDENTIAL, newval, extra);
+}
+
+static void
+assign_credential(const char *newval, void *extra)
+{
+	parts[PART_CREDENTIAL] = *(ParsedId *) extra;
+}
+
 /*
  * Connection options are not converted: bytes that are no text would go to the
  * ledger, and no dump of it could be restored.
@@ -296,6 +322,7 @@ forget_binding(XactEvent event, void *arg)
 			bound = false;
 			switching = false;
 			entered_level = 0;
+			credential_checked_in = InvalidLocalTransactionId;
 			break;
 		default:
 			break;
@@ -345,6 +372,11 @@ opsflow_context_init(void)
 	define_descriptive("opsflow.correlation_id",
 					   "UUID that groups related audit entries.",
 					   &opsflow_correlation_id, check_optional_uuid);
+	DefineCustomStringVariable(part_settings[PART_CREDENTIAL],
+							   "Session or API key by which this session acts.",
+							   "Set by opsflow.authenticate().",
+							   &part_strings[PART_CREDENTIAL], "", PGC_SUSET, 0,
+							   check_credential, assign_credential, NULL);
 	DefineCustomStringVariable("opsflow.install_data",
 							   "Whether CREATE EXTENSION opsflow makes the tables: auto, on or off.",
 							   "With auto it makes none while a dump is being restored (row_security = off).",
@@ -392,20 +424,50 @@ bind_context(void)
 	bound = true;
 }
 
+/*
+ * A context that authenticate() set for longer than its transaction ends when
+ * the session or key does: it is asked for once in each transaction.  Parallel
+ * workers act for a leader who has asked.
+ */
+static void
+check_context_credential(const OpsflowContext *context)
+{
+	if (!context->has_credential || credential_checked_in == OPSFLOW_LXID ||
+		opsflow_context_hooks.credential_is_good == NULL || IsParallelWorker())
+		return;
+	if (!opsflow_context_hooks.credential_is_good(context))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
+				 errmsg("the session or key by which this session acts has ended"),
+				 errhint("Call opsflow.authenticate(token) with a token that is good.")));
+	credential_checked_in = OPSFLOW_LXID;
+}
+
+static void
+read_parts(OpsflowContext *context)
+{
+	context->has_organization = parts[PART_ORGANIZATION].given;
+	context->organization_id = parts[PART_ORGANIZATION].id;
+	context->has_user = parts[PART_USER].given;
+	context->user_id = parts[PART_USER].id;
+	context->has_agent = parts[PART_AGENT].given;
+	context->agent_id = parts[PART_AGENT].id;
+	context->has_credential = parts[PART_CREDENTIAL].given;
+	context->credential_id = parts[PART_CREDENTIAL].id;
+}
+
 /* Who is acting now.  Reading a context binds the transaction to it. */
 const OpsflowContext *
 opsflow_context(void)
 {
 	static OpsflowContext context;
 
-	if (!switching && entered_level == 0 && parts[PART_ORGANIZATION].given)
+	read_parts(&context);
+	if (!switching && entered_level == 0 && context.has_organization)
+	{
 		bind_context();
-	context.has_organization = parts[PART_ORGANIZATION].given;
-	context.organization_id = parts[PART_ORGANIZATION].id;
-	context.has_user = parts[PART_USER].given;
-	context.user_id = parts[PART_USER].id;
-	context.has_agent = parts[PART_AGENT].given;
-	context.agent_id = parts[PART_AGENT].id;
+		check_context_credential(&context);
+	}
 	return &context;
 }
 
@@ -419,7 +481,7 @@ opsflow_require_organization(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
 				 errmsg("no organization is set in this session"),
-				 errhint("Call opsflow.set_context(organization_id, user_id) in the same transaction.")));
+				 errhint("Call opsflow.authenticate(token), or, as a service, opsflow.set_context(organization_id, user_id), in the same transaction.")));
 	return context;
 }
 
@@ -433,7 +495,7 @@ opsflow_require_user(void)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NO_CONTEXT),
 				 errmsg("no user is set in this session"),
-				 errhint("Call opsflow.set_context(organization_id, user_id) in the same transaction.")));
+				 errhint("Call opsflow.authenticate(token), or, as a service, opsflow.set_context(organization_id, user_id), in the same transaction.")));
 	return context;
 }
 
@@ -479,14 +541,30 @@ opsflow_current_agent_id(PG_FUNCTION_ARGS)
 }
 
 /*
+ * An organization that is suspended is not changed by its applications.  DBAs
+ * and jobs are not held up, nor is C code that acts as the system in it: to be
+ * signed in, and told, one must have a session.
+ */
+static void
+check_change(const OpsflowContext *context)
+{
+	if (entered_level == 0 && opsflow_context_hooks.check_change != NULL &&
+		!opsflow_is_administrator(GetOuterUserId()))
+		opsflow_context_hooks.check_change(context);
+}
+
+/*
  * opsflow.require_context() returns trigger
  *
  * BEFORE INSERT OR UPDATE OR DELETE, FOR EACH STATEMENT: an application that
- * writes without a context gets OF001, not zero rows.  A DBA needs none.
+ * writes without a context gets OF001, not zero rows, and one whose organization
+ * is suspended OF014.  A DBA needs no context.
  */
 Datum
 opsflow_require_context(PG_FUNCTION_ARGS)
 {
+	const OpsflowContext *context;
+
 	if (!CALLED_AS_TRIGGER(fcinfo) ||
 		!TRIGGER_FIRED_FOR_STATEMENT(((TriggerData *) fcinfo->context)->tg_event))
 		ereport(ERROR,
@@ -495,8 +573,12 @@ opsflow_require_context(PG_FUNCTION_ARGS)
 						"opsflow.require_context")));
 
 	/* A cascade of a foreign key runs as the table's owner, for whoever caused it. */
-	if (!opsflow_context()->has_organization && !InNoForceRLSOperation() &&
-		!opsflow_is_administrator(GetUserId()) &&
+	if (InNoForceRLSOperation() || IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	context = opsflow_context();
+	if (context->has_organization)
+		check_change(context);
+	else if (!opsflow_is_administrator(GetUserId()) &&
 		!has_bypassrls_privilege(GetUserId()))
 		(void) opsflow_require_organization();
 	return PointerGetDatum(NULL);
@@ -517,6 +599,30 @@ set_part(ContextPart part, const char *value, bool is_local)
 		elog(ERROR, "could not set %s", part_settings[part]);
 }
 
+/* Who the user is, and by which credential: for C alone to say. */
+static void
+set_part_unchecked(ContextPart part, const char *value, bool is_local)
+{
+	(void) set_config_option(part_settings[part], value, PGC_SUSET, PGC_S_SESSION,
+							 is_local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, true, 0, false);
+}
+
+/*
+ * Act for a user whom authenticate() has recognized.  The caller need not have
+ * the privilege to set a context: the token was it.
+ */
+void
+opsflow_act_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
+				const pg_uuid_t *credential_id, bool is_local)
+{
+	set_part_unchecked(PART_ORGANIZATION, opsflow_uuid_text(organization_id), is_local);
+	set_part_unchecked(PART_USER, opsflow_uuid_text(user_id), is_local);
+	set_part_unchecked(PART_AGENT, "", is_local);
+	set_part_unchecked(PART_CREDENTIAL, opsflow_uuid_text(credential_id), is_local);
+	credential_checked_in = OPSFLOW_LXID;
+	(void) opsflow_context();
+}
+
 /*
  * opsflow.set_context(organization_id uuid, user_id uuid, agent_id uuid, is_local bool)
  *
@@ -534,11 +640,13 @@ opsflow_set_context(PG_FUNCTION_ARGS)
 				 errhint("Call opsflow.clear_context() to act in no organization.")));
 
 	SPI_connect();
-	for (int part = 0; part < PART_COUNT; part++)
+	for (int part = PART_ORGANIZATION; part <= PART_AGENT; part++)
 		set_part(part,
 				 PG_ARGISNULL(part) ? "" : opsflow_uuid_text(PG_GETARG_UUID_P(part)),
 				 is_local);
 	SPI_finish();
+	if (parts[PART_CREDENTIAL].given)
+		set_part_unchecked(PART_CREDENTIAL, "", is_local);
 	(void) opsflow_context();
 	PG_RETURN_VOID();
 }
@@ -553,9 +661,10 @@ Datum
 opsflow_clear_context(PG_FUNCTION_ARGS)
 {
 	SPI_connect();
-	for (int part = 0; part < PART_COUNT; part++)
+	for (int part = PART_ORGANIZATION; part <= PART_AGENT; part++)
 		set_part(part, "", false);
 	SPI_finish();
+	set_part_unchecked(PART_CREDENTIAL, "", false);
 	PG_RETURN_VOID();
 }
 
@@ -592,6 +701,7 @@ opsflow_enter_organization(const pg_uuid_t *organization_id)
 	switch_part(PART_ORGANIZATION, opsflow_uuid_text(organization_id));
 	switch_part(PART_USER, "");
 	switch_part(PART_AGENT, "");
+	switch_part(PART_CREDENTIAL, "");
 	switching = false;
 	return nest_level;
 }

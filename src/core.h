@@ -29,6 +29,7 @@
 
 extern void opsflow_ensure_roles(void);
 extern bool opsflow_is_administrator(Oid roleid);
+extern bool opsflow_may_set_context(Oid roleid);
 
 /* Acting with the rights of opsflow_owner for a stretch of C */
 typedef struct OpsflowUser
@@ -42,6 +43,19 @@ extern void opsflow_become(OpsflowUser user);
 
 /* Random bytes (core_random.c) */
 extern void opsflow_random(void *bytes, size_t len);
+
+/* Files with keys (core_keyfile.c) */
+#define OPSFLOW_KEY_FILE_MAX 16384
+
+typedef struct OpsflowKeyFile
+{
+	const char *setting;		/* that names the file */
+	const char *how_to_make;	/* a command that makes a key */
+} OpsflowKeyFile;
+
+struct stat;
+extern int	opsflow_read_key_file(const OpsflowKeyFile *file, const char *path, uint8 *contents, struct stat *st);
+extern void opsflow_key_file_unfit(const OpsflowKeyFile *file, const char *what, const char *hint);
 
 /* uuids and small conversions (core.c) */
 extern void opsflow_new_uuid(pg_uuid_t *uuid);
@@ -70,9 +84,11 @@ typedef enum OpsflowLockClass
 	OPSFLOW_LOCK_TRIM,			/* jobs of which one runs at a time: 0, 0 */
 	OPSFLOW_LOCK_ROLLUP,
 	OPSFLOW_LOCK_SEAL,
-	OPSFLOW_LOCK_VERIFY
+	OPSFLOW_LOCK_VERIFY,
+	OPSFLOW_LOCK_SECRET			/* of an encryption key: hash of the organization, number; 0: the next one */
 } OpsflowLockClass;
 
+extern bool opsflow_lock_shared(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
 extern bool opsflow_lock(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
 
 /* SPI plans (core_plan.c) */

@@ -148,6 +148,13 @@ opsflow_is_administrator(Oid roleid)
 		(OidIsValid(admin) && has_privs_of_role(roleid, admin));
 }
 
+/* May it say in SQL who is acting? */
+bool
+opsflow_may_set_context(Oid roleid)
+{
+	return pg_parameter_aclcheck("opsflow.user_id", roleid, ACL_SET) == ACLCHECK_OK;
+}
+
 /*
  * Take the rights of opsflow_owner until opsflow_become() gives them back.
  *

@@ -31,5 +31,9 @@
 #define ERRCODE_OPSFLOW_KEY_REUSED MAKE_SQLSTATE('O', 'F', '0', '1', '1')
 /* Something outside opsflow is missing or unfit (pg_cron, a role, a file). */
 #define ERRCODE_OPSFLOW_PREREQUISITE MAKE_SQLSTATE('O', 'F', '0', '1', '2')
+/* A ciphertext is altered or of another place, or its key is not there. */
+#define ERRCODE_OPSFLOW_SECRET MAKE_SQLSTATE('O', 'F', '0', '1', '3')
+/* The organization is suspended, cancelled or deleted: it changes nothing. */
+#define ERRCODE_OPSFLOW_SUSPENDED MAKE_SQLSTATE('O', 'F', '0', '1', '4')
 
 #endif /* OPSFLOW_ERRORS_H */

@@ -459,10 +459,32 @@ execute_in(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *val
 	return rows;
 }
 
+/* The roles that every organization has; system_role_permissions says what they permit. */
+static void
+create_system_roles(const pg_uuid_t *organization_id)
+{
+	static OpsflowPlan plan = {
+		"INSERT INTO opsflow.roles (organization_id, name, description, is_system, created_by)"
+		" SELECT $1, name, description, true, NULL FROM (VALUES"
+		" ('owner', 'May do everything, and give the organization away.'),"
+		" ('admin', 'Runs the organization: members, roles, limits, secrets.'),"
+		" ('manager', 'Builds what the organization runs: agents, workflows, connections, policies.'),"
+		" ('operator', 'Keeps it running: changes and pauses agents and workflows, reviews.'),"
+		" ('member', 'Works with it: asks, decides where named, starts workflows.'),"
+		" ('viewer', 'Reads.')) AS r (name, description)"
+		" ON CONFLICT (organization_id, lower(name)) DO NOTHING",
+		1,
+		{UUIDOID}};
+	Datum		values[1] = {UUIDPGetDatum(organization_id)};
+
+	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_INSERT);
+}
+
 /*
  * opsflow.bootstrap_organization() returns trigger
  *
- * AFTER INSERT or UPDATE OF owner_id: the owner is a member with that role.
+ * AFTER INSERT or UPDATE OF owner_id: an organization has its roles, and the owner
+ * is a member with that role.
  */
 Datum
 opsflow_bootstrap_organization(PG_FUNCTION_ARGS)
@@ -478,9 +500,11 @@ opsflow_bootstrap_organization(PG_FUNCTION_ARGS)
 	pg_uuid_t	owner;
 	Datum		values[2];
 
+	(void) opsflow_row_uuid(change.tupdesc, change.after, "id", &id);
+	if (change.before == NULL)
+		create_system_roles(&id);
 	if (!opsflow_row_uuid(change.tupdesc, change.after, "owner_id", &owner) ||
-		!opsflow_changes(&change, "owner_id") ||
-		!opsflow_row_uuid(change.tupdesc, change.after, "id", &id))
+		!opsflow_changes(&change, "owner_id"))
 		return PointerGetDatum(NULL);
 	values[0] = UUIDPGetDatum(&id);
 	values[1] = UUIDPGetDatum(&owner);

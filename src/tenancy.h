@@ -13,6 +13,8 @@
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
+#include "context.h"
+
 extern char *opsflow_user_name(const pg_uuid_t *user_id);
 extern List *opsflow_user_organizations(const pg_uuid_t *user_id);
 
@@ -27,5 +29,14 @@ extern OpsflowPeriod opsflow_period(TimestampTz at, pg_tz *time_zone, int reset_
 extern OpsflowPeriod opsflow_organization_period(const pg_uuid_t *organization_id, TimestampTz at);
 extern OpsflowPeriod opsflow_organization_period_from(const pg_uuid_t *organization_id, int reset_day, TimestampTz at);
 extern pg_tz *opsflow_time_zone(const char *name);
+
+/* Who may do what (tenancy_permissions.c) */
+extern bool opsflow_has_permission(const char *permission);
+extern void opsflow_require_permission(const char *permission);
+extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
+										  const char *permission);
+extern bool opsflow_organization_allows_changes(const pg_uuid_t *organization_id);
+extern void opsflow_require_active_organization(const OpsflowContext *context);
+extern void opsflow_tenancy_init(void);
 
 #endif							/* OPSFLOW_TENANCY_H */

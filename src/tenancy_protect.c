@@ -75,8 +75,39 @@ trigger_arguments(ArrayType *names)
 	return buf.data;
 }
 
+/* What a restrictive policy asks of a member, for each command. */
+static const struct
+{
+	const char *policy;
+	const char *command;
+	const char *clause;
+} demands[] = {
+	{"may_select", "SELECT", "USING"},
+	{"may_insert", "INSERT", "WITH CHECK"},
+	{"may_update", "UPDATE", "USING"},
+	{"may_delete", "DELETE", "USING"},
+};
+
+/* The argument of protect() that has the permission for the first of them. */
+#define FIRST_DEMAND 3
+
 /*
- * opsflow.protect(relation, captured, derived) returns void
+ * Row security that asks for a permission.  In a sub-select, so that the planner
+ * has it asked once, when the first row is at hand.
+ */
+static void
+demand_permission(Oid relid, const char *table, int demand, const char *permission)
+{
+	if (OidIsValid(get_relation_policy_oid(relid, demands[demand].policy, true)))
+		return;
+	opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s AS RESTRICTIVE FOR %s TO opsflow_member"
+							 " %s ((SELECT opsflow.require_permission(%s)))",
+							 demands[demand].policy, table, demands[demand].command,
+							 demands[demand].clause, quote_literal_cstr(permission)));
+}
+
+/*
+ * opsflow.protect(relation, captured, derived, selects, inserts, updates, deletes) returns void
  *
  * Makes what every table of an organization has.
  */
@@ -89,7 +120,7 @@ opsflow_protect(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("no argument of opsflow.protect() can be null")));
+				 errmsg("relation, captured and derived of opsflow.protect() cannot be null")));
 	relid = PG_GETARG_OID(0);
 	SPI_connect();
 	table = opsflow_qualified_name(relid);
@@ -99,6 +130,11 @@ opsflow_protect(PG_FUNCTION_ARGS)
 								 " USING (organization_id = opsflow.current_organization_id())"
 								 " WITH CHECK (organization_id = opsflow.current_organization_id())",
 								 table));
+	for (int demand = 0; demand < lengthof(demands); demand++)
+	{
+		if (!PG_ARGISNULL(FIRST_DEMAND + demand))
+			demand_permission(relid, table, demand, text_to_cstring(PG_GETARG_TEXT_PP(FIRST_DEMAND + demand)));
+	}
 	opsflow_make_trigger(relid, "require_context", "BEFORE INSERT OR UPDATE OR DELETE",
 						 "FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context()", true);
 	if (get_attnum(relid, "updated_at") != InvalidAttrNumber)

@@ -7,13 +7,28 @@ AS 'MODULE_PATHNAME', 'opsflow_quota_period';
 COMMENT ON FUNCTION opsflow.quota_period(timestamptz, text, integer) IS
 'Returns the first day of the quota period that a time falls in. at: the time; time_zone: name of the organization''s time zone, in which its days are reckoned; reset_day: day of the month, 1 to 31, on which periods begin, in shorter months on their last day. Errors: OF007 for an unknown time zone, another day or an infinite time.';
 
-CREATE FUNCTION opsflow.protect(relation regclass, captured boolean DEFAULT true, derived text[] DEFAULT '{}')
+CREATE FUNCTION opsflow.has_permission(permission text)
+RETURNS boolean
+LANGUAGE C STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_has_permission_sql';
+COMMENT ON FUNCTION opsflow.has_permission(text) IS
+'May whoever acts do this, in the organization of the context? permission: its name (opsflow.permissions). A user: what the role of the membership, the roles given for a while and the direct permissions permit, as far as the scopes of the key do; nothing, once the membership or the person is not active. Without a user: everything for opsflow_service, opsflow_admin and superusers, for others what a viewer reads and what their group role is for. Errors: OF007 for an unknown name.';
+
+CREATE FUNCTION opsflow.require_permission(permission text)
+RETURNS boolean
+LANGUAGE C STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_require_permission_sql';
+COMMENT ON FUNCTION opsflow.require_permission(text) IS
+'True if whoever acts has the permission, as opsflow.has_permission() says. For policies, in a sub-select: (SELECT opsflow.require_permission(''agents.edit'')) asks once for each query. Errors: OF005 if not.';
+
+CREATE FUNCTION opsflow.protect(relation regclass, captured boolean DEFAULT true, derived text[] DEFAULT '{}',
+    selects text DEFAULT NULL, inserts text DEFAULT NULL, updates text DEFAULT NULL, deletes text DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_protect';
-COMMENT ON FUNCTION opsflow.protect(regclass, boolean, text[]) IS
-'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. For the owner of the tables.';
+COMMENT ON FUNCTION opsflow.protect(regclass, boolean, text[], text, text, text, text) IS
+'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none. For the owner of the tables.';
 
 CREATE FUNCTION opsflow.check_organization()
 RETURNS trigger
@@ -28,7 +43,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_bootstrap_organization';
 COMMENT ON FUNCTION opsflow.bootstrap_organization() IS
-'Trigger, AFTER INSERT or UPDATE OF owner_id for each row of opsflow.organizations: makes the owner a member with that role.';
+'Trigger, AFTER INSERT or UPDATE OF owner_id for each row of opsflow.organizations: gives a new organization the six system roles, and makes the owner a member with that role.';
 
 CREATE FUNCTION opsflow.check_user()
 RETURNS trigger
@@ -68,5 +83,7 @@ AS 'MODULE_PATHNAME', 'opsflow_forget_member';
 COMMENT ON FUNCTION opsflow.forget_member() IS
 'Trigger, BEFORE DELETE for each row of opsflow.organization_members: the organization is no longer the person''s home.';
 
+GRANT EXECUTE ON FUNCTION opsflow.has_permission(text), opsflow.require_permission(text)
+    TO opsflow_member, opsflow_worker, opsflow_auditor, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.quota_period(timestamptz, text, integer)
     TO opsflow_member, opsflow_worker, opsflow_admin;

@@ -343,6 +343,25 @@ COMMENT ON COLUMN opsflow.permissions.is_builtin IS 'Is the row opsflow''s own, 
 COMMENT ON COLUMN opsflow.permissions.created_at IS 'When the row was created.';
 COMMENT ON COLUMN opsflow.permissions.updated_at IS 'When it last changed.';
 
+-- What the six roles permit that every organization has. An owner holds every
+-- permission without a row.
+CREATE TABLE opsflow.system_role_permissions (
+    role text NOT NULL,
+    permission text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (role, permission),
+    CONSTRAINT system_role_permissions_permission_fkey FOREIGN KEY (permission)
+        REFERENCES opsflow.permissions (name),
+    CONSTRAINT system_role_permissions_role_check CHECK (role IN ('admin', 'manager', 'operator', 'member', 'viewer'))
+);
+
+COMMENT ON TABLE opsflow.system_role_permissions IS 'What the roles permit that every organization has, a catalog; an owner has every permission, and no row here.';
+COMMENT ON COLUMN opsflow.system_role_permissions.role IS 'admin, manager, operator, member or viewer.';
+COMMENT ON COLUMN opsflow.system_role_permissions.permission IS 'Name of the permission.';
+COMMENT ON COLUMN opsflow.system_role_permissions.created_at IS 'Since when the role has it.';
+
+CREATE INDEX system_role_permissions_permission_idx ON opsflow.system_role_permissions (permission);
+
 CREATE TABLE opsflow.roles (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
@@ -466,6 +485,7 @@ CREATE UNIQUE INDEX invitations_email_idx ON opsflow.invitations (organization_i
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_column, masked_columns)
 VALUES
     ('permissions', 'security_event', 'permission', 'system', 'name', '{}'),
+    ('system_role_permissions', 'security_event', 'system_role_permission', 'system', 'role', '{}'),
     ('roles', 'security_event', 'role', 'organization', 'id', '{}'),
     ('role_permissions', 'security_event', 'role_permission', 'organization', 'role_id', '{}'),
     ('member_roles', 'security_event', 'member_role', 'organization', 'id', '{}'),
@@ -483,6 +503,16 @@ CREATE POLICY admin_writes ON opsflow.permissions TO opsflow_admin USING (true) 
 GRANT SELECT ON opsflow.permissions TO opsflow_member, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.permissions TO opsflow_admin;
 
+SELECT opsflow.track('opsflow.system_role_permissions');
+ALTER TABLE opsflow.system_role_permissions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.system_role_permissions FORCE ROW LEVEL SECURITY;
+CREATE POLICY everyone_reads ON opsflow.system_role_permissions FOR SELECT
+    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+CREATE POLICY owner_writes ON opsflow.system_role_permissions TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_writes ON opsflow.system_role_permissions TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT ON opsflow.system_role_permissions TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT, INSERT, DELETE ON opsflow.system_role_permissions TO opsflow_admin;
+
 SELECT opsflow.protect('opsflow.roles');
 SELECT opsflow.protect('opsflow.role_permissions');
 SELECT opsflow.protect('opsflow.member_roles');
@@ -498,9 +528,15 @@ SELECT name, category, description, true
 FROM (VALUES
     ('organization.edit', 'organization', 'Change the settings of the organization.'),
     ('organization.limits', 'organization', 'Change the limits and quotas of the organization.'),
+    ('organization.transfer', 'organization', 'Make another member the owner of the organization.'),
+    ('organization.delete', 'organization', 'Cancel and give up the organization.'),
+    ('subsidiaries.read', 'organization', 'Read the rows of the organizations below one''s own.'),
+    ('subsidiaries.create', 'organization', 'Create organizations below one''s own.'),
+    ('subsidiaries.manage', 'organization', 'Suspend organizations below one''s own, and choose their members.'),
     ('members.invite', 'members', 'Invite people to the organization, and revoke invitations.'),
     ('members.edit', 'members', 'Change the role and the permissions of members.'),
     ('members.remove', 'members', 'Suspend members and end memberships.'),
+    ('members.export', 'members', 'Export what is held about a member.'),
     ('roles.edit', 'roles', 'Define roles and what they permit.'),
     ('roles.assign', 'roles', 'Give roles to members and take them away.'),
     ('projects.create', 'projects', 'Start projects.'),
@@ -526,6 +562,7 @@ FROM (VALUES
     ('executions.start', 'executions', 'Start workflows.'),
     ('executions.cancel', 'executions', 'Cancel executions of others.'),
     ('executions.read', 'executions', 'See executions, their nodes and logs.'),
+    ('executions.work', 'executions', 'Carry out work: claim jobs, report results, write messages, logs and operations.'),
     ('integrations.create', 'integrations', 'Connect other systems.'),
     ('integrations.edit', 'integrations', 'Change connections to other systems.'),
     ('integrations.delete', 'integrations', 'Disconnect other systems.'),
@@ -535,7 +572,10 @@ FROM (VALUES
     ('api_keys.create', 'security', 'Create API keys.'),
     ('api_keys.revoke', 'security', 'Revoke API keys of others.'),
     ('secrets.read', 'security', 'Read environment variables.'),
-    ('secrets.edit', 'security', 'Write environment variables and rotate secrets.'),
+    ('secrets.edit', 'security', 'Write environment variables and secrets.'),
+    ('secrets.rotate', 'security', 'Give the organization a new key for its secrets.'),
+    ('notifications.edit', 'notifications', 'Mark one''s own notifications as read.'),
+    ('usage.record', 'usage', 'Record AI usage, API requests and what is billed.'),
     ('usage.read', 'usage', 'See AI usage and what it cost.'),
     ('budgets.edit', 'usage', 'Set budgets and credit pools.'),
     ('billing.read', 'billing', 'See the plan, the subscription and what was billed.'),
@@ -543,6 +583,7 @@ FROM (VALUES
     ('analytics.view', 'analytics', 'See dashboards and reports.'),
     ('metrics.read', 'analytics', 'Read metrics of workflows and nodes.'),
     ('audit.read', 'audit', 'Read the ledger.'),
+    ('audit.record', 'audit', 'Record events of the application in the ledger.'),
     ('audit.verify', 'audit', 'Verify that the ledger is whole.'),
     ('audit.export', 'audit', 'Export the ledger.'),
     ('audit.redact', 'audit', 'Redact personal data in the ledger.'),
@@ -552,11 +593,35 @@ ON CONFLICT (name) DO UPDATE SET category = EXCLUDED.category, description = EXC
 WHERE permissions.is_builtin
     AND (permissions.category, permissions.description) IS DISTINCT FROM (EXCLUDED.category, EXCLUDED.description);
 
+-- What the system roles permit: each what the one before it does, and more.
+INSERT INTO opsflow.system_role_permissions (role, permission)
+SELECT holder, permission
+FROM (VALUES
+    ('{viewer,member,operator,manager,admin}'::text[], '{agents.read,executions.read,usage.read,billing.read,
+        analytics.view,metrics.read,audit.read,audit.verify}'::text[]),
+    ('{member,operator,manager,admin}', '{projects.create,projects.edit,work_items.create,work_items.edit,
+        approvals.request,approvals.decide,approvals.delegate,orchestrations.run,executions.start,
+        executions.work,templates.create,notifications.edit,usage.record,audit.record}'),
+    ('{operator,manager,admin}', '{agents.edit,workflows.edit,workflows.publish,executions.cancel,
+        integrations.edit,oversight.review,secrets.read}'),
+    ('{manager,admin}', '{members.invite,members.export,agents.create,agents.delete,agents.policies,
+        approvals.cancel,approvals.policies,workflows.create,workflows.delete,integrations.create,
+        integrations.delete,webhooks.edit,nodes.create,nodes.install,api_keys.create,secrets.edit,
+        budgets.edit,audit.export,subsidiaries.read}'),
+    ('{admin}', '{organization.edit,organization.limits,subsidiaries.create,subsidiaries.manage,members.edit,
+        members.remove,roles.edit,roles.assign,api_keys.revoke,secrets.rotate,billing.edit,audit.redact}')
+) AS granted (holders, permissions), unnest(holders) AS holder, unnest(permissions) AS permission
+ON CONFLICT (role, permission) DO NOTHING;
+
 -- What opsflow.protect() was told of tables in other schemas: opsflow.migrate() protects them again.
 CREATE TABLE opsflow.protected_tables (
     relation text NOT NULL PRIMARY KEY,
     captured boolean NOT NULL DEFAULT true,
     derived text[] NOT NULL DEFAULT '{}',
+    selects text,
+    inserts text,
+    updates text,
+    deletes text,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
@@ -564,6 +629,10 @@ COMMENT ON TABLE opsflow.protected_tables IS 'Tables of other schemas that opsfl
 COMMENT ON COLUMN opsflow.protected_tables.relation IS 'Name of the table, with its schema.';
 COMMENT ON COLUMN opsflow.protected_tables.captured IS 'Are its changes recorded in the ledger?';
 COMMENT ON COLUMN opsflow.protected_tables.derived IS 'Columns whose change leaves updated_at alone.';
+COMMENT ON COLUMN opsflow.protected_tables.selects IS 'Permission that reading it asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.inserts IS 'Permission that INSERT asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.updates IS 'Permission that UPDATE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.deletes IS 'Permission that DELETE asks for; null: none.';
 COMMENT ON COLUMN opsflow.protected_tables.created_at IS 'Since when it is protected.';
 COMMENT ON COLUMN opsflow.protected_tables.updated_at IS 'When it was last protected in another way.';
 

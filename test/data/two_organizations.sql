@@ -40,10 +40,10 @@ SELECT organization_id, replace(id::text, '00a', '0f0')::uuid, 'Buyer', id
 FROM opsflow.users WHERE role = 'owner';
 
 INSERT INTO opsflow.role_permissions (organization_id, role_id, permission)
-SELECT organization_id, id, 'approvals.request' FROM opsflow.roles;
+SELECT organization_id, id, 'approvals.request' FROM opsflow.roles WHERE NOT is_system;
 
 INSERT INTO opsflow.member_roles (organization_id, user_id, role_id, assigned_by)
-SELECT organization_id, created_by, id, created_by FROM opsflow.roles;
+SELECT organization_id, created_by, id, created_by FROM opsflow.roles WHERE NOT is_system;
 
 INSERT INTO opsflow.invitations (organization_id, email, token_hash, invited_by, expires_at)
 SELECT organization_id, 'new-' || email, sha256(id::text::bytea), id, now() + interval '1 day'

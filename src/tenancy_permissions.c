@@ -1,0 +1,382 @@
+/*
+ * tenancy_permissions.c
+ *		What members may do: has_permission() and what is asked by name.
+ *
+ * A permission is held through the role of the membership, through roles given for
+ * a while (member_roles), or directly (organization_members.permissions).  An owner
+ * holds every one.  What a role permits is read from system_role_permissions for
+ * the six that every organization has, from role_permissions for its own.
+ *
+ * Nothing is kept from one question to the next: the rows are read below the SQL
+ * layer, by index, in their newest committed version, so that what is taken away is
+ * gone with the next statement, at every isolation level.  Policies ask in a
+ * sub-select, so once for each query.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "context.h"
+#include "core.h"
+#include "core_row.h"
+#include "tenancy.h"
+
+PG_FUNCTION_INFO_V1(opsflow_has_permission_sql);
+PG_FUNCTION_INFO_V1(opsflow_require_permission_sql);
+
+/* ----------------------------------------------------------------
+ * Reading rows
+ * ----------------------------------------------------------------
+ */
+
+/* What a scan of one of our tables by an index is looking for. */
+typedef struct Search
+{
+	const char *table;
+	const char *index; /* NULL: the primary key */
+	ScanKeyData keys[3];
+	int nkeys;
+} Search;
+
+static void
+search_uuid(Search *search, const char *column, const pg_uuid_t *value)
+{
+	ScanKeyInit(&search->keys[search->nkeys++],
+				get_attnum(opsflow_relation_id(search->table), column),
+				BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(value));
+}
+
+static void
+search_text(Search *search, const char *column, const char *value)
+{
+	ScanKeyData *key = &search->keys[search->nkeys++];
+
+	ScanKeyInit(key, get_attnum(opsflow_relation_id(search->table), column),
+				BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(value));
+	key->sk_collation = DEFAULT_COLLATION_OID;
+}
+
+/*
+ * Call a function for each row found, until it returns true; did one?
+ *
+ * The snapshot is a new one, so that no old snapshot of the transaction keeps
+ * alive what was revoked; in parallel mode there can be none.
+ */
+static bool
+search_rows(Search *search, bool (*found)(TupleDesc tupdesc, HeapTuple row, void *arg), void *arg)
+{
+	Snapshot snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
+	Relation rel = table_open(opsflow_relation_id(search->table), AccessShareLock);
+	Oid index = search->index == NULL ? opsflow_primary_key_index(rel) : opsflow_relation_id(search->index);
+	SysScanDesc scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, search->nkeys, search->keys);
+	HeapTuple row;
+	bool result = false;
+
+	while (!result && HeapTupleIsValid(row = systable_getnext(scan)))
+		result = found == NULL || found(RelationGetDescr(rel), row, arg);
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	UnregisterSnapshot(snapshot);
+	return result;
+}
+
+/* ----------------------------------------------------------------
+ * Who holds what
+ * ----------------------------------------------------------------
+ */
+
+typedef struct Question
+{
+	const pg_uuid_t *organization_id;
+	const pg_uuid_t *user_id;
+	const char *permission;
+	char *role; /* of the membership */
+	bool direct;
+} Question;
+
+static bool
+holds_directly(TupleDesc tupdesc, HeapTuple member, const char *permission)
+{
+	bool isnull;
+	Datum permissions = opsflow_row_value(tupdesc, member, "permissions", &isnull);
+	Datum *names;
+	bool *nulls;
+	int count;
+
+	if (isnull)
+		return false;
+	deconstruct_array(DatumGetArrayTypeP(permissions), TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (!nulls[i] && strcmp(TextDatumGetCString(names[i]), permission) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+row_is(TupleDesc tupdesc, HeapTuple row, const char *column, const char *value)
+{
+	char *text = opsflow_row_text(tupdesc, row, column);
+
+	return text != NULL && strcmp(text, value) == 0;
+}
+
+static bool
+note_member(TupleDesc tupdesc, HeapTuple member, void *arg)
+{
+	Question *question = arg;
+
+	if (!row_is(tupdesc, member, "status", "active"))
+		return false;
+	question->role = opsflow_row_text(tupdesc, member, "role");
+	question->direct = holds_directly(tupdesc, member, question->permission);
+	return true;
+}
+
+static bool
+is_active(TupleDesc tupdesc, HeapTuple row, void *arg)
+{
+	return row_is(tupdesc, row, "status", "active") && opsflow_row_is_null(tupdesc, row, "deleted_at");
+}
+
+static bool
+is_closed(TupleDesc tupdesc, HeapTuple row, void *arg)
+{
+	return !is_active(tupdesc, row, arg);
+}
+
+static bool
+system_role_permits(const char *role, const char *permission)
+{
+	Search search = {"system_role_permissions"};
+
+	search_text(&search, "role", role);
+	search_text(&search, "permission", permission);
+	return search_rows(&search, NULL, NULL);
+}
+
+/* A role of the organization: one of the six, or one it has made. */
+static bool
+role_permits(TupleDesc tupdesc, HeapTuple role, void *arg)
+{
+	Question *question = arg;
+	Search search = {"role_permissions"};
+	pg_uuid_t id;
+	bool isnull;
+
+	if (DatumGetBool(opsflow_row_value(tupdesc, role, "is_system", &isnull)))
+		return system_role_permits(opsflow_row_text(tupdesc, role, "name"), question->permission);
+	(void) opsflow_row_uuid(tupdesc, role, "id", &id);
+	search_uuid(&search, "organization_id", question->organization_id);
+	search_uuid(&search, "role_id", &id);
+	search_text(&search, "permission", question->permission);
+	return search_rows(&search, NULL, NULL);
+}
+
+/* A role that was given, if its time is not up. */
+static bool
+assignment_permits(TupleDesc tupdesc, HeapTuple assignment, void *arg)
+{
+	Question *question = arg;
+	Search search = {"roles"};
+	TimestampTz expires_at;
+	pg_uuid_t role_id;
+
+	if (opsflow_row_timestamp(tupdesc, assignment, "expires_at", &expires_at) &&
+		expires_at <= GetCurrentTimestamp())
+		return false;
+	(void) opsflow_row_uuid(tupdesc, assignment, "role_id", &role_id);
+	search_uuid(&search, "organization_id", question->organization_id);
+	search_uuid(&search, "id", &role_id);
+	return search_rows(&search, role_permits, question);
+}
+
+static bool
+assigned_role_permits(Question *question)
+{
+	Search search = {"member_roles", "member_roles_user_id_role_id_key"};
+
+	search_uuid(&search, "organization_id", question->organization_id);
+	search_uuid(&search, "user_id", question->user_id);
+	return search_rows(&search, assignment_permits, question);
+}
+
+static bool
+is_active_user(const pg_uuid_t *user_id)
+{
+	Search search = {"users"};
+
+	search_uuid(&search, "id", user_id);
+	return search_rows(&search, is_active, NULL);
+}
+
+/* Does an active member of the organization hold the permission? */
+bool
+opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, const char *permission)
+{
+	Question question = {organization_id, user_id, permission};
+	Search search = {"organization_members", "organization_members_user_key"};
+
+	if (!OidIsValid(opsflow_relation_id("system_role_permissions")))
+		opsflow_data_missing();
+	search_uuid(&search, "organization_id", organization_id);
+	search_uuid(&search, "user_id", user_id);
+	if (!search_rows(&search, note_member, &question) || !is_active_user(user_id))
+		return false;
+	return strcmp(question.role, "owner") == 0 || question.direct ||
+		system_role_permits(question.role, permission) || assigned_role_permits(&question);
+}
+
+/* ----------------------------------------------------------------
+ * What whoever acts may do
+ * ----------------------------------------------------------------
+ */
+
+/* What group roles may do where no user acts, beside what a viewer reads. */
+static const struct
+{
+	const char *role;
+	const char *permission;
+} role_grants[] = {
+	{OPSFLOW_WORKER, "executions.work"},
+	{OPSFLOW_WORKER, "approvals.request"},
+	{OPSFLOW_WORKER, "audit.record"},
+	{OPSFLOW_WORKER, "usage.record"},
+	{OPSFLOW_AUDITOR, "audit.verify"},
+	{OPSFLOW_AUDITOR, "audit.export"},
+};
+
+/*
+ * Who acts in no user's name: a DBA and a trusted backend, who could take any
+ * user's name, are not limited.  The others read what a viewer reads, and do what
+ * their role is for.  The role is that of the session, not of a function on the way.
+ */
+static bool
+role_has_permission(const char *permission)
+{
+	Oid role = GetOuterUserId();
+
+	if (opsflow_is_administrator(role) || opsflow_may_set_context(role))
+		return true;
+	for (int i = 0; i < lengthof(role_grants); i++)
+	{
+		if (strcmp(role_grants[i].permission, permission) == 0 &&
+			has_privs_of_role(role, get_role_oid(role_grants[i].role, false)))
+			return true;
+	}
+	return system_role_permits("viewer", permission);
+}
+
+/* May whoever acts now do this, in the organization of the context? */
+bool
+opsflow_has_permission(const char *permission)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	if (!context->has_user || !context->has_organization)
+		return role_has_permission(permission);
+	if (!opsflow_member_has_permission(&context->organization_id, &context->user_id, permission))
+		return false;
+	return !context->has_credential || opsflow_context_hooks.credential_permits == NULL ||
+		opsflow_context_hooks.credential_permits(context, permission);
+}
+
+/* The same, as a demand (OF005). */
+void
+opsflow_require_permission(const char *permission)
+{
+	if (!opsflow_has_permission(permission))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("permission \"%s\" is required", permission),
+				 errhint("Ask an owner or an admin of the organization for a role that has it, or use a key whose scopes include it.")));
+}
+
+/* Names that are no permission are mistakes, not refusals. */
+static void
+check_permission_name(const char *permission)
+{
+	Search search = {"permissions"};
+
+	search_text(&search, "name", permission);
+	if (!search_rows(&search, NULL, NULL))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("permission \"%s\" is not known", permission),
+				 errhint("The table opsflow.permissions has their names.")));
+}
+
+/*
+ * opsflow.has_permission(permission text) returns boolean
+ *
+ * May whoever acts do this?
+ */
+Datum
+opsflow_has_permission_sql(PG_FUNCTION_ARGS)
+{
+	char *permission = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool result = opsflow_has_permission(permission);
+
+	check_permission_name(permission);
+	PG_RETURN_BOOL(result);
+}
+
+/*
+ * opsflow.require_permission(permission text) returns boolean
+ *
+ * True, or OF005: what policies ask.
+ */
+Datum
+opsflow_require_permission_sql(PG_FUNCTION_ARGS)
+{
+	opsflow_require_permission(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_BOOL(true);
+}
+
+/* ----------------------------------------------------------------
+ * Organizations that are suspended
+ * ----------------------------------------------------------------
+ */
+
+/* Is it active, and not given up?  Of what there is not, foreign keys tell. */
+bool
+opsflow_organization_allows_changes(const pg_uuid_t *organization_id)
+{
+	Search search = {"organizations"};
+
+	search_uuid(&search, "id", organization_id);
+	return !search_rows(&search, is_closed, NULL);
+}
+
+/* Refuse what would change an organization that is suspended (OF014). */
+void
+opsflow_require_active_organization(const OpsflowContext *context)
+{
+	if (!opsflow_organization_allows_changes(&context->organization_id))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
+				 errmsg("the organization is suspended, cancelled or deleted"),
+				 errdetail("Its data can be read, and not changed."),
+				 errhint("A database administrator can call opsflow.resume_organization() or opsflow.restore_organization().")));
+}
+
+void
+opsflow_tenancy_init(void)
+{
+	opsflow_context_hooks.check_change = opsflow_require_active_organization;
+}
