@@ -240,7 +240,7 @@ LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $function$
 WITH checked AS MATERIALIZED (
-    SELECT l.*, c.relname, c.relowner, m.relation IS NOT NULL AS is_mapped, coalesce(t.captured, true) AS is_captured
+    SELECT l.*, c.relname, c.relowner, m.relation IS NOT NULL AS is_mapped, t.relation IS NOT NULL AS is_protected
     FROM opsflow.lint_relations(relations) l
     JOIN pg_class c ON c.oid = l.relation
     JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -250,7 +250,7 @@ WITH checked AS MATERIALIZED (
     WHERE l.kind IN ('r', 'p')
     UNION ALL
     -- Tables of users that are under the ledger, though nobody has named them.
-    SELECT c.oid, c.relkind, false, false, NULL, c.relname, c.relowner, true, true
+    SELECT c.oid, c.relkind, false, false, NULL, c.relname, c.relowner, true, false
     FROM opsflow.audit_map m
     JOIN pg_namespace n ON n.nspname <> 'opsflow'
     JOIN pg_class c ON c.relnamespace = n.oid AND m.relation = format('%I.%I', n.nspname, c.relname)
@@ -324,7 +324,7 @@ WHERE NOT c.is_mapped AND NOT c.is_partition
 UNION ALL
 SELECT 'audit', 'warning', c.relation::text, 'its changes are not recorded in the ledger',
     format('Run "SELECT opsflow.track(%L)".', c.relation)
-FROM checked c WHERE NOT c.is_own AND NOT c.is_mapped AND NOT c.is_partition AND c.is_captured
+FROM checked c WHERE NOT c.is_own AND NOT c.is_mapped AND NOT c.is_partition AND NOT c.is_protected
 UNION ALL
 -- It runs with the rights of whoever writes, opsflow_owner included.
 SELECT 'trigger_function', 'error', format('trigger %I on %s', t.tgname, t.relation),

@@ -616,7 +616,6 @@ ON CONFLICT (role, permission) DO NOTHING;
 -- What opsflow.protect() was told of tables in other schemas: opsflow.migrate() protects them again.
 CREATE TABLE opsflow.protected_tables (
     relation text NOT NULL PRIMARY KEY,
-    captured boolean NOT NULL DEFAULT true,
     derived text[] NOT NULL DEFAULT '{}',
     selects text,
     inserts text,
@@ -625,9 +624,8 @@ CREATE TABLE opsflow.protected_tables (
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now()
 );
-COMMENT ON TABLE opsflow.protected_tables IS 'Tables of other schemas that opsflow.protect() was given, and how. A global table.';
+COMMENT ON TABLE opsflow.protected_tables IS 'Tables of other schemas that opsflow.protect() was given, and how; opsflow.audit_map says which of them are under the ledger. A global table.';
 COMMENT ON COLUMN opsflow.protected_tables.relation IS 'Name of the table, with its schema.';
-COMMENT ON COLUMN opsflow.protected_tables.captured IS 'Are its changes recorded in the ledger?';
 COMMENT ON COLUMN opsflow.protected_tables.derived IS 'Columns whose change leaves updated_at alone.';
 COMMENT ON COLUMN opsflow.protected_tables.selects IS 'Permission that reading it asks for; null: none.';
 COMMENT ON COLUMN opsflow.protected_tables.inserts IS 'Permission that INSERT asks for; null: none.';
