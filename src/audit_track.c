@@ -176,7 +176,7 @@ check_owner(Oid relid)
 
 /* Can the caller do this to the table?  "done" ends the sentence: it cannot be ... */
 void
-opsflow_check_users_table(Oid relid, const char *done)
+opsflow_check_table(Oid relid, const char *done)
 {
 	char		kind = get_rel_relkind(relid);
 
@@ -232,7 +232,10 @@ check_entity_type(Oid relid, const char *entity_type, bool is_given)
 			 errhint("Give opsflow.track() another entity_type.")));
 }
 
-/* The column that identifies a row; of more than one, the map says what they are. */
+/*
+ * The column that identifies a row, in its organization; of more than one, the map says
+ * what they are.
+ */
 static char *
 key_columns(Oid relid)
 {
@@ -247,8 +250,12 @@ key_columns(Oid relid)
 	index = index_open(indexid, AccessShareLock);
 	initStringInfo(&names);
 	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
-		appendStringInfo(&names, "%s%s", i > 0 ? "," : "",
-						 NameStr(TupleDescAttr(RelationGetDescr(index), i)->attname));
+	{
+		const char *name = NameStr(TupleDescAttr(RelationGetDescr(index), i)->attname);
+
+		if (IndexRelationGetNumberOfKeyAttributes(index) == 1 || strcmp(name, "organization_id") != 0)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? "," : "", name);
+	}
 	index_close(index, AccessShareLock);
 	return names.data;
 }
@@ -319,7 +326,7 @@ opsflow_track(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("no table is given")));
 	relid = PG_GETARG_OID(0);
-	opsflow_check_users_table(relid, "put under the ledger");
+	opsflow_check_table(relid, "put under the ledger");
 	SPI_connect();
 	if (!opsflow_is_own_table(relid))
 		opsflow_track_users_table(relid, entity_type, event_type);
@@ -374,7 +381,7 @@ opsflow_untrack(PG_FUNCTION_ARGS)
 	int			dropped = 0;
 	ListCell   *lc;
 
-	opsflow_check_users_table(relid, "taken from under the ledger");
+	opsflow_check_table(relid, "taken from under the ledger");
 	if (opsflow_is_own_table(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),

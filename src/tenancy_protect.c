@@ -248,7 +248,6 @@ check_users_table(Protection *protection)
 {
 	Oid relid = protection->relid;
 
-	opsflow_check_users_table(relid, "protected");
 	/* Against others who do the same; whoever reads or writes goes on. */
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	if (get_rel_name(relid) == NULL)
@@ -336,6 +335,7 @@ protect(Protection *protection)
 {
 	const char *table = opsflow_qualified_name(protection->relid);
 
+	opsflow_check_table(protection->relid, "protected");
 	if (!protection->is_own)
 		check_users_table(protection);
 	force_row_security(protection->relid);

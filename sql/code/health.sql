@@ -244,8 +244,10 @@ WITH checked AS MATERIALIZED (
     FROM opsflow.lint_relations(relations) l
     JOIN pg_class c ON c.oid = l.relation
     JOIN pg_namespace n ON n.oid = c.relnamespace
+    -- A partition is in the map by its root's name.
+    JOIN pg_class o ON o.oid = coalesce(pg_partition_root(c.oid), c.oid)
     LEFT JOIN opsflow.audit_map m
-        ON m.relation = CASE WHEN l.is_own THEN c.relname::text ELSE format('%I.%I', n.nspname, c.relname) END
+        ON m.relation = CASE WHEN l.is_own THEN o.relname::text ELSE format('%I.%I', n.nspname, o.relname) END
     LEFT JOIN opsflow.protected_tables t ON t.relation = format('%I.%I', n.nspname, c.relname)
     WHERE l.kind IN ('r', 'p')
     UNION ALL
