@@ -621,3 +621,36 @@ FROM (VALUES
         members.remove,roles.edit,roles.assign,api_keys.revoke,secrets.rotate,billing.edit,audit.redact}')
 ) AS granted (holders, permissions), unnest(holders) AS holder, unnest(permissions) AS permission
 ON CONFLICT (role, permission) DO NOTHING;
+
+-- What opsflow.protect() was told of tables in other schemas: opsflow.migrate() protects them again.
+CREATE TABLE opsflow.protected_tables (
+    relation text NOT NULL PRIMARY KEY,
+    derived text[] NOT NULL DEFAULT '{}',
+    selects text,
+    inserts text,
+    updates text,
+    deletes text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE opsflow.protected_tables IS 'Tables of other schemas that opsflow.protect() was given, and how; opsflow.audit_map says which of them are under the ledger. A global table.';
+COMMENT ON COLUMN opsflow.protected_tables.relation IS 'Name of the table, with its schema.';
+COMMENT ON COLUMN opsflow.protected_tables.derived IS 'Columns whose change leaves updated_at alone.';
+COMMENT ON COLUMN opsflow.protected_tables.selects IS 'Permission that reading it asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.inserts IS 'Permission that INSERT asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.updates IS 'Permission that UPDATE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.deletes IS 'Permission that DELETE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.created_at IS 'Since when it is protected.';
+COMMENT ON COLUMN opsflow.protected_tables.updated_at IS 'When it was last protected in another way.';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
+VALUES ('protected_tables', 'security_event', 'protected_table', 'warning', 'system', 'relation');
+
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.protected_tables
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+SELECT opsflow.track('opsflow.protected_tables');
+ALTER TABLE opsflow.protected_tables ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.protected_tables FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_writes ON opsflow.protected_tables TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_writes ON opsflow.protected_tables TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT, DELETE ON opsflow.protected_tables TO opsflow_admin;
