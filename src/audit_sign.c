@@ -13,15 +13,11 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "storage/fd.h"
 #include "utils/guc.h"
 
 #include "audit.h"
@@ -30,9 +26,6 @@
 #include "core.h"
 
 #define ED25519_KEY_LEN 32
-
-/* A PEM file of an Ed25519 key has 119 bytes; there may be text around it. */
-#define KEY_FILE_MAX 16384
 
 /* The type of signature in C2SP signed notes that is Ed25519. */
 #define NOTE_ED25519 0x01
@@ -63,65 +56,11 @@ has_key(void)
 }
 
 /* ----------------------------------------------------------------
- * The file
+ * The key
  * ----------------------------------------------------------------
  */
 
-static void
-key_file_failed(const char *what)
-{
-	int error = errno;
-
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
-			 errmsg("could not %s the file that opsflow.checkpoint_key_file names: %s", what, strerror(error)),
-			 errhint("Make a key with \"openssl genpkey -algorithm ed25519\" in a file of the user that runs the server.")));
-}
-
-static void
-key_file_unfit(const char *what, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
-			 errmsg("the file that opsflow.checkpoint_key_file names %s", what),
-			 errhint("%s", hint)));
-}
-
-/* As PostgreSQL asks of the keys for TLS: the server's alone, or root's and a group's to read. */
-static void
-check_permissions(const struct stat *st)
-{
-	if (!S_ISREG(st->st_mode))
-		key_file_unfit("is not a regular file", "Name the file itself.");
-	if (st->st_uid != geteuid() && st->st_uid != 0)
-		key_file_unfit("belongs to another user", "It must belong to the user that runs the server, or to root.");
-	if ((st->st_uid == geteuid() && (st->st_mode & (S_IRWXG | S_IRWXO)) != 0) ||
-		(st->st_uid == 0 && (st->st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0))
-		key_file_unfit("can be read by others",
-					   "Set its permissions to u=rw (0600), or u=rw,g=r (0640) if it belongs to root.");
-	if (st->st_size > KEY_FILE_MAX)
-		key_file_unfit("is too large", "It must have the key only.");
-}
-
-/* The file's contents.  The caller wipes them; nothing here fails once they are read. */
-static int
-read_key_file(uint8 *contents)
-{
-	int file = OpenTransientFile(checkpoint_key_file, O_RDONLY | O_NONBLOCK);
-	struct stat st;
-	int length;
-
-	if (file < 0)
-		key_file_failed("open");
-	if (fstat(file, &st) != 0)
-		key_file_failed("examine");
-	check_permissions(&st);
-	length = read(file, contents, KEY_FILE_MAX);
-	if (length < 0)
-		key_file_failed("read");
-	CloseTransientFile(file);
-	return length;
-}
+static const OpsflowKeyFile key_file = {"opsflow.checkpoint_key_file", "openssl genpkey -algorithm ed25519"};
 
 /* No password: OpenSSL would ask for it on the server's terminal. */
 static int
@@ -146,11 +85,6 @@ parse_key(const uint8 *contents, int length)
 	return key;
 }
 
-/* ----------------------------------------------------------------
- * The key
- * ----------------------------------------------------------------
- */
-
 static bool
 sign(EVP_PKEY *pkey, const char *body, uint8 *signature)
 {
@@ -168,16 +102,16 @@ sign(EVP_PKEY *pkey, const char *body, uint8 *signature)
 static void
 use_key(NoteKey *key, const char *body, uint8 *signature)
 {
-	uint8 contents[KEY_FILE_MAX];
-	int length = read_key_file(contents);
+	uint8 contents[OPSFLOW_KEY_FILE_MAX];
+	int length = opsflow_read_key_file(&key_file, checkpoint_key_file, contents, NULL);
 	EVP_PKEY *pkey = parse_key(contents, length);
 	size_t key_length = ED25519_KEY_LEN;
 	bool ok;
 
 	OPENSSL_cleanse(contents, sizeof(contents));
 	if (pkey == NULL)
-		key_file_unfit("has no Ed25519 private key in PEM without a password",
-					   "Make one with \"openssl genpkey -algorithm ed25519\".");
+		opsflow_key_file_unfit(&key_file, "has no Ed25519 private key in PEM without a password",
+							   "Make one with \"openssl genpkey -algorithm ed25519\".");
 	ok = EVP_PKEY_get_raw_public_key(pkey, key->public_key + 1, &key_length) == 1 &&
 		(body == NULL || sign(pkey, body, signature));
 	EVP_PKEY_free(pkey);

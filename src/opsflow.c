@@ -11,6 +11,7 @@
 #include "audit_sign.h"
 #include "context.h"
 #include "core.h"
+#include "secrets.h"
 #include "tenancy.h"
 
 OPSFLOW_MODULE_MAGIC;
@@ -22,6 +23,7 @@ _PG_init(void)
 {
 	opsflow_context_init();
 	opsflow_sign_init();
+	opsflow_secrets_init();
 	MarkGUCPrefixReserved("opsflow");
 	opsflow_audit_chain_init();
 	opsflow_audit_write_init();

@@ -1,7 +1,54 @@
--- secrets: environment variables, what workflows are told about where they run.
+-- secrets: the keys that secrets are encrypted with, and environment variables, what
+-- workflows are told about where they run.
 --
--- Definitions: applications write them under row security. A value is masked
--- in the ledger, secret or not.
+-- Keys are made and retired by functions. A wrapped key is worth nothing without the
+-- master key outside the database; nobody reads it all the same.
+--
+-- Environment variables are definitions: applications write them under row security. A
+-- value is masked in the ledger, secret or not.
+
+CREATE TABLE opsflow.encryption_keys (
+    organization_id uuid NOT NULL,
+    number integer NOT NULL,
+    status text NOT NULL DEFAULT 'active',
+    wrapped_key text,
+    master_key text NOT NULL,
+    handed_out boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    retired_at timestamptz,
+    destroyed_at timestamptz,
+    PRIMARY KEY (organization_id, number),
+    CONSTRAINT encryption_keys_number_check CHECK (number > 0),
+    CONSTRAINT encryption_keys_status_check CHECK (status IN ('active', 'retiring', 'retired', 'destroyed')),
+    CONSTRAINT encryption_keys_wrapped_key_check CHECK ((wrapped_key IS NULL) = (status = 'destroyed')),
+    CONSTRAINT encryption_keys_master_key_check CHECK (master_key ~ '^[0-9a-f]{8}$')
+);
+
+COMMENT ON TABLE opsflow.encryption_keys IS 'Data keys: what the secrets of an organization are encrypted with. The newest one encrypts, older ones decrypt.';
+COMMENT ON COLUMN opsflow.encryption_keys.organization_id IS 'Whose key; the nil UUID for the secrets of people, which belong to no organization.';
+COMMENT ON COLUMN opsflow.encryption_keys.number IS 'Number of the key, from 1; ciphertexts name it.';
+COMMENT ON COLUMN opsflow.encryption_keys.status IS 'active: encrypts. retiring: some secrets still are encrypted with it. retired: none in a table is. destroyed: nobody can decrypt with it any more.';
+COMMENT ON COLUMN opsflow.encryption_keys.wrapped_key IS 'The key, encrypted with the master key; null once it is destroyed. Nobody can read it.';
+COMMENT ON COLUMN opsflow.encryption_keys.master_key IS 'The master key that it is wrapped with: first 8 hexadecimal digits of its SHA-256.';
+COMMENT ON COLUMN opsflow.encryption_keys.handed_out IS 'Has opsflow.encrypt_secret() encrypted with it what is kept elsewhere? Then it stays retired until opsflow.destroy_encryption_key().';
+COMMENT ON COLUMN opsflow.encryption_keys.created_at IS 'When it was made.';
+COMMENT ON COLUMN opsflow.encryption_keys.retired_at IS 'When a newer key took its place.';
+COMMENT ON COLUMN opsflow.encryption_keys.destroyed_at IS 'When it was destroyed.';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, entity_column, masked_columns)
+VALUES ('encryption_keys', 'security_event', 'encryption_key', 'number', '{wrapped_key}');
+
+ALTER TABLE opsflow.encryption_keys ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.encryption_keys FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_member
+    USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY owner_in_context ON opsflow.encryption_keys TO opsflow_owner
+    USING (organization_id = opsflow.current_organization_id())
+    WITH CHECK (organization_id = opsflow.current_organization_id());
+CREATE POLICY admin_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_admin USING (true);
+SELECT opsflow.track('opsflow.encryption_keys');
+GRANT SELECT (organization_id, number, status, master_key, handed_out, created_at, retired_at, destroyed_at)
+    ON opsflow.encryption_keys TO opsflow_member, opsflow_admin;
 
 CREATE TABLE opsflow.environment_variables (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -54,3 +101,4 @@ VALUES ('environment_variables', 'configuration_change', 'environment_variable',
 SELECT opsflow.protect('opsflow.environment_variables');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, value, is_secret, scope, workflow_id, user_id, description, updated_at)
     ON opsflow.environment_variables TO opsflow_member;
+GRANT SELECT ON opsflow.environment_variables TO opsflow_holding;

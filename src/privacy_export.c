@@ -1,5 +1,5 @@
 /*
- * identity_export.c
+ * privacy_export.c
  *		opsflow.export_user(): what is held about a person, in one object.
  *
  * Where a person can be named is read from the catalog: every foreign key to users or to
@@ -26,7 +26,7 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
-#include "identity_person.h"
+#include "privacy.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_export_user);

@@ -1,4 +1,4 @@
--- identity: erasing a person, and telling what is held about one.
+-- privacy: erasing a person, and telling what is held about one.
 
 CREATE FUNCTION opsflow.erase_user(
     user_id uuid, reason text, batch integer DEFAULT NULL, OUT relation text, OUT "rows" bigint)

@@ -1,5 +1,5 @@
 /*
- * identity_erase.c
+ * privacy_erase.c
  *		opsflow.erase_user(): what is held about a person goes, that somebody did what
  *		was done stays.
  *
@@ -34,7 +34,7 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
-#include "identity_person.h"
+#include "privacy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_erase_user);
 

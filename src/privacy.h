@@ -1,9 +1,9 @@
 /*
- * identity_person.h
+ * privacy.h
  *		What is held about a person, and where.
  */
-#ifndef OPSFLOW_IDENTITY_PERSON_H
-#define OPSFLOW_IDENTITY_PERSON_H
+#ifndef OPSFLOW_PRIVACY_H
+#define OPSFLOW_PRIVACY_H
 
 #include "postgres.h"
 
@@ -58,4 +58,4 @@ extern uint64 opsflow_person_execute(const OpsflowPerson *person, const pg_uuid_
 extern void opsflow_person_values(const OpsflowPerson *person, const pg_uuid_t *organization_id, Datum *values);
 extern Oid opsflow_person_types[PERSON_PARAMETERS];
 
-#endif							/* OPSFLOW_IDENTITY_PERSON_H */
+#endif							/* OPSFLOW_PRIVACY_H */

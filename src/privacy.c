@@ -1,5 +1,5 @@
 /*
- * identity_person.c
+ * privacy.c
  *		What is held about a person, and where: for erasing it and for telling it.
  *
  * opsflow.personal_columns says which columns of which tables say something of a
@@ -20,7 +20,7 @@
 
 #include "audit.h"
 #include "core.h"
-#include "identity_person.h"
+#include "privacy.h"
 
 Oid opsflow_person_types[PERSON_PARAMETERS] = {UUIDOID, UUIDOID, TEXTARRAYOID, TEXTARRAYOID};
 

@@ -1,0 +1,152 @@
+/*
+ * secrets.c
+ *		Ciphertexts as text.
+ *
+ * Whatever is wrong with a ciphertext, the error is one: who tries to alter or move one
+ * learns nothing from it.  No error has a byte of a plain text.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "context.h"
+#include "core.h"
+#include "secrets.h"
+#include "secrets_keys.h"
+#include "tenancy.h"
+
+PG_FUNCTION_INFO_V1(opsflow_encrypt_secret);
+PG_FUNCTION_INFO_V1(opsflow_decrypt_secret);
+
+#define CIPHERTEXT_PREFIX "ofe1:"
+
+/* Of a plain text, in bytes. */
+#define MAX_PLAIN_LEN (1024 * 1024)
+
+/* Of a context, in characters. */
+#define MAX_CONTEXT_LEN 255
+
+void
+opsflow_secrets_init(void)
+{
+	opsflow_master_key_init();
+	opsflow_data_keys_init();
+}
+
+void
+opsflow_refuse_ciphertext(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_SECRET),
+			 errmsg("the secret cannot be decrypted"),
+			 errdetail("It was altered, or encrypted for another organization, table or column, or its key is no longer there.")));
+}
+
+bool
+opsflow_is_ciphertext(const char *text)
+{
+	return strncmp(text, CIPHERTEXT_PREFIX, strlen(CIPHERTEXT_PREFIX)) == 0;
+}
+
+char *
+opsflow_encrypt(const pg_uuid_t *organization_id, const char *context, const char *plain, size_t len)
+{
+	int32 number;
+	const uint8 *key;
+
+	if (len > MAX_PLAIN_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("the secret is too long"),
+				 errdetail("It may have %d bytes.", MAX_PLAIN_LEN)));
+	key = opsflow_current_key(organization_id, &number);
+	return psprintf(CIPHERTEXT_PREFIX "%d:%s", number,
+					opsflow_aead_seal(key, organization_id, context, number, plain, len));
+}
+
+/* The number of the key, and where the base64 begins; NULL if the text is no ciphertext. */
+static const char *
+parse_ciphertext(const char *text, int32 *number)
+{
+	const char *digits = text + strlen(CIPHERTEXT_PREFIX);
+	char *end;
+	long value;
+
+	if (!opsflow_is_ciphertext(text) || *digits < '1' || *digits > '9')
+		return NULL;
+	errno = 0;
+	value = strtol(digits, &end, 10);
+	if (errno != 0 || value > PG_INT32_MAX || *end != ':')
+		return NULL;
+	*number = value;
+	return end + 1;
+}
+
+char *
+opsflow_decrypt(const pg_uuid_t *organization_id, const char *context, const char *ciphertext, size_t *len)
+{
+	int32 number = 0;
+	const char *sealed = parse_ciphertext(ciphertext, &number);
+	const uint8 *key = sealed == NULL ? NULL : opsflow_numbered_key(organization_id, number);
+	char *plain = key == NULL ? NULL : opsflow_aead_open(key, organization_id, context, number, sealed, len);
+
+	if (plain == NULL)
+		opsflow_refuse_ciphertext();
+	return plain;
+}
+
+/* ----------------------------------------------------------------
+ * For applications
+ * ----------------------------------------------------------------
+ */
+
+static char *
+context_argument(FunctionCallInfo fcinfo, int arg)
+{
+	char *context;
+
+	opsflow_require_argument(fcinfo, arg, "context");
+	context = text_to_cstring(PG_GETARG_TEXT_PP(arg));
+	if (context[0] == '\0' || pg_mbstrlen(context) > MAX_CONTEXT_LEN)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("context must have 1 to %d characters", MAX_CONTEXT_LEN)));
+	return context;
+}
+
+/*
+ * opsflow.encrypt_secret(plain text, context text) returns text
+ */
+Datum
+opsflow_encrypt_secret(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
+	char *context = context_argument(fcinfo, 1);
+	text *plain;
+
+	opsflow_require_permission("secrets.edit");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	plain = PG_GETARG_TEXT_PP(0);
+	PG_RETURN_TEXT_P(cstring_to_text(opsflow_encrypt(&organization_id, context, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain))));
+}
+
+/*
+ * opsflow.decrypt_secret(cipher text, context text) returns text
+ */
+Datum
+opsflow_decrypt_secret(PG_FUNCTION_ARGS)
+{
+	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
+	char *context = context_argument(fcinfo, 1);
+	char *plain;
+	size_t len;
+
+	opsflow_require_permission("secrets.read");
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	plain = opsflow_decrypt(&organization_id, context, text_to_cstring(PG_GETARG_TEXT_PP(0)), &len);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(plain, len));
+}

@@ -1,0 +1,39 @@
+/*
+ * secrets_keys.h
+ *		Keys and what is done with them: for the files of secrets alone.
+ */
+#ifndef OPSFLOW_SECRETS_KEYS_H
+#define OPSFLOW_SECRETS_KEYS_H
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+/* A key of A256CBC-HS512: 32 bytes for HMAC, 32 for AES. */
+#define SECRET_KEY_LEN 64
+
+/* The first 8 hexadecimal digits of its SHA-256 are a master key's name. */
+#define MASTER_KEY_ID_LEN 8
+
+/* secrets_aead.c */
+extern char *opsflow_aead_seal(const uint8 *key, const pg_uuid_t *organization_id, const char *context, int32 number,
+							   const void *plain, size_t len);
+extern char *opsflow_aead_open(const uint8 *key, const pg_uuid_t *organization_id, const char *context, int32 number,
+							   const char *sealed, size_t *len);
+
+/* secrets_master.c */
+extern void opsflow_master_key_init(void);
+extern const uint8 *opsflow_master_key(char *id);
+extern const uint8 *opsflow_master_key_named(const char *id);
+
+/* secrets_keys.c */
+extern void opsflow_data_keys_init(void);
+extern void opsflow_make_key(const pg_uuid_t *organization_id, int32 number);
+extern const uint8 *opsflow_current_key(const pg_uuid_t *organization_id, int32 *number);
+extern const uint8 *opsflow_numbered_key(const pg_uuid_t *organization_id, int32 number);
+extern uint32 opsflow_secret_lock_key(const pg_uuid_t *organization_id);
+
+/* secrets.c */
+extern void opsflow_refuse_ciphertext(void);
+
+#endif							/* OPSFLOW_SECRETS_KEYS_H */
