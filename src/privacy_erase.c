@@ -168,16 +168,17 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 	PERSONAL_TABLES                                                                                       \
 	" LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = p.column_name AND NOT a.attisdropped" \
 	" LEFT JOIN pg_attribute AS b ON b.attrelid = c.oid AND b.attname = p.person_column AND NOT b.attisdropped)" \
-	" SELECT coalesce(format('%I.%I', nspname, relname), relation), is_scoped,"                           \
-	" format(CASE WHEN action = 'delete' THEN 'DELETE FROM %1$I.%2$I AS t WHERE %3$s%4$s'"                \
-	" ELSE 'UPDATE %1$I.%2$I AS t SET %5$s WHERE %3$s%4$s AND (%6$s)' END, nspname, relname,"             \
+	", checked AS ("                                                                                      \
+	"SELECT *, coalesce(problem, CASE WHEN value IS NULL THEN 'the column can be neither null nor empty' END) AS trouble," \
+	" CASE WHEN oid IS NULL THEN relation ELSE format('%I.%I', nspname, relname) END AS name FROM columns)"             \
+	" SELECT name, is_scoped,"                                                                            \
+	" CASE WHEN min(trouble) IS NULL THEN format(CASE WHEN action = 'delete'"                             \
+	" THEN 'DELETE FROM %1$s AS t WHERE %2$s%3$s' ELSE 'UPDATE %1$s AS t SET %4$s WHERE %2$s%3$s AND (%5$s)' END, name," \
 	" CASE WHEN is_scoped THEN 't.organization_id = $1 AND ' ELSE '' END, match,"                         \
 	" string_agg(format('%I = %s', column_name, value), ', '),"                                           \
-	" string_agg(format('t.%I IS DISTINCT FROM %s', column_name, value), ' OR ')),"                       \
-	" min(coalesce(problem, CASE WHEN value IS NULL THEN 'the column can be neither null nor empty' END)),"  \
-	" min(column_name)"                                                                                   \
-	" FROM columns GROUP BY relation, nspname, relname, is_scoped, match, action = 'delete', action"      \
-	" ORDER BY relation, match, action"
+	" string_agg(format('t.%I IS DISTINCT FROM %s', column_name, value), ' OR ')) END,"                   \
+	" min(trouble), (array_agg(column_name ORDER BY trouble))[1]"                                         \
+	" FROM checked GROUP BY name, is_scoped, match, action ORDER BY name, match, action"
 
 typedef struct ErasingStatement
 {
@@ -383,14 +384,18 @@ redact_user(Erasure *e, const pg_uuid_t *organization_id)
 	redact_ledger(e, organization_id, ENTRIES_OF_USER);
 }
 
-/* Ledgers of organizations that are no more outlive them, and do not say who was a member. */
+/*
+ * Of the person's organizations, of the system, and of organizations that are no more: their
+ * ledgers outlive them, and nothing says who was a member.
+ */
 static List *
-orphaned_ledgers(Erasure *e)
+find_ledgers(Erasure *e)
 {
-	List *ledgers = NIL;
+	List *ledgers = lappend(list_copy(e->organizations), unconstify(pg_uuid_t *, &opsflow_system_ledger));
 	uint64 count = opsflow_person_execute(&e->person, &opsflow_system_ledger,
 										  "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
-										  " WHERE NOT EXISTS (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
+										  " WHERE h.organization_id <> $1 AND NOT EXISTS"
+										  " (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
 										  " ORDER BY 1",
 										  SPI_OK_SELECT);
 
@@ -403,7 +408,7 @@ orphaned_ledgers(Erasure *e)
 		ledgers = lappend(ledgers, id);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return ledgers;				/* the system ledger too, which is no organization's */
+	return ledgers;
 }
 
 /* What is the person's in no organization. */
@@ -512,7 +517,7 @@ erase(Erasure *e, const pg_uuid_t *user_id)
 
 	begin_erasure(e, user_id);
 	statements = read_statements(e);
-	ledgers = list_concat_copy(e->organizations, orphaned_ledgers(e));
+	ledgers = find_ledgers(e);
 	change(e, &opsflow_system_ledger, "opsflow.users",
 		   "UPDATE opsflow.users SET status = 'inactive' WHERE id = $2 AND status <> 'inactive'");
 	foreach(lc, e->organizations)
