@@ -47,6 +47,7 @@ INSERT INTO global_tables VALUES
     ('job_settings', 'about the database'),
     ('job_runs', 'about the database'),
     ('audit_map', 'about the database'),
+    ('personal_columns', 'about the database'),
     ('compliance_regimes', 'catalog');
 
 -- Foreign keys without an index: all that reference a table (to), or one column of a table.
