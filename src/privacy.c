@@ -22,7 +22,7 @@
 #include "core.h"
 #include "privacy.h"
 
-Oid opsflow_person_types[PERSON_PARAMETERS] = {UUIDOID, UUIDOID, TEXTARRAYOID, TEXTARRAYOID};
+Oid opsflow_subject_types[PERSON_PARAMETERS] = {UUIDOID, UUIDOID, TEXTARRAYOID, TEXTARRAYOID};
 
 /* ----------------------------------------------------------------
  * The person
@@ -56,7 +56,7 @@ result_text(int row, int column)
 
 /* Read the row of a person, and keep others from changing it; false if there is none. */
 bool
-opsflow_read_person(const pg_uuid_t *id, bool for_update, OpsflowPerson *person)
+opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSubject *person)
 {
 #define READ_PERSON                                                                          \
 	"SELECT lower(email), full_name, array_remove(ARRAY[lower(email), lower(username), $2], NULL)" \
@@ -78,7 +78,7 @@ opsflow_read_person(const pg_uuid_t *id, bool for_update, OpsflowPerson *person)
 
 /* Does a text name the person, by name or address? */
 bool
-opsflow_names_person(const char *text, const OpsflowPerson *person)
+opsflow_names_subject(const char *text, const OpsflowSubject *person)
 {
 	static OpsflowPlan plan = {
 		"SELECT strpos(lower($1), $2) > 0 OR length($3) > 3 AND strpos(lower($1), lower($3)) > 0", 3, {TEXTOID, TEXTOID, TEXTOID}};
@@ -96,7 +96,7 @@ opsflow_names_person(const char *text, const OpsflowPerson *person)
 
 /* The parameters that statements about a person have in common; the last is for the caller to set. */
 void
-opsflow_person_values(const OpsflowPerson *person, const pg_uuid_t *organization_id, Datum *values)
+opsflow_subject_values(const OpsflowSubject *person, const pg_uuid_t *organization_id, Datum *values)
 {
 	values[0] = UUIDPGetDatum(organization_id);
 	values[1] = UUIDPGetDatum(&person->id);
@@ -106,13 +106,13 @@ opsflow_person_values(const OpsflowPerson *person, const pg_uuid_t *organization
 
 /* Run a statement that was made from the catalog; returns the number of rows. */
 uint64
-opsflow_person_execute(const OpsflowPerson *person, const pg_uuid_t *organization_id, const char *sql, int expected)
+opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organization_id, const char *sql, int expected)
 {
 	Datum values[PERSON_PARAMETERS];
 	int code;
 
-	opsflow_person_values(person, organization_id, values);
-	code = SPI_execute_with_args(sql, PERSON_PARAMETERS, opsflow_person_types, values, NULL, false, 0);
+	opsflow_subject_values(person, organization_id, values);
+	code = SPI_execute_with_args(sql, PERSON_PARAMETERS, opsflow_subject_types, values, NULL, false, 0);
 	if (code != expected)
 		elog(ERROR, "\"%s\" gave %s", sql, SPI_result_code_string(code));
 	return SPI_processed;
@@ -120,10 +120,10 @@ opsflow_person_execute(const OpsflowPerson *person, const pg_uuid_t *organizatio
 
 /* Where the person is or was a member, or is invited: a list of pg_uuid_t pointers. */
 List *
-opsflow_person_organizations(const OpsflowPerson *person)
+opsflow_subject_organizations(const OpsflowSubject *person)
 {
 	List *organizations = NIL;
-	uint64 count = opsflow_person_execute(person, &opsflow_system_ledger,
+	uint64 count = opsflow_subject_execute(person, &opsflow_system_ledger,
 										  "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
 										  " UNION SELECT organization_id FROM opsflow.users"
 										  " WHERE id = $2 AND organization_id IS NOT NULL"
@@ -168,11 +168,11 @@ opsflow_person_organizations(const OpsflowPerson *person)
 
 /* entity_type:id of what is or was of the person in an organization, as text[]. */
 Datum
-opsflow_person_ledger_keys(const OpsflowPerson *person, const pg_uuid_t *organization_id)
+opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organization_id)
 {
 	StringInfoData sql;
 	StringInfoData entries;
-	uint64 count = opsflow_person_execute(person, organization_id, KEY_QUERIES, SPI_OK_SELECT);
+	uint64 count = opsflow_subject_execute(person, organization_id, KEY_QUERIES, SPI_OK_SELECT);
 	Datum keys;
 	bool isnull;
 
@@ -190,7 +190,7 @@ opsflow_person_ledger_keys(const OpsflowPerson *person, const pg_uuid_t *organiz
 					 " FROM opsflow.audit_trail AS t"
 					 " WHERE t.organization_id = $1 AND t.payload_salt IS NOT NULL AND (false%s)) AS k (key)",
 					 entries.data);
-	(void) opsflow_person_execute(person, organization_id, sql.data, SPI_OK_SELECT);
+	(void) opsflow_subject_execute(person, organization_id, sql.data, SPI_OK_SELECT);
 	keys = opsflow_result(0, 1, &isnull);
 	keys = isnull ? PointerGetDatum(construct_empty_array(TEXTOID)) : SPI_datumTransfer(keys, false, -1);
 	SPI_freetuptable(SPI_tuptable);

@@ -10,13 +10,13 @@
 #include "nodes/pg_list.h"
 #include "utils/uuid.h"
 
-typedef struct OpsflowPerson
+typedef struct OpsflowSubject
 {
 	pg_uuid_t id;
 	char *email;				/* in lower case */
 	char *full_name;
 	Datum addresses;			/* text[], in lower case: how rows of no user_id name the person */
-} OpsflowPerson;
+} OpsflowSubject;
 
 /* The parameters of every statement about a person. */
 #define PERSON_ORGANIZATION "$1"
@@ -47,15 +47,15 @@ typedef struct OpsflowPerson
 	" WHERE o.attrelid = c.oid AND o.attname = 'organization_id' AND NOT o.attisdropped)"
 
 /* All of these as opsflow_owner, connected to SPI, in the organization or in nobody's (the nil UUID). */
-extern bool opsflow_read_person(const pg_uuid_t *id, bool for_update, OpsflowPerson *person);
-extern bool opsflow_names_person(const char *text, const OpsflowPerson *person);
+extern bool opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSubject *person);
+extern bool opsflow_names_subject(const char *text, const OpsflowSubject *person);
 extern void opsflow_no_such_user(const pg_uuid_t *id);
 extern char *opsflow_erased_address(const pg_uuid_t *id);
-extern List *opsflow_person_organizations(const OpsflowPerson *person);
-extern Datum opsflow_person_ledger_keys(const OpsflowPerson *person, const pg_uuid_t *organization_id);
-extern uint64 opsflow_person_execute(const OpsflowPerson *person, const pg_uuid_t *organization_id,
+extern List *opsflow_subject_organizations(const OpsflowSubject *person);
+extern Datum opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organization_id);
+extern uint64 opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organization_id,
 									 const char *sql, int expected);
-extern void opsflow_person_values(const OpsflowPerson *person, const pg_uuid_t *organization_id, Datum *values);
-extern Oid opsflow_person_types[PERSON_PARAMETERS];
+extern void opsflow_subject_values(const OpsflowSubject *person, const pg_uuid_t *organization_id, Datum *values);
+extern Oid opsflow_subject_types[PERSON_PARAMETERS];
 
 #endif							/* OPSFLOW_PRIVACY_H */

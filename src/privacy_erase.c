@@ -49,7 +49,7 @@ typedef struct TableCount
 
 typedef struct Erasure
 {
-	OpsflowPerson person;
+	OpsflowSubject person;
 	const char *reason;
 	List *organizations;		/* of the person */
 	int64 room;					/* entries that may still be redacted in this call */
@@ -84,7 +84,7 @@ static void
 change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const char *sql)
 {
 	count_rows(e, relation,
-			   opsflow_person_execute(&e->person, organization_id, sql,
+			   opsflow_subject_execute(&e->person, organization_id, sql,
 									  sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE));
 }
 
@@ -97,13 +97,13 @@ change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const
 static void
 require_other_owner(Erasure *e, const pg_uuid_t *organization_id)
 {
-	if (opsflow_person_execute(&e->person, organization_id,
+	if (opsflow_subject_execute(&e->person, organization_id,
 							   "SELECT FROM opsflow.organizations AS o JOIN opsflow.organization_members AS m"
 							   " ON m.organization_id = o.id AND m.user_id = $2 AND m.role = 'owner' AND m.status = 'active'"
 							   " WHERE o.id = $1 AND o.deleted_at IS NULL AND o.status <> 'cancelled' FOR NO KEY UPDATE OF o",
 							   SPI_OK_SELECT) == 0)
 		return;
-	if (opsflow_person_execute(&e->person, organization_id,
+	if (opsflow_subject_execute(&e->person, organization_id,
 							   "SELECT FROM opsflow.organization_members AS m JOIN opsflow.users AS u ON u.id = m.user_id"
 							   " WHERE m.organization_id = $1 AND m.user_id <> $2 AND m.role = 'owner'"
 							   " AND m.status = 'active' AND u.status = 'active' LIMIT 1",
@@ -120,7 +120,10 @@ require_other_owner(Erasure *e, const pg_uuid_t *organization_id)
 		   " WHERE id = $1 AND owner_id = $2");
 }
 
-/* End what the person could act by in an organization. */
+/*
+ * End what the person could act by in an organization.  A trigger sees to it that it keeps
+ * an owner (OF004); where it is over, the last one stays, but is nobody any more.
+ */
 static void
 leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 {
@@ -138,7 +141,11 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 		   "DELETE FROM opsflow.member_roles WHERE organization_id = $1 AND user_id = $2");
 	change(e, organization_id, "opsflow.organization_members",
 		   "UPDATE opsflow.organization_members SET status = 'left', permissions = '{}'"
-		   " WHERE organization_id = $1 AND user_id = $2 AND status <> 'left'");
+		   " WHERE organization_id = $1 AND user_id = $2 AND status <> 'left' AND NOT (role = 'owner' AND status = 'active'"
+		   " AND EXISTS (SELECT FROM opsflow.organizations AS o"
+		   " WHERE o.id = $1 AND (o.status = 'cancelled' OR o.deleted_at IS NOT NULL))"
+		   " AND NOT EXISTS (SELECT FROM opsflow.organization_members AS m WHERE m.organization_id = $1"
+		   " AND m.user_id <> $2 AND m.role = 'owner' AND m.status = 'active'))");
 }
 
 /* ----------------------------------------------------------------
@@ -208,7 +215,7 @@ static List *
 read_statements(Erasure *e)
 {
 	List *statements = NIL;
-	uint64 count = opsflow_person_execute(&e->person, &opsflow_system_ledger, ERASING_STATEMENTS, SPI_OK_SELECT);
+	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger, ERASING_STATEMENTS, SPI_OK_SELECT);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
@@ -343,10 +350,10 @@ redact_ledger(Erasure *e, const pg_uuid_t *organization_id, const char *query)
 	Datum values[PERSON_PARAMETERS + 2];
 	Portal portal;
 
-	memcpy(types, opsflow_person_types, sizeof(opsflow_person_types));
+	memcpy(types, opsflow_subject_types, sizeof(opsflow_subject_types));
 	types[PERSON_PARAMETERS] = types[PERSON_PARAMETERS + 1] = TEXTOID;
-	opsflow_person_values(&e->person, organization_id, values);
-	values[3] = opsflow_person_ledger_keys(&e->person, organization_id);
+	opsflow_subject_values(&e->person, organization_id, values);
+	values[3] = opsflow_subject_ledger_keys(&e->person, organization_id);
 	values[4] = CStringGetTextDatum(e->person.email);
 	values[5] = CStringGetTextDatum(address_pattern(e->person.email));
 	portal = SPI_cursor_open_with_args(NULL, query, PERSON_PARAMETERS + 2, types, values, NULL, false, 0);
@@ -392,7 +399,7 @@ static List *
 find_ledgers(Erasure *e)
 {
 	List *ledgers = lappend(list_copy(e->organizations), unconstify(pg_uuid_t *, &opsflow_system_ledger));
-	uint64 count = opsflow_person_execute(&e->person, &opsflow_system_ledger,
+	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger,
 										  "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
 										  " WHERE h.organization_id <> $1 AND NOT EXISTS"
 										  " (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
@@ -419,7 +426,8 @@ erase_user_row(Erasure *e)
 		   "UPDATE opsflow.users SET email = 'erased-' || $2::text || '@erased.invalid', username = NULL,"
 		   " full_name = 'Erased person', first_name = 'Erased', last_name = 'person', job_title = NULL,"
 		   " department = NULL, avatar_url = NULL, password_hash = NULL, email_verified = false,"
-		   " email_verified_at = NULL, two_factor_enabled = false, two_factor_secret = NULL, last_login = NULL,"
+		   " email_verified_at = NULL, two_factor_enabled = false, two_factor_secret = NULL,"
+		   " two_factor_last_step = NULL, last_login = NULL,"
 		   " permissions = '{}', notification_preferences = '{}', ai_interaction_style = NULL, preferences = '{}',"
 		   " status = 'inactive', deleted_at = coalesce(deleted_at, now())"
 		   " WHERE id = $2 AND (email, full_name, first_name, last_name, status, preferences)"
@@ -497,14 +505,14 @@ record_erasure(Erasure *e, const pg_uuid_t *organization_id)
 static void
 begin_erasure(Erasure *e, const pg_uuid_t *user_id)
 {
-	if (!opsflow_read_person(user_id, true, &e->person))
+	if (!opsflow_read_subject(user_id, true, &e->person))
 		opsflow_no_such_user(user_id);
-	if (opsflow_names_person(e->reason, &e->person))
+	if (opsflow_names_subject(e->reason, &e->person))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("reason must not name the person"),
 				 errhint("It stays in the ledger. Name the request by a number.")));
-	e->organizations = opsflow_person_organizations(&e->person);
+	e->organizations = opsflow_subject_organizations(&e->person);
 }
 
 static void

@@ -46,7 +46,7 @@ typedef struct ExportTable
 
 typedef struct Export
 {
-	OpsflowPerson person;
+	OpsflowSubject person;
 	int32 max_rows;
 	bool is_person_level;		/* what is the person's in no organization too */
 	List *organizations;
@@ -144,7 +144,7 @@ add_table(Export *e, char *relation, bool is_scoped, bool is_readable, char *sql
 static void
 find_tables(Export *e)
 {
-	uint64 count = opsflow_person_execute(&e->person, &opsflow_system_ledger, EXPORT_STATEMENTS, SPI_OK_SELECT);
+	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger, EXPORT_STATEMENTS, SPI_OK_SELECT);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
@@ -177,9 +177,9 @@ read_rows(Export *e, ExportTable *table, const pg_uuid_t *organization_id, Datum
 	Datum rows;
 	bool isnull;
 
-	memcpy(types, opsflow_person_types, sizeof(opsflow_person_types));
+	memcpy(types, opsflow_subject_types, sizeof(opsflow_subject_types));
 	types[PERSON_PARAMETERS] = INT4OID;
-	opsflow_person_values(&e->person, organization_id, values);
+	opsflow_subject_values(&e->person, organization_id, values);
 	if (keys != 0)
 		values[3] = keys;
 	values[PERSON_PARAMETERS] = Int32GetDatum(e->max_rows);
@@ -209,7 +209,7 @@ read_tables(Export *e, const pg_uuid_t *organization_id, ExportTable *ledger)
 		ExportTable *table = lfirst(lc);
 
 		if (table == ledger)
-			read_rows(e, table, organization_id, opsflow_person_ledger_keys(&e->person, organization_id));
+			read_rows(e, table, organization_id, opsflow_subject_ledger_keys(&e->person, organization_id));
 		else if (table->is_readable && table->is_scoped == is_scoped)
 			read_rows(e, table, organization_id, 0);
 		CHECK_FOR_INTERRUPTS();
@@ -325,13 +325,13 @@ static void
 find_organizations(Export *e, const OpsflowContext *context)
 {
 	if (sees_everything(context))
-		e->organizations = opsflow_person_organizations(&e->person);
+		e->organizations = opsflow_subject_organizations(&e->person);
 	else
 	{
 		pg_uuid_t *organization_id = palloc(sizeof(pg_uuid_t));
 
 		*organization_id = context->organization_id;
-		if (opsflow_person_execute(&e->person, organization_id,
+		if (opsflow_subject_execute(&e->person, organization_id,
 								   "SELECT FROM opsflow.organization_members WHERE organization_id = $1 AND user_id = $2",
 								   SPI_OK_SELECT) == 0)
 			opsflow_no_such_user(&e->person.id);
@@ -346,7 +346,7 @@ export_person(Export *e, const OpsflowContext *context, const pg_uuid_t *user_id
 	ExportTable *ledger;
 	ListCell *lc;
 
-	if (!opsflow_read_person(user_id, false, &e->person))
+	if (!opsflow_read_subject(user_id, false, &e->person))
 		opsflow_no_such_user(user_id);
 	find_organizations(e, context);
 	find_tables(e);

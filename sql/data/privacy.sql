@@ -47,6 +47,8 @@ FROM (VALUES
     ('user_sessions', 'user_agent', 'user_id', 'id', 'clear'),
     ('api_keys', 'name', 'user_id', 'id', 'replace'),
     ('oauth_accounts', 'provider_user_id', 'user_id', 'id', 'delete'),
+    ('recovery_codes', 'code_hash', 'user_id', 'id', 'delete'),
+    ('sign_in_failures', 'factor', 'user_id', 'id', 'delete'),
     ('environment_variables', 'name', 'user_id', 'id', 'delete'),
     ('invitations', 'email', 'email', 'address', 'address'),
     ('notifications', 'title', 'user_id', 'id', 'delete'),
