@@ -313,7 +313,8 @@ demand_permission(const Protection *protection, const char *table, int demand)
 								quote_literal_cstr(protection->permissions[demand]));
 
 	if (!OidIsValid(get_relation_policy_oid(protection->relid, name, true)))
-		opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s X
+		opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s AS RESTRICTIVE FOR %s TO %s %s",
+								 name, table, demands[demand].command, demands[demand].roles, asks));
 	else if (protection->permission_differs[demand])
 		opsflow_run_ddl(psprintf("ALTER POLICY %s ON %s %s", name, table, asks));
 }

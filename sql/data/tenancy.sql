@@ -295,6 +295,10 @@ ALTER TABLE opsflow.organizations FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_owner
     USING (id = opsflow.current_organization_id())
     WITH CHECK (id = opsflow.current_organization_id());
+-- The nil UUID is the organization of nobody: only C code acts in it, on what is
+-- a person's in whichever organizations.
+CREATE POLICY system ON opsflow.organizations FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 CREATE POLICY holding ON opsflow.organizations FOR SELECT TO opsflow_holding
     USING (id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin USING (true);
@@ -321,6 +325,10 @@ CREATE POLICY owner_in_context ON opsflow.users TO opsflow_owner
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id))
     WITH CHECK (organization_id IS NULL OR organization_id = opsflow.current_organization_id());
+-- To be erased one need not be a member of any.
+CREATE POLICY system ON opsflow.users TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_name, job_title, department,
         avatar_url, email_verified, email_verified_at, two_factor_enabled, last_login, role, permissions,
         notification_preferences, ai_interaction_style, preferences, status, is_active, created_at, updated_at,
@@ -328,6 +336,8 @@ GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_
     ON opsflow.users TO opsflow_member, opsflow_holding;
 
 SELECT opsflow.protect('opsflow.organization_members');
+CREATE POLICY system ON opsflow.organization_members FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT ON opsflow.organization_members TO opsflow_member, opsflow_holding;
 
 -- What can be permitted. The names are the application's to ask for; a role
@@ -526,6 +536,9 @@ SELECT opsflow.protect('opsflow.roles');
 SELECT opsflow.protect('opsflow.role_permissions');
 SELECT opsflow.protect('opsflow.member_roles');
 SELECT opsflow.protect('opsflow.invitations');
+CREATE POLICY system ON opsflow.invitations FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member;
 GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member, opsflow_holding;
 GRANT SELECT (organization_id, id, email, role, invited_by, status, expires_at, accepted_at, accepted_by,
         created_at, updated_at)

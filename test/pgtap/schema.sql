@@ -49,6 +49,7 @@ INSERT INTO global_tables VALUES
     ('job_runs', 'about the database'),
     ('protected_tables', 'about the database'),
     ('audit_map', 'about the database'),
+    ('personal_columns', 'about the database'),
     ('compliance_regimes', 'catalog');
 
 CREATE TABLE not_captured (name text PRIMARY KEY, why text NOT NULL);
