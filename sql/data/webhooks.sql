@@ -42,7 +42,8 @@ CREATE UNIQUE INDEX webhooks_name_idx ON opsflow.webhooks (organization_id, lowe
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('webhooks', 'configuration_change', 'webhook', '{last_triggered_at}', '{secret_key}');
 
-SELECT opsflow.protect('opsflow.webhooks', derived => '{last_triggered_at}');
+SELECT opsflow.protect('opsflow.webhooks', derived => '{last_triggered_at}',
+    inserts => 'webhooks.edit', updates => 'webhooks.edit', deletes => 'webhooks.edit');
 GRANT DELETE,
     SELECT (organization_id, id, name, url, events, is_active, last_triggered_at, created_at, updated_at, created_by),
     INSERT (organization_id, id, name, url, events, secret_key, is_active, last_triggered_at, created_at, updated_at,
