@@ -45,6 +45,11 @@ extern void opsflow_become(OpsflowUser user);
 /* Random bytes (core_random.c) */
 extern void opsflow_random(void *bytes, size_t len);
 
+/* SHA-256 of two byte strings, one after the other (core_sha256.c) */
+#define OPSFLOW_SHA256_LEN 32
+extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
+						   size_t second_len, uint8 *digest);
+
 /* Files with keys (core_keyfile.c) */
 #define OPSFLOW_KEY_FILE_MAX 16384
 
