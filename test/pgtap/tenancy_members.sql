@@ -271,8 +271,8 @@ SELECT refused('UPDATE opsflow.organization_members SET role = ''viewer''', 'OF0
 SET LOCAL session_replication_role = replica;
 SELECT refused(format('UPDATE opsflow.organization_members SET role = ''admin'' WHERE user_id = %L', :olga), 'OF004', 'nor with triggers off');
 SET LOCAL session_replication_role = origin;
-SELECT lives_ok(format('WITH up AS (UPDATE opsflow.organization_members SET role = ''owner'' WHERE organization_id = %L AND user_id = %L)
-    UPDATE opsflow.organization_members SET role = ''admin'' WHERE organization_id = %1$L AND user_id = %L', :one, :ana, :olga), 'one statement may put another in the place');
+SELECT lives_ok(format('WITH up AS (UPDATE opsflow.organization_members SET role = ''owner'' WHERE organization_id = %1$L AND user_id = %2$L)
+    UPDATE opsflow.organization_members SET role = ''admin'' WHERE organization_id = %1$L AND user_id = %3$L', :one, :ana, :olga), 'one statement may put another in the place');
 SELECT is(owner_id, :ana::uuid, 'who then owns the organization') FROM opsflow.organizations WHERE id = :one;
 UPDATE opsflow.organization_members SET role = 'owner' WHERE organization_id = :one AND user_id = :olga;
 UPDATE opsflow.organization_members SET status = 'suspended' WHERE organization_id = :one AND user_id = :olga;
@@ -310,7 +310,7 @@ SELECT opsflow.resume_organization(:sub);
 SELECT act('opsflow_member', :holding, :hans);
 SELECT refused(format('SELECT opsflow.add_member(%L, organization_id => %L)', :hans, :sub), 'OF005', 'a member of the holding does none of it');
 SELECT act('opsflow_member', :sub, :sam);
-SELECT refused(format('SELECT opsflow.change_member(%L, ''viewer'', organization_id => %L)', :hans, :holding), 'OF005', 'nor does a subsidiary with its holding');
+SELECT refused(format('SELECT opsflow.change_member(%L, ''viewer'', organization_id => %L)', :hans, :holding), 'OF003', 'nor does a subsidiary with its holding');
 
 -- a suspended organization
 SELECT act('opsflow_admin');
