@@ -96,6 +96,8 @@ extern void opsflow_audit_system_event(const char *entity_type, const char *enti
 									   const char *action, const char *severity);
 extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
 										 const char *action, const char *severity, Datum metadata);
+extern void opsflow_audit_user_event(const pg_uuid_t *user_id, const char *action, const char *severity,
+									 Datum metadata);
 
 extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 
@@ -166,9 +168,5 @@ extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry
 
 /* audit_jsonb.c */
 extern void opsflow_audit_jsonb_text(StringInfo buf, const Jsonb *jsonb);
-
-/* audit_sha256.c */
-extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
-						   size_t second_len, uint8 *digest);
 
 #endif							/* OPSFLOW_AUDIT_H */
