@@ -224,7 +224,7 @@ GRANT SELECT ON opsflow.sign_in_failures TO opsflow_admin;
 SELECT opsflow.track('opsflow.recovery_codes');
 ALTER TABLE opsflow.recovery_codes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.recovery_codes FORCE ROW LEVEL SECURITY;
-CREATE POLICY own ON opsflow.recovery_codes FOR SELECT TO opsflow_member
+CREATE POLICY own ON opsflow.recovery_codes FOR SELECT TO opsflow_member, opsflow_holding
     USING (user_id = opsflow.current_user_id());
 CREATE POLICY owner_in_context ON opsflow.recovery_codes TO opsflow_owner
     USING (EXISTS (
@@ -233,4 +233,4 @@ CREATE POLICY owner_in_context ON opsflow.recovery_codes TO opsflow_owner
     WITH CHECK (EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = recovery_codes.user_id));
-GRANT SELECT (id, user_id, used_at, created_at) ON opsflow.recovery_codes TO opsflow_member;
+GRANT SELECT (id, user_id, used_at, created_at) ON opsflow.recovery_codes TO opsflow_member, opsflow_holding;
