@@ -244,7 +244,7 @@ GRANT SELECT ON opsflow.sign_in_failures TO opsflow_admin;
 SELECT opsflow.track('opsflow.recovery_codes');
 ALTER TABLE opsflow.recovery_codes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.recovery_codes FORCE ROW LEVEL SECURITY;
-CREATE POLICY own ON opsflow.recovery_codes FOR SELECT TO opsflow_member
+CREATE POLICY own ON opsflow.recovery_codes FOR SELECT TO opsflow_member, opsflow_holding
     USING (user_id = opsflow.current_user_id());
 CREATE POLICY owner_in_context ON opsflow.recovery_codes TO opsflow_owner
     USING (EXISTS (
@@ -256,4 +256,4 @@ CREATE POLICY owner_in_context ON opsflow.recovery_codes TO opsflow_owner
 CREATE POLICY system ON opsflow.recovery_codes TO opsflow_owner
     USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
     WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
-GRANT SELECT (id, user_id, used_at, created_at) ON opsflow.recovery_codes TO opsflow_member;
+GRANT SELECT (id, user_id, used_at, created_at) ON opsflow.recovery_codes TO opsflow_member, opsflow_holding;
