@@ -126,6 +126,10 @@ CREATE INDEX user_sessions_expires_at_idx ON opsflow.user_sessions (organization
 CREATE INDEX api_keys_user_id_idx ON opsflow.api_keys (organization_id, user_id);
 CREATE INDEX oauth_accounts_user_id_idx ON opsflow.oauth_accounts (user_id);
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.oauth_accounts
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('oauth_accounts.access_token', 'oauth_accounts.refresh_token');
+ALTER TABLE opsflow.oauth_accounts ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, ignored_columns, masked_columns)
 VALUES
     ('user_sessions', 'security_event', 'session', 'organization', 'organization_id', '{last_seen_at,is_active}',
