@@ -16,14 +16,14 @@ SELECT no_plan();
 -- an INSERT may give.
 CREATE TABLE probe AS
 SELECT c.oid::regclass AS relation, c.relname,
-       CASE c.relname WHEN 'organizations' THEN 'id' WHEN 'oauth_accounts' THEN 'user_id' ELSE 'organization_id' END AS scope,
-       CASE c.relname WHEN 'oauth_accounts' THEN '00000000-0000-7000-8000-0000000000a2' ELSE :two END AS other,
+       CASE WHEN c.relname = 'organizations' THEN 'id' WHEN c.relname IN ('oauth_accounts', 'recovery_codes', 'sign_in_failures') THEN 'user_id' ELSE 'organization_id' END AS scope,
+       CASE WHEN c.relname IN ('oauth_accounts', 'recovery_codes', 'sign_in_failures') THEN '00000000-0000-7000-8000-0000000000a2' ELSE :two END AS other,
        (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
         WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated = '' AND attidentity = '') AS columns,
        NULL::jsonb AS foreign_row
 FROM pg_class c
 WHERE c.relnamespace = 'opsflow'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND (c.relname IN ('organizations', 'users', 'oauth_accounts')
+  AND (c.relname IN ('organizations', 'users', 'oauth_accounts', 'recovery_codes', 'sign_in_failures')
        OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'organization_id' AND NOT attisdropped));
 CREATE FUNCTION fill_probe() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
