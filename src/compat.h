@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
@@ -101,6 +102,17 @@ opsflow_update_row(Relation rel, ItemPointer tid, TupleTableSlot *slot, Snapshot
 #endif
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
+}
+
+/* 18 added the parameter instrument. */
+static inline IndexScanDesc
+opsflow_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
 }
 
 /* 18 added the parameter deferrable_ok. */

@@ -262,14 +262,26 @@ static const struct
 };
 
 /*
+ * The role of the session, not of a function on the way; opsflow_holding is not
+ * whose session it is, but how it reads.
+ */
+static Oid
+acting_role(void)
+{
+	Oid role = GetOuterUserId();
+
+	return role == get_role_oid(OPSFLOW_HOLDING, true) ? GetSessionUserId() : role;
+}
+
+/*
  * Who acts in no user's name: a DBA and a trusted backend, who could take any
  * user's name, are not limited.  The others read what a viewer reads, and do what
- * their role is for.  The role is that of the session, not of a function on the way.
+ * their role is for.
  */
 static bool
 role_has_permission(const char *permission)
 {
-	Oid role = GetOuterUserId();
+	Oid role = acting_role();
 
 	if (opsflow_is_administrator(role) || opsflow_may_set_context(role))
 		return true;

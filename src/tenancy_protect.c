@@ -80,12 +80,13 @@ static const struct
 {
 	const char *policy;
 	const char *command;
+	const char *roles;
 	const char *clause;
 } demands[] = {
-	{"may_select", "SELECT", "USING"},
-	{"may_insert", "INSERT", "WITH CHECK"},
-	{"may_update", "UPDATE", "USING"},
-	{"may_delete", "DELETE", "USING"},
+	{"may_select", "SELECT", "opsflow_member, opsflow_holding", "USING"},
+	{"may_insert", "INSERT", "opsflow_member", "WITH CHECK"},
+	{"may_update", "UPDATE", "opsflow_member", "USING"},
+	{"may_delete", "DELETE", "opsflow_member", "USING"},
 };
 
 /* The argument of protect() that has the permission for the first of them. */
@@ -100,10 +101,10 @@ demand_permission(Oid relid, const char *table, int demand, const char *permissi
 {
 	if (OidIsValid(get_relation_policy_oid(relid, demands[demand].policy, true)))
 		return;
-	opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s AS RESTRICTIVE FOR %s TO opsflow_member"
+	opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s AS RESTRICTIVE FOR %s TO %s"
 							 " %s ((SELECT opsflow.require_permission(%s)))",
 							 demands[demand].policy, table, demands[demand].command,
-							 demands[demand].clause, quote_literal_cstr(permission)));
+							 demands[demand].roles, demands[demand].clause, quote_literal_cstr(permission)));
 }
 
 /*
@@ -129,6 +130,11 @@ opsflow_protect(PG_FUNCTION_ARGS)
 		opsflow_run_ddl(psprintf("CREATE POLICY tenant ON %s TO opsflow_member, opsflow_worker, opsflow_owner"
 								 " USING (organization_id = opsflow.current_organization_id())"
 								 " WITH CHECK (organization_id = opsflow.current_organization_id())",
+								 table));
+	/* Cast, so that it is an array to search and not a query to compare with. */
+	if (!OidIsValid(get_relation_policy_oid(relid, "holding", true)))
+		opsflow_run_ddl(psprintf("CREATE POLICY holding ON %s FOR SELECT TO opsflow_holding"
+								 " USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]))",
 								 table));
 	for (int demand = 0; demand < lengthof(demands); demand++)
 	{

@@ -28,7 +28,14 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_protect';
 COMMENT ON FUNCTION opsflow.protect(regclass, boolean, text[], text, text, text, text) IS
-'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none. For the owner of the tables.';
+'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the policy holding, by which opsflow_holding reads those of the organizations below it too; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member (to read, opsflow_holding too) must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none. For the owner of the tables.';
+
+CREATE FUNCTION opsflow.readable_organization_ids()
+RETURNS uuid[]
+LANGUAGE C STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'opsflow_readable_organization_ids';
+COMMENT ON FUNCTION opsflow.readable_organization_ids() IS
+'Returns the ids of the organizations that the session may read as opsflow_holding: the one it acts in and, if whoever acts has the permission subsidiaries.read there, all that are below it, whatever the depth, but those given up. A service that acts for nobody reads them all. In no order; empty without a context.';
 
 CREATE FUNCTION opsflow.check_organization()
 RETURNS trigger
@@ -84,6 +91,7 @@ COMMENT ON FUNCTION opsflow.forget_member() IS
 'Trigger, BEFORE DELETE for each row of opsflow.organization_members: the organization is no longer the person''s home.';
 
 GRANT EXECUTE ON FUNCTION opsflow.has_permission(text), opsflow.require_permission(text)
-    TO opsflow_member, opsflow_worker, opsflow_auditor, opsflow_admin;
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.quota_period(timestamptz, text, integer)
-    TO opsflow_member, opsflow_worker, opsflow_admin;
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.readable_organization_ids() TO opsflow_member, opsflow_holding;
