@@ -7,7 +7,7 @@ MODULE_big = opsflow
 # One C file per domain; a domain that outgrew one file splits by phase.
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
-# SHA-256 straight from OpenSSL (src/audit_sha256.c).
+# SHA-256 straight from OpenSSL (src/core_sha256.c).
 SHLIB_LINK += -lcrypto
 
 # The rooms of the house in floor order: what is above may use what is below.

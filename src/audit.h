@@ -170,8 +170,4 @@ extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry
 /* audit_jsonb.c */
 extern void opsflow_audit_jsonb_text(StringInfo buf, const Jsonb *jsonb);
 
-/* audit_sha256.c */
-extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
-						   size_t second_len, uint8 *digest);
-
 #endif							/* OPSFLOW_AUDIT_H */

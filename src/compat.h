@@ -9,6 +9,7 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -70,6 +71,17 @@ opsflow_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL, false);
 #else
 	ExecInsertIndexTuples(rri, slot, estate, false, false, NULL, NIL);
+#endif
+}
+
+/* 18 added the parameter instrument. */
+static inline IndexScanDesc
+opsflow_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
 #endif
 }
 

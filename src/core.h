@@ -22,6 +22,7 @@
 /* Roles (core_roles.c) */
 #define OPSFLOW_OWNER "opsflow_owner"
 #define OPSFLOW_MEMBER "opsflow_member"
+#define OPSFLOW_HOLDING "opsflow_holding"
 #define OPSFLOW_SERVICE "opsflow_service"
 #define OPSFLOW_WORKER "opsflow_worker"
 #define OPSFLOW_AUDITOR "opsflow_auditor"
@@ -44,6 +45,11 @@ extern void opsflow_become(OpsflowUser user);
 /* Random bytes (core_random.c) */
 extern void opsflow_random(void *bytes, size_t len);
 
+/* SHA-256 of two byte strings, one after the other (core_sha256.c) */
+#define OPSFLOW_SHA256_LEN 32
+extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
+						   size_t second_len, uint8 *digest);
+
 /* Files with keys (core_keyfile.c) */
 #define OPSFLOW_KEY_FILE_MAX 16384
 
@@ -56,6 +62,13 @@ typedef struct OpsflowKeyFile
 struct stat;
 extern int	opsflow_read_key_file(const OpsflowKeyFile *file, const char *path, uint8 *contents, struct stat *st);
 extern void opsflow_key_file_unfit(const OpsflowKeyFile *file, const char *what, const char *hint);
+
+/* Functions of pgcrypto (core_pgcrypto.c) */
+extern Oid	opsflow_pgcrypto_function(const char *name, int nargs, const Oid *argtypes);
+
+/* Functions that are given secrets (core_secret.c) */
+extern void opsflow_hide_statement(ErrorContextCallback *callback);
+extern void opsflow_show_statement(ErrorContextCallback *callback);
 
 /* uuids and small conversions (core.c) */
 extern void opsflow_new_uuid(pg_uuid_t *uuid);
@@ -85,11 +98,14 @@ typedef enum OpsflowLockClass
 	OPSFLOW_LOCK_ROLLUP,
 	OPSFLOW_LOCK_SEAL,
 	OPSFLOW_LOCK_VERIFY,
-	OPSFLOW_LOCK_SECRET			/* of an encryption key: hash of the organization, number; 0: the next one */
+	OPSFLOW_LOCK_SECRET,		/* of an encryption key: hash of the organization, number; 0: the next one */
+
+	OPSFLOW_LOCK_SIGN_IN		/* of a person's ways to sign in: hash of the person, which one */
 } OpsflowLockClass;
 
 extern bool opsflow_lock_shared(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
 extern bool opsflow_lock(OpsflowLockClass lock_class, uint32 key, uint32 number, bool wait);
+extern void opsflow_unlock(OpsflowLockClass lock_class, uint32 key, uint32 number);
 
 /* SPI plans (core_plan.c) */
 #define OPSFLOW_MAX_ARGS 40
@@ -128,6 +144,7 @@ extern Oid	opsflow_relation_id(const char *name);
 extern Oid	opsflow_relation_owner(Oid relid);
 extern char *opsflow_qualified_name(Oid relid);
 extern OpsflowWriter *opsflow_writer_open(Relation rel);
+extern void opsflow_writer_outlast_rollback(OpsflowWriter *writer);
 extern void opsflow_writer_add(OpsflowWriter *writer, const bool *known,
 							   Datum *values, bool *nulls);
 extern void opsflow_writer_flush(OpsflowWriter *writer);
@@ -150,5 +167,6 @@ extern void opsflow_new_row_set_null(OpsflowNewRow *row, const char *column);
 extern void opsflow_writer_insert_row(OpsflowWriter *writer, OpsflowNewRow *row);
 extern HeapTuple opsflow_store_last(Relation rel, Oid indexid,
 									ScanKeyData *keys, int nkeys);
+extern List *opsflow_store_find(Relation rel, Oid indexid, const Datum *keys, int nkeys);
 
 #endif /* OPSFLOW_CORE_H */

@@ -31,3 +31,13 @@ opsflow_lock_shared(OpsflowLockClass lock_class, uint32 key, uint32 number, bool
 {
 	return take(lock_class, key, number, ShareLock, wait);
 }
+
+/* Give a lock back before the transaction ends. */
+void
+opsflow_unlock(OpsflowLockClass lock_class, uint32 key, uint32 number)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key, number, lock_class);
+	(void) LockRelease(&tag, ExclusiveLock, false);
+}

@@ -517,7 +517,7 @@ static void
 grant_schema(void)
 {
 	if (SPI_execute("GRANT USAGE, CREATE ON SCHEMA opsflow TO opsflow_owner", false, 0) < 0 ||
-		SPI_execute("GRANT USAGE ON SCHEMA opsflow TO opsflow_member, opsflow_worker,"
+		SPI_execute("GRANT USAGE ON SCHEMA opsflow TO opsflow_member, opsflow_holding, opsflow_worker,"
 					" opsflow_service, opsflow_auditor, opsflow_admin",
 					false, 0) < 0)
 		elog(ERROR, "could not grant USAGE on the schema");

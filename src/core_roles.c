@@ -7,6 +7,12 @@
  * them there.  So they are created only when missing, and what is found is
  * checked: a role of that name with a login or with rights that row security
  * does not hold would undo everything built on it.
+ *
+ * A policy holds for everybody who has the privileges of its role.  Every
+ * session of an application may become opsflow_holding (SET LOCAL ROLE), so
+ * that it reads the subsidiaries; if it had the privileges as well, each of
+ * its queries would get the policies of both roles, joined by OR, and lose
+ * its index.  So opsflow_member does not inherit what opsflow_holding has.
  */
 #include "postgres.h"
 
@@ -30,6 +36,7 @@ static const struct
 }			roles[] = {
 	{OPSFLOW_OWNER, "owns the data objects and the SECURITY DEFINER functions of opsflow; nobody logs in as it"},
 	{OPSFLOW_MEMBER, "an application session that acts for one member of one organization"},
+	{OPSFLOW_HOLDING, "an application session that reads its organization and those below it; SET LOCAL ROLE, nobody inherits it"},
 	{OPSFLOW_WORKER, "claims and completes the work of executions"},
 	{OPSFLOW_SERVICE, "a trusted application backend: may set any context"},
 	{OPSFLOW_AUDITOR, "reads and verifies every ledger, changes nothing"},
@@ -44,6 +51,7 @@ static const struct
 }			memberships[] = {
 	{OPSFLOW_MEMBER, OPSFLOW_SERVICE},
 	{OPSFLOW_WORKER, OPSFLOW_SERVICE},
+	{OPSFLOW_HOLDING, OPSFLOW_MEMBER},
 };
 
 /* The settings that say who is acting: only a service may set them by SQL. */
@@ -89,6 +97,36 @@ create_role(const char *name, const char *comment)
 						 name, quote_literal_cstr(comment)));
 }
 
+/*
+ * Members may become opsflow_holding and have none of its privileges before.
+ * Said of the member, since PostgreSQL 15 cannot say it of the membership; later
+ * versions take it from there when the membership is made.
+ */
+static void
+stop_inheritance(const char *name)
+{
+	HeapTuple tuple = SearchSysCache1(AUTHNAME, CStringGetDatum(name));
+	bool inherits;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "role \"%s\" disappeared", name);
+	inherits = ((Form_pg_authid) GETSTRUCT(tuple))->rolinherit;
+	ReleaseSysCache(tuple);
+	if (inherits)
+		run_utility(psprintf("ALTER ROLE %s NOINHERIT", name));
+}
+
+static void
+check_holding_apart(void)
+{
+	if (has_privs_of_role(get_role_oid(OPSFLOW_MEMBER, false), get_role_oid(OPSFLOW_HOLDING, false)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+				 errmsg("role \"%s\" inherits the privileges of role \"%s\"", OPSFLOW_MEMBER, OPSFLOW_HOLDING),
+				 errdetail("The policies of holdings would hold for every query of an application, and slow it down."),
+				 errhint("Run \"REVOKE %s FROM %s\" and try again.", OPSFLOW_HOLDING, OPSFLOW_MEMBER)));
+}
+
 /* Create the group roles, their memberships and grants, where missing. */
 void
 opsflow_ensure_roles(void)
@@ -108,6 +146,7 @@ opsflow_ensure_roles(void)
 		check_role(roles[i].name);
 	}
 
+	stop_inheritance(OPSFLOW_MEMBER);
 	for (int i = 0; i < lengthof(memberships); i++)
 	{
 		if (!is_member_of_role_nosuper(get_role_oid(memberships[i].member, false),
@@ -115,6 +154,8 @@ opsflow_ensure_roles(void)
 			run_utility(psprintf("GRANT %s TO %s", memberships[i].granted,
 								 memberships[i].member));
 	}
+
+	check_holding_apart();
 
 	service = get_role_oid(OPSFLOW_SERVICE, false);
 	for (int i = 0; i < lengthof(context_settings); i++)

@@ -23,11 +23,13 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "executor/spi.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -45,6 +47,7 @@ struct OpsflowWriter
 	EState	   *estate;
 	ResultRelInfo *rri;
 	bool		pushed_snapshot;
+	int			options;
 	int			count;			/* rows that wait in the slots */
 	TupleTableSlot *slots[WRITER_ROWS];	/* made as they are needed */
 };
@@ -98,6 +101,16 @@ opsflow_writer_open(Relation rel)
 	InitResultRelInfo(writer->rri, rel, 0, NULL, 0);
 	ExecOpenIndices(writer->rri, false);
 	return writer;
+}
+
+/*
+ * What is written from now on stays whatever becomes of the transaction: its rows are
+ * frozen, as those of COPY FREEZE.  For what a rollback must not take back.
+ */
+void
+opsflow_writer_outlast_rollback(OpsflowWriter *writer)
+{
+	writer->options = TABLE_INSERT_FROZEN;
 }
 
 static bool
@@ -206,9 +219,9 @@ opsflow_writer_flush(OpsflowWriter *writer)
 	CommandId	cid = GetCurrentCommandId(true);
 
 	if (writer->count == 1)
-		table_tuple_insert(writer->rel, writer->slots[0], cid, 0, NULL);
+		table_tuple_insert(writer->rel, writer->slots[0], cid, writer->options, NULL);
 	else if (writer->count > 1)
-		table_multi_insert(writer->rel, writer->slots, writer->count, cid, 0, NULL);
+		table_multi_insert(writer->rel, writer->slots, writer->count, cid, writer->options, NULL);
 	for (int i = 0; i < writer->count; i++)
 	{
 		if (writer->rri->ri_NumIndices > 0)
@@ -310,4 +323,35 @@ opsflow_store_last(Relation rel, Oid indexid, ScanKeyData *keys, int nkeys)
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	return tuple;
+}
+
+/*
+ * The rows that a unique or primary key index has under the keys, which are of type text
+ * or uuid: copies in the current memory context.
+ *
+ * They are read with the newest snapshot, whatever the transaction's, and whatever row
+ * security says.
+ */
+List *
+opsflow_store_find(Relation rel, Oid indexid, const Datum *keys, int nkeys)
+{
+	Relation index = index_open(indexid, AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ScanKeyData scan_keys[INDEX_MAX_KEYS];
+	IndexScanDesc scan;
+	List *rows = NIL;
+
+	for (int i = 0; i < nkeys; i++)
+		ScanKeyEntryInitialize(&scan_keys[i], 0, i + 1, BTEqualStrategyNumber, InvalidOid, index->rd_indcollation[i],
+							   index->rd_opcintype[i] == UUIDOID ? F_UUID_EQ : F_TEXTEQ, keys[i]);
+	scan = opsflow_index_beginscan(rel, index, snapshot, nkeys);
+	index_rescan(scan, scan_keys, nkeys, NULL, 0);
+	while (index_getnext_slot(scan, ForwardScanDirection, slot))
+		rows = lappend(rows, ExecCopySlotHeapTuple(slot));
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	index_close(index, AccessShareLock);
+	return rows;
 }

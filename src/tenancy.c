@@ -431,6 +431,7 @@ opsflow_check_organization(PG_FUNCTION_ARGS)
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_organization", OPSFLOW_BEFORE);
 
 	reckoning.read_in = InvalidLocalTransactionId;
+	opsflow_tree_changed(&change, ((TriggerData *) fcinfo->context)->tg_relation);
 	if (IsLogicalWorker())
 		return PointerGetDatum(change.after);
 	check_time_zone(&change);

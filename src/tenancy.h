@@ -10,10 +10,12 @@
 #include "nodes/pg_list.h"
 #include "pgtime.h"
 #include "utils/date.h"
+#include "utils/relcache.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "context.h"
+#include "core_row.h"
 
 extern char *opsflow_user_name(const pg_uuid_t *user_id);
 extern List *opsflow_user_organizations(const pg_uuid_t *user_id);
@@ -39,5 +41,8 @@ extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, cons
 extern bool opsflow_organization_allows_changes(const pg_uuid_t *organization_id);
 extern void opsflow_require_active_organization(const OpsflowContext *context);
 extern void opsflow_tenancy_init(void);
+
+/* Holdings and what is below them (tenancy_tree.c) */
+extern void opsflow_tree_changed(const OpsflowChange *change, Relation organizations);
 
 #endif							/* OPSFLOW_TENANCY_H */

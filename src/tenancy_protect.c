@@ -88,12 +88,13 @@ static const struct
 {
 	const char *policy;
 	const char *command;
+	const char *roles;
 	const char *clause;
 } demands[] = {
-	{"may_select", "SELECT", "USING"},
-	{"may_insert", "INSERT", "WITH CHECK"},
-	{"may_update", "UPDATE", "USING"},
-	{"may_delete", "DELETE", "USING"},
+	{"may_select", "SELECT", "opsflow_member, opsflow_holding", "USING"},
+	{"may_insert", "INSERT", "opsflow_member", "WITH CHECK"},
+	{"may_update", "UPDATE", "opsflow_member", "USING"},
+	{"may_delete", "DELETE", "opsflow_member", "USING"},
 };
 
 /* The argument of protect() that has the permission for the first of them. */
@@ -286,14 +287,18 @@ owner_role(const Protection *protection)
 }
 
 static void
-make_tenant_policy(const Protection *protection, const char *table)
+make_tenant_policies(const Protection *protection, const char *table)
 {
-	if (OidIsValid(get_relation_policy_oid(protection->relid, "tenant", true)))
-		return;
-	opsflow_run_ddl(psprintf("CREATE POLICY tenant ON %s TO opsflow_member, opsflow_worker%s"
-							 " USING (organization_id = opsflow.current_organization_id())"
-							 " WITH CHECK (organization_id = opsflow.current_organization_id())",
-							 table, owner_role(protection)));
+	if (!OidIsValid(get_relation_policy_oid(protection->relid, "tenant", true)))
+		opsflow_run_ddl(psprintf("CREATE POLICY tenant ON %s TO opsflow_member, opsflow_worker%s"
+								 " USING (organization_id = opsflow.current_organization_id())"
+								 " WITH CHECK (organization_id = opsflow.current_organization_id())",
+								 table, owner_role(protection)));
+	/* Cast, so that it is an array to search and not a query to compare with. */
+	if (!OidIsValid(get_relation_policy_oid(protection->relid, "holding", true)))
+		opsflow_run_ddl(psprintf("CREATE POLICY holding ON %s FOR SELECT TO opsflow_holding"
+								 " USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]))",
+								 table));
 }
 
 /*
@@ -308,8 +313,8 @@ demand_permission(const Protection *protection, const char *table, int demand)
 								quote_literal_cstr(protection->permissions[demand]));
 
 	if (!OidIsValid(get_relation_policy_oid(protection->relid, name, true)))
-		opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s AS RESTRICTIVE FOR %s TO opsflow_member %s",
-								 name, table, demands[demand].command, asks));
+		opsflow_run_ddl(psprintf("CREATE POLICY %s ON %s AS RESTRICTIVE FOR %s TO %s %s",
+								 name, table, demands[demand].command, demands[demand].roles, asks));
 	else if (protection->permission_differs[demand])
 		opsflow_run_ddl(psprintf("ALTER POLICY %s ON %s %s", name, table, asks));
 }
@@ -339,7 +344,7 @@ protect(Protection *protection)
 	if (!protection->is_own)
 		check_users_table(protection);
 	force_row_security(protection->relid);
-	make_tenant_policy(protection, table);
+	make_tenant_policies(protection, table);
 	for (int demand = 0; demand < lengthof(demands); demand++)
 	{
 		if (protection->permissions[demand] != NULL)

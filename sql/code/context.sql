@@ -50,4 +50,4 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_service;
 GRANT EXECUTE ON FUNCTION
     opsflow.current_organization_id(), opsflow.current_user_id(), opsflow.current_agent_id()
-    TO opsflow_member, opsflow_worker, opsflow_auditor, opsflow_admin;
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor, opsflow_admin;

@@ -38,10 +38,10 @@ SELECT opsflow.track('opsflow.providers');
 ALTER TABLE opsflow.providers ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.providers FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.providers FOR SELECT
-    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.providers TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.providers TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.providers TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.providers TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.providers TO opsflow_admin;
 
 -- Built-in providers.
@@ -167,7 +167,7 @@ VALUES ('agents', 'configuration_change', 'agent',
 
 SELECT opsflow.protect('opsflow.agents',
     derived => '{execution_count,success_rate,avg_execution_time,last_executed}');
-GRANT SELECT ON opsflow.agents TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.agents TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, slug, description, agent_type, assistant_type, capabilities, llm_provider,
         llm_model, model_config, configuration, system_prompt, tools, auto_approve_threshold, risk_tier,
@@ -231,10 +231,10 @@ SELECT opsflow.track('opsflow.agent_templates');
 ALTER TABLE opsflow.agent_templates ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.agent_templates FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.agent_templates FOR SELECT
-    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.agent_templates TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.agent_templates TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.agent_templates TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.agent_templates TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.agent_templates TO opsflow_admin;
 
 -- Built-in templates. They are known by their ids; a slug that somebody has
@@ -459,6 +459,8 @@ SELECT opsflow.protect('opsflow.communication_policies');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, description, from_assistant_types, to_assistant_types, allowed_channels,
         content_rules, rate_limit_per_hour, is_active, updated_at)
     ON opsflow.communication_policies TO opsflow_member;
+GRANT SELECT ON opsflow.communication_policies TO opsflow_holding;
 
 SELECT opsflow.protect('opsflow.agent_messages');
 GRANT SELECT, INSERT ON opsflow.agent_messages TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.agent_messages TO opsflow_holding;

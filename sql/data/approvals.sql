@@ -93,7 +93,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('approval_policies', 'configuration_change', 'approval_policy', 'warning');
 
 SELECT opsflow.protect('opsflow.approval_policies');
-GRANT SELECT ON opsflow.approval_policies TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.approval_policies TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE,
     UPDATE (name, description, priority, entity_kind, category, action_kind, min_risk_level, max_risk_level, condition,
         auto_approve_max_risk, auto_approve_min_confidence, sample_rate, shadow_mode, exclude_workflow_author,
@@ -231,7 +231,7 @@ VALUES ('approval_requests', 'approval_request', 'approval', 'ai_reasoning', 'ai
 -- The expiry job looks for what is due in every organization.
 SELECT opsflow.protect('opsflow.approval_requests');
 CREATE POLICY admin_reads ON opsflow.approval_requests FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.approval_requests TO opsflow_member, opsflow_worker, opsflow_admin;
+GRANT SELECT ON opsflow.approval_requests TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 
 -- The stages of a policy, and those of each request, which begin as a copy: a request is decided by the rules it was
 -- made under. Only the former are for applications to write.
@@ -332,7 +332,7 @@ CREATE POLICY policies_only_update ON opsflow.approval_stages AS RESTRICTIVE FOR
     USING (approval_id IS NULL) WITH CHECK (approval_id IS NULL);
 CREATE POLICY policies_only_delete ON opsflow.approval_stages AS RESTRICTIVE FOR DELETE TO opsflow_member
     USING (approval_id IS NULL);
-GRANT SELECT ON opsflow.approval_stages TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.approval_stages TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE,
     UPDATE (policy_id, position, name, approval_type, required_approvals, allow_veto, approver_ids, approver_roles,
         approver_permission, timeout, timeout_action, escalate_to, escalate_to_role, reminder_before, updated_at)
@@ -395,7 +395,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('approval_assignments', 'approval_request', 'approval_assignment');
 
 SELECT opsflow.protect('opsflow.approval_assignments');
-GRANT SELECT ON opsflow.approval_assignments TO opsflow_member;
+GRANT SELECT ON opsflow.approval_assignments TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.approval_decisions (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -456,7 +456,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('approval_decisions', 'approval_request', 'approval_decision');
 
 SELECT opsflow.protect('opsflow.approval_decisions');
-GRANT SELECT ON opsflow.approval_decisions TO opsflow_member;
+GRANT SELECT ON opsflow.approval_decisions TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.approval_delegations (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -508,7 +508,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, igno
 VALUES ('approval_delegations', 'security_event', 'approval_delegation', 'warning', '{is_active}');
 
 SELECT opsflow.protect('opsflow.approval_delegations');
-GRANT SELECT ON opsflow.approval_delegations TO opsflow_member;
+GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
 -- The sub-selects without a reference to the request are run once, not per row.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
@@ -592,4 +592,4 @@ COMMENT ON COLUMN opsflow.approval_inbox.created_at IS 'When it was asked.';
 COMMENT ON COLUMN opsflow.approval_inbox.expires_at IS 'From when on nobody can decide any more.';
 COMMENT ON COLUMN opsflow.approval_inbox.organization_id IS 'Whose request.';
 COMMENT ON COLUMN opsflow.approval_inbox.id IS 'Identity of the request, for opsflow.approve(), opsflow.reject() and opsflow.decide_approval().';
-GRANT SELECT ON opsflow.approval_inbox TO opsflow_member;
+GRANT SELECT ON opsflow.approval_inbox TO opsflow_member, opsflow_holding;

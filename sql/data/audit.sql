@@ -441,12 +441,14 @@ ALTER TABLE opsflow.audit_trail ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_trail FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_trail FOR SELECT TO opsflow_member, opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_trail FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 -- redact_audit_entry() alone: the guard lets nothing else through.
 CREATE POLICY owner_redacts ON opsflow.audit_trail FOR UPDATE TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY auditor_reads ON opsflow.audit_trail FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY admin_reads ON opsflow.audit_trail FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.audit_trail TO opsflow_member, opsflow_auditor;
+GRANT SELECT ON opsflow.audit_trail TO opsflow_member, opsflow_holding, opsflow_auditor;
 -- Where entries are, not what they say: for those who look after sealing and partitions.
 GRANT SELECT (organization_id, lane, seq, timestamp) ON opsflow.audit_trail TO opsflow_admin;
 
@@ -457,54 +459,66 @@ ALTER TABLE opsflow.audit_chain_heads ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_chain_heads FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_chain_heads FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_chain_heads TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.audit_chain_heads TO opsflow_member, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_chain_heads TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_tiles ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_tiles FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_tiles FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_tiles FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_tiles FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_tiles TO opsflow_owner USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.audit_tiles TO opsflow_member, opsflow_auditor;
+GRANT SELECT ON opsflow.audit_tiles TO opsflow_member, opsflow_holding, opsflow_auditor;
 
 ALTER TABLE opsflow.audit_ranges ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_ranges FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_ranges FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_ranges TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.audit_ranges TO opsflow_member, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_ranges TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_checkpoints ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_checkpoints FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_checkpoints FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_checkpoints TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.audit_checkpoints TO opsflow_member, opsflow_auditor, opsflow_admin;
-GRANT SELECT ON opsflow.audit_sealing TO opsflow_member, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_checkpoints TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_sealing TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_prunes ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_prunes FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_prunes FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_prunes TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.audit_prunes TO opsflow_member, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_prunes TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_retention ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_retention FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_retention FOR SELECT TO opsflow_member, opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_retention FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_retention FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY admin_writes ON opsflow.audit_retention TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.audit_retention TO opsflow_member, opsflow_auditor;
+GRANT SELECT ON opsflow.audit_retention TO opsflow_member, opsflow_holding, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.audit_retention TO opsflow_admin;
 
 ALTER TABLE opsflow.compliance_regimes ENABLE ROW LEVEL SECURITY;
@@ -512,24 +526,26 @@ ALTER TABLE opsflow.compliance_regimes FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.compliance_regimes FOR SELECT USING (true);
 CREATE POLICY owner_writes ON opsflow.compliance_regimes TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.compliance_regimes TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.compliance_regimes TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.compliance_regimes TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.compliance_regimes TO opsflow_admin;
 
 ALTER TABLE opsflow.audit_verifications ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_verifications FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.audit_verifications FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY auditor_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_verifications TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.audit_verifications, opsflow.audit_log_integrity
-    TO opsflow_member, opsflow_auditor, opsflow_admin;
+    TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
 
 ALTER TABLE opsflow.audit_map ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_map FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.audit_map FOR SELECT USING (true);
 CREATE POLICY owner_writes ON opsflow.audit_map TO opsflow_owner USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.audit_map TO opsflow_member, opsflow_auditor, opsflow_admin;
+GRANT SELECT ON opsflow.audit_map TO opsflow_member, opsflow_holding, opsflow_auditor, opsflow_admin;
 
 -- DDL on governed tables is recorded too. PostgreSQL lets only superusers own
 -- event triggers: these are of whoever installs opsflow.

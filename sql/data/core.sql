@@ -15,4 +15,4 @@ ALTER TABLE opsflow.schema_version FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.schema_version FOR SELECT USING (true);
 CREATE POLICY owner_writes ON opsflow.schema_version TO opsflow_owner USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.schema_version
-    TO opsflow_member, opsflow_worker, opsflow_auditor, opsflow_admin;
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor, opsflow_admin;

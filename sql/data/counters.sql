@@ -56,11 +56,13 @@ ALTER TABLE opsflow.counters ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.counters FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant_reads ON opsflow.counters FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.counters FOR SELECT TO opsflow_holding
+    USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY owner_folds ON opsflow.counters TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id())
     WITH CHECK (organization_id = opsflow.current_organization_id());
 CREATE POLICY admin_reads ON opsflow.counters FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.counters TO opsflow_member, opsflow_admin;
+GRANT SELECT ON opsflow.counters TO opsflow_member, opsflow_holding, opsflow_admin;
 
 -- The quota period of an organization may come to begin on another day.
 CREATE TRIGGER carry_calls AFTER UPDATE OF timezone, quota_reset_day ON opsflow.organizations

@@ -173,7 +173,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ai_reasoning_c
 VALUES ('workflow_executions', 'workflow_execution', 'execution', 'ai_reasoning', 'confidence_score');
 
 SELECT opsflow.protect('opsflow.workflow_executions');
-GRANT SELECT ON opsflow.workflow_executions TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.workflow_executions TO opsflow_member, opsflow_holding, opsflow_worker;
 
 CREATE TABLE opsflow.node_executions (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -262,7 +262,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('node_executions', 'workflow_execution', 'node_execution');
 
 SELECT opsflow.protect('opsflow.node_executions');
-GRANT SELECT ON opsflow.node_executions TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.node_executions TO opsflow_member, opsflow_holding, opsflow_worker;
 
 CREATE TABLE opsflow.execution_logs (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -305,3 +305,4 @@ INSERT INTO opsflow.partition_settings (relation, retention) VALUES ('execution_
 
 SELECT opsflow.protect('opsflow.execution_logs', captured => false);
 GRANT SELECT, INSERT ON opsflow.execution_logs TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.execution_logs TO opsflow_holding;

@@ -137,24 +137,24 @@ VALUES
 
 SELECT opsflow.protect('opsflow.user_sessions',
     derived => '{last_seen_at}');
-CREATE POLICY own ON opsflow.user_sessions AS RESTRICTIVE FOR SELECT TO opsflow_member
+CREATE POLICY own ON opsflow.user_sessions AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
     USING (user_id = opsflow.current_user_id());
 GRANT SELECT (organization_id, id, user_id, ip_address, user_agent, status, is_active, expires_at, last_seen_at,
         revoked_at, created_at, updated_at)
-    ON opsflow.user_sessions TO opsflow_member;
+    ON opsflow.user_sessions TO opsflow_member, opsflow_holding;
 
 SELECT opsflow.protect('opsflow.api_keys',
     derived => '{last_used_at}');
 GRANT SELECT (organization_id, id, user_id, name, key_prefix, scopes, status, is_active, expires_at, last_used_at,
         revoked_at, revoked_by, created_at, updated_at)
-    ON opsflow.api_keys TO opsflow_member;
+    ON opsflow.api_keys TO opsflow_member, opsflow_holding;
 
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.oauth_accounts
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
 SELECT opsflow.track('opsflow.oauth_accounts');
 ALTER TABLE opsflow.oauth_accounts ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.oauth_accounts FORCE ROW LEVEL SECURITY;
-CREATE POLICY own ON opsflow.oauth_accounts FOR SELECT TO opsflow_member
+CREATE POLICY own ON opsflow.oauth_accounts FOR SELECT TO opsflow_member, opsflow_holding
     USING (user_id = opsflow.current_user_id());
 CREATE POLICY owner_in_context ON opsflow.oauth_accounts TO opsflow_owner
     USING (EXISTS (
@@ -164,4 +164,4 @@ CREATE POLICY owner_in_context ON opsflow.oauth_accounts TO opsflow_owner
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = oauth_accounts.user_id));
 GRANT SELECT (id, user_id, provider, provider_user_id, token_expires_at, scopes, created_at, updated_at)
-    ON opsflow.oauth_accounts TO opsflow_member;
+    ON opsflow.oauth_accounts TO opsflow_member, opsflow_holding;

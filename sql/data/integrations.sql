@@ -79,7 +79,7 @@ VALUES ('integrations', 'configuration_change', 'integration', '{requests_count,
 
 SELECT opsflow.protect('opsflow.integrations',
     derived => '{requests_count,success_count}');
-GRANT SELECT ON opsflow.integrations TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.integrations TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, type, description, config, credentials, webhook_url, status,
         verification_status, last_verified_at, last_sync, sync_frequency, health_check_passed, error_count,
@@ -135,6 +135,9 @@ GRANT DELETE, INSERT,
     UPDATE (integration_id, provider, external_user_id, scopes, access_token, refresh_token, token_expires_at,
         updated_at)
     ON opsflow.oauth_connections TO opsflow_member;
+GRANT SELECT (organization_id, id, integration_id, provider, external_user_id, scopes, token_expires_at, created_at,
+        updated_at)
+    ON opsflow.oauth_connections TO opsflow_holding;
 
 CREATE TABLE opsflow.integration_operations (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -205,3 +208,4 @@ GRANT SELECT,
         error_details, created_at, updated_at),
     UPDATE (status, result, error_details)
     ON opsflow.integration_operations TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.integration_operations TO opsflow_holding;

@@ -158,7 +158,7 @@ ALTER TABLE opsflow.node_executions ENABLE ALWAYS TRIGGER mark_metrics;
 
 SELECT opsflow.protect('opsflow.workflow_metrics', captured => false);
 SELECT opsflow.protect('opsflow.node_metrics', captured => false);
-GRANT SELECT ON opsflow.workflow_metrics, opsflow.node_metrics TO opsflow_member;
+GRANT SELECT ON opsflow.workflow_metrics, opsflow.node_metrics TO opsflow_member, opsflow_holding;
 
 -- The rollup looks for changed days in every organization, and works in one.
 ALTER TABLE opsflow.metric_changes ENABLE ROW LEVEL SECURITY;
@@ -240,7 +240,7 @@ COMMENT ON COLUMN opsflow.organization_dashboard.created_at IS 'When the organiz
 COMMENT ON COLUMN opsflow.organization_dashboard.updated_at IS 'When it last changed.';
 COMMENT ON COLUMN opsflow.organization_dashboard.reset_date IS 'First day, in its time zone, of the next quota period.';
 COMMENT ON COLUMN opsflow.organization_dashboard.ai_cost_30d IS 'Cost of the AI calls of the last 30 days, in US dollars.';
-GRANT SELECT ON opsflow.organization_dashboard TO opsflow_member;
+GRANT SELECT ON opsflow.organization_dashboard TO opsflow_member, opsflow_holding;
 
 CREATE VIEW opsflow.agent_performance WITH (security_invoker = true) AS
 SELECT a.id, a.organization_id, a.name, a.agent_type, a.llm_model,
@@ -291,7 +291,7 @@ COMMENT ON COLUMN opsflow.agent_performance.cost_30d IS 'Cost of its AI calls of
 COMMENT ON COLUMN opsflow.agent_performance.tokens_30d IS 'Tokens of its AI calls of the last 30 days.';
 COMMENT ON COLUMN opsflow.agent_performance.status IS 'active or paused.';
 COMMENT ON COLUMN opsflow.agent_performance.llm_provider IS 'Provider of the model.';
-GRANT SELECT ON opsflow.agent_performance TO opsflow_member;
+GRANT SELECT ON opsflow.agent_performance TO opsflow_member, opsflow_holding;
 
 CREATE VIEW opsflow.workflow_execution_summary WITH (security_invoker = true) AS
 SELECT w.id AS workflow_id, w.name AS workflow_name, w.organization_id,
@@ -323,7 +323,7 @@ COMMENT ON COLUMN opsflow.workflow_execution_summary.avg_duration_ms IS 'Average
 COMMENT ON COLUMN opsflow.workflow_execution_summary.max_duration_ms IS 'Longest of these durations, in milliseconds.';
 COMMENT ON COLUMN opsflow.workflow_execution_summary.min_duration_ms IS 'Shortest of these durations, in milliseconds.';
 COMMENT ON COLUMN opsflow.workflow_execution_summary.failure_rate IS 'Percent of all these executions, ended or not, that failed; 0 if there are none.';
-GRANT SELECT ON opsflow.workflow_execution_summary TO opsflow_member;
+GRANT SELECT ON opsflow.workflow_execution_summary TO opsflow_member, opsflow_holding;
 
 -- Organization by organization, so that each reads its own days of the index once, for whoever asks and however many
 -- people there are.
@@ -357,7 +357,7 @@ COMMENT ON COLUMN opsflow.user_activity_summary.organization_name IS 'Its name.'
 COMMENT ON COLUMN opsflow.user_activity_summary.executions_started IS 'Executions the person started in the last 7 days.';
 COMMENT ON COLUMN opsflow.user_activity_summary.workflows_created IS 'Workflows the person created in the last 7 days.';
 COMMENT ON COLUMN opsflow.user_activity_summary.last_activity_at IS 'When the person last did one of the two; null if not in the last 7 days.';
-GRANT SELECT ON opsflow.user_activity_summary TO opsflow_member;
+GRANT SELECT ON opsflow.user_activity_summary TO opsflow_member, opsflow_holding;
 
 -- guardian's analysis of the audit trail. Day by day, so that a reader's WHERE on date reads those days of the index and
 -- no others; days of the session's time zone, as date_trunc() cuts them.
@@ -414,4 +414,4 @@ COMMENT ON COLUMN opsflow.audit_activity.total_ai_tokens IS 'Tokens the AI used;
 COMMENT ON COLUMN opsflow.audit_activity.unique_users IS 'How many people acted.';
 COMMENT ON COLUMN opsflow.audit_activity.unique_agents IS 'How many agents acted.';
 COMMENT ON COLUMN opsflow.audit_activity.organization_id IS 'The organization.';
-GRANT SELECT ON opsflow.audit_activity TO opsflow_member, opsflow_auditor;
+GRANT SELECT ON opsflow.audit_activity TO opsflow_member, opsflow_holding, opsflow_auditor;

@@ -63,10 +63,10 @@ VALUES ('node_definitions', 'configuration_change', 'node_definition', 'system')
 ALTER TABLE opsflow.node_definitions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.node_definitions FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.node_definitions FOR SELECT
-    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.node_definitions TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.node_definitions TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.node_definitions TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.node_definitions TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.node_definitions TO opsflow_admin;
 
 -- Built-in kinds. What somebody has renamed, made his own or switched off stays so.
@@ -284,7 +284,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('custom_nodes', 'configuration_change', 'custom_node');
 
 SELECT opsflow.protect('opsflow.custom_nodes');
-GRANT SELECT ON opsflow.custom_nodes TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.custom_nodes TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE,
     UPDATE (name, description, type, category, icon, settings_schema, input_schema, output_schema, code, language,
         is_active, version, updated_at)
@@ -334,13 +334,14 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_column
 VALUES ('node_templates', 'configuration_change', 'node_template', '{usage_count}');
 
 SELECT opsflow.protect('opsflow.node_templates', derived => '{usage_count}');
-CREATE POLICY public_reads ON opsflow.node_templates FOR SELECT TO opsflow_member, opsflow_owner
+CREATE POLICY public_reads ON opsflow.node_templates FOR SELECT TO opsflow_member, opsflow_holding, opsflow_owner
     USING (is_public AND opsflow.current_organization_id() IS NOT NULL);
 GRANT SELECT, DELETE,
     INSERT (organization_id, id, name, description, node_type, template_data, is_public, created_at, updated_at,
         created_by),
     UPDATE (name, description, node_type, template_data, is_public, updated_at)
     ON opsflow.node_templates TO opsflow_member;
+GRANT SELECT ON opsflow.node_templates TO opsflow_holding;
 
 CREATE TABLE opsflow.node_marketplace (
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
@@ -410,10 +411,10 @@ VALUES ('node_marketplace', 'configuration_change', 'marketplace_node', 'system'
 ALTER TABLE opsflow.node_marketplace ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.node_marketplace FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.node_marketplace FOR SELECT
-    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.node_marketplace TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.node_marketplace TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.node_marketplace TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.node_marketplace TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, DELETE,
     INSERT (id, name, description, publisher, version, node_type, category, settings_schema, download_url, manifest,
         is_verified, is_active, created_at, updated_at),
@@ -468,6 +469,7 @@ CREATE POLICY own_updates ON opsflow.node_ratings AS RESTRICTIVE FOR UPDATE TO o
 CREATE POLICY own_deletes ON opsflow.node_ratings AS RESTRICTIVE FOR DELETE TO opsflow_member
     USING (user_id = opsflow.current_user_id());
 GRANT SELECT, INSERT, DELETE, UPDATE (rating, review, updated_at) ON opsflow.node_ratings TO opsflow_member;
+GRANT SELECT ON opsflow.node_ratings TO opsflow_holding;
 
 CREATE TABLE opsflow.installed_nodes (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -515,6 +517,6 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('installed_nodes', 'configuration_change', 'installed_node');
 
 SELECT opsflow.protect('opsflow.installed_nodes');
-GRANT SELECT ON opsflow.installed_nodes TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.installed_nodes TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE, UPDATE (marketplace_node_id, name, version, config, is_active, updated_at)
     ON opsflow.installed_nodes TO opsflow_member;

@@ -39,7 +39,7 @@ CREATE INDEX events_event_type_idx ON opsflow.events (organization_id, event_typ
 CREATE INDEX events_entity_id_idx ON opsflow.events (organization_id, entity_id) WHERE entity_id IS NOT NULL;
 
 SELECT opsflow.protect('opsflow.events', captured => false);
-GRANT SELECT ON opsflow.events TO opsflow_member;
+GRANT SELECT ON opsflow.events TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.notifications (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -104,9 +104,10 @@ CREATE INDEX notifications_pending_idx
     WHERE status = 'pending';
 
 SELECT opsflow.protect('opsflow.notifications', captured => false);
-CREATE POLICY own_reads ON opsflow.notifications AS RESTRICTIVE FOR SELECT TO opsflow_member
+CREATE POLICY own_reads ON opsflow.notifications AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
     USING (user_id = opsflow.current_user_id());
 CREATE POLICY own_updates ON opsflow.notifications AS RESTRICTIVE FOR UPDATE TO opsflow_member
     USING (user_id = opsflow.current_user_id())
     WITH CHECK (user_id = opsflow.current_user_id());
 GRANT SELECT, UPDATE (read_at) ON opsflow.notifications TO opsflow_member;
+GRANT SELECT ON opsflow.notifications TO opsflow_holding;

@@ -64,6 +64,7 @@ INSERT INTO opsflow.partition_settings (relation) VALUES ('conversation_logs');
 
 SELECT opsflow.protect('opsflow.conversation_logs', captured => false);
 GRANT SELECT, INSERT ON opsflow.conversation_logs TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.conversation_logs TO opsflow_holding;
 
 CREATE TABLE opsflow.hallucination_flags (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -134,4 +135,5 @@ GRANT SELECT,
     INSERT (organization_id, id, agent_id, work_item_id, execution_id, conversation_log_id, detection_method,
         confidence_score, flagged_content, status, notes, created_at, updated_at)
     ON opsflow.hallucination_flags TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.hallucination_flags TO opsflow_holding;
 GRANT UPDATE (status, notes, reviewed_by) ON opsflow.hallucination_flags TO opsflow_member;

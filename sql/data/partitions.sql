@@ -45,7 +45,7 @@ ALTER TABLE opsflow.partition_settings FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.partition_settings FOR SELECT USING (true);
 CREATE POLICY owner_writes ON opsflow.partition_settings TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.partition_settings TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.partition_settings TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.partition_settings TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.partition_settings TO opsflow_admin;
 
 -- What holds the entries of each ledger. Rules are compared by the time since when they keep entries: an interval
@@ -99,4 +99,4 @@ COMMENT ON COLUMN opsflow.audit_retention_status.unknown_requirements IS 'Its re
 COMMENT ON COLUMN opsflow.audit_retention_status.legal_hold IS 'Is everything kept until further notice?';
 COMMENT ON COLUMN opsflow.audit_retention_status.kept_since IS 'Entries from this time on are kept; a partition that ended before may go, if that is true of every ledger in it. -infinity: all are kept.';
 COMMENT ON COLUMN opsflow.audit_retention_status.held_by IS 'Which rule it is that keeps them.';
-GRANT SELECT ON opsflow.audit_retention_status TO opsflow_member, opsflow_admin;
+GRANT SELECT ON opsflow.audit_retention_status TO opsflow_member, opsflow_holding, opsflow_admin;

@@ -58,3 +58,4 @@ GRANT SELECT, DELETE,
         updated_at, created_by),
     UPDATE (name, description, topic, status, priority, metadata, settings, updated_at)
     ON opsflow.projects TO opsflow_member;
+GRANT SELECT ON opsflow.projects TO opsflow_holding;

@@ -116,7 +116,7 @@ CREATE POLICY admin_reads ON opsflow.execution_queue FOR SELECT TO opsflow_admin
 GRANT SELECT (organization_id, id, queue, workflow_id, execution_id, node_execution_id, status, priority, payload,
         result, run_at, retry_count, max_retries, concurrency_key, idempotency_key, worker_id, lease_expires_at,
         error_details, error_data, started_at, completed_at, duration_ms, created_at, updated_at, created_by)
-    ON opsflow.execution_queue TO opsflow_member, opsflow_worker, opsflow_admin;
+    ON opsflow.execution_queue TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 
 CREATE TABLE opsflow.agent_tasks (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -237,4 +237,4 @@ VALUES ('agent_tasks', 'workflow_execution', 'agent_task', 'model', 'ai_reasonin
     'total_tokens');
 
 SELECT opsflow.protect('opsflow.agent_tasks');
-GRANT SELECT ON opsflow.agent_tasks TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.agent_tasks TO opsflow_member, opsflow_holding, opsflow_worker;

@@ -53,6 +53,7 @@ GRANT SELECT, DELETE,
         created_by),
     UPDATE (workflow_id, trigger_type, name, settings, is_active, updated_at)
     ON opsflow.workflow_triggers TO opsflow_member;
+GRANT SELECT ON opsflow.workflow_triggers TO opsflow_holding;
 
 CREATE TABLE opsflow.workflow_schedules (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -111,7 +112,7 @@ VALUES ('workflow_schedules', 'configuration_change', 'workflow_schedule', '{nex
 
 SELECT opsflow.protect('opsflow.workflow_schedules', derived => '{next_run_at,last_run_at}');
 CREATE POLICY admin_reads ON opsflow.workflow_schedules FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.workflow_schedules TO opsflow_member, opsflow_admin;
+GRANT SELECT ON opsflow.workflow_schedules TO opsflow_member, opsflow_holding, opsflow_admin;
 GRANT DELETE,
     INSERT (organization_id, id, workflow_id, name, cron_expression, timezone, missed_runs, input, is_active,
         created_at, updated_at, created_by),
@@ -163,3 +164,6 @@ GRANT DELETE,
     INSERT (organization_id, id, workflow_id, endpoint_path, secret, is_active, created_at, updated_at, created_by),
     UPDATE (workflow_id, endpoint_path, secret, is_active, updated_at)
     ON opsflow.webhook_endpoints TO opsflow_member;
+GRANT SELECT (organization_id, id, workflow_id, endpoint_path, is_active, last_used_at, created_at, updated_at,
+        created_by)
+    ON opsflow.webhook_endpoints TO opsflow_holding;

@@ -101,3 +101,4 @@ VALUES ('environment_variables', 'configuration_change', 'environment_variable',
 SELECT opsflow.protect('opsflow.environment_variables');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, value, is_secret, scope, workflow_id, user_id, description, updated_at)
     ON opsflow.environment_variables TO opsflow_member;
+GRANT SELECT ON opsflow.environment_variables TO opsflow_holding;

@@ -292,9 +292,11 @@ ALTER TABLE opsflow.organizations FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_owner
     USING (id = opsflow.current_organization_id())
     WITH CHECK (id = opsflow.current_organization_id());
+CREATE POLICY holding ON opsflow.organizations FOR SELECT TO opsflow_holding
+    USING (id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin USING (true);
 CREATE POLICY auditor_reads ON opsflow.organizations FOR SELECT TO opsflow_auditor USING (true);
-GRANT SELECT ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_admin;
+GRANT SELECT ON opsflow.organizations TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 -- Whose ledger it is that an auditor reads.
 GRANT SELECT (id, name, slug, status) ON opsflow.organizations TO opsflow_auditor;
 
@@ -307,6 +309,10 @@ CREATE POLICY member_reads ON opsflow.users FOR SELECT TO opsflow_member
     USING (EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id));
+CREATE POLICY holding ON opsflow.users FOR SELECT TO opsflow_holding
+    USING (EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]) AND m.user_id = users.id));
 CREATE POLICY owner_in_context ON opsflow.users TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id() OR EXISTS (
         SELECT FROM opsflow.organization_members m
@@ -316,10 +322,10 @@ GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_
         avatar_url, email_verified, email_verified_at, two_factor_enabled, last_login, role, permissions,
         notification_preferences, ai_interaction_style, preferences, status, is_active, created_at, updated_at,
         deleted_at)
-    ON opsflow.users TO opsflow_member;
+    ON opsflow.users TO opsflow_member, opsflow_holding;
 
 SELECT opsflow.protect('opsflow.organization_members');
-GRANT SELECT ON opsflow.organization_members TO opsflow_member;
+GRANT SELECT ON opsflow.organization_members TO opsflow_member, opsflow_holding;
 
 -- What can be permitted. The names are the application's to ask for; a role
 -- names what it permits by reference to this catalog.
@@ -497,30 +503,30 @@ SELECT opsflow.track('opsflow.permissions');
 ALTER TABLE opsflow.permissions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.permissions FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.permissions FOR SELECT
-    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.permissions TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.permissions TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.permissions TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.permissions TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.permissions TO opsflow_admin;
 
 SELECT opsflow.track('opsflow.system_role_permissions');
 ALTER TABLE opsflow.system_role_permissions ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.system_role_permissions FORCE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON opsflow.system_role_permissions FOR SELECT
-    TO opsflow_member, opsflow_worker, opsflow_auditor USING (true);
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.system_role_permissions TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.system_role_permissions TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.system_role_permissions TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.system_role_permissions TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, DELETE ON opsflow.system_role_permissions TO opsflow_admin;
 
 SELECT opsflow.protect('opsflow.roles');
 SELECT opsflow.protect('opsflow.role_permissions');
 SELECT opsflow.protect('opsflow.member_roles');
 SELECT opsflow.protect('opsflow.invitations');
-GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member;
+GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member, opsflow_holding;
 GRANT SELECT (organization_id, id, email, role, invited_by, status, expires_at, accepted_at, accepted_by,
         created_at, updated_at)
-    ON opsflow.invitations TO opsflow_member;
+    ON opsflow.invitations TO opsflow_member, opsflow_holding;
 
 -- Built-in permissions.
 INSERT INTO opsflow.permissions (name, category, description, is_builtin)

@@ -85,7 +85,7 @@ CREATE TRIGGER count_ai_call AFTER INSERT OR UPDATE OR DELETE ON opsflow.ai_usag
 ALTER TABLE opsflow.ai_usage_logs ENABLE ALWAYS TRIGGER count_ai_call;
 
 SELECT opsflow.protect('opsflow.ai_usage_logs', captured => false);
-GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member;
+GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member, opsflow_holding;
 
 -- What models cost. A price is never changed: a new one begins.
 CREATE TABLE opsflow.model_prices (
@@ -132,11 +132,11 @@ SELECT opsflow.track('opsflow.model_prices');
 
 ALTER TABLE opsflow.model_prices ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.model_prices FORCE ROW LEVEL SECURITY;
-CREATE POLICY everyone_reads ON opsflow.model_prices FOR SELECT TO opsflow_member, opsflow_worker, opsflow_auditor
-    USING (true);
+CREATE POLICY everyone_reads ON opsflow.model_prices FOR SELECT
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.model_prices TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.model_prices TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.model_prices TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.model_prices TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.model_prices TO opsflow_admin;
 
 -- What a call may cost is held until it is known what it did. Hot: not under the ledger.
@@ -211,7 +211,7 @@ CREATE INDEX usage_holds_work_item_id_idx ON opsflow.usage_holds (organization_i
     WHERE work_item_id IS NOT NULL;
 
 SELECT opsflow.protect('opsflow.usage_holds', captured => false);
-GRANT SELECT ON opsflow.usage_holds TO opsflow_member;
+GRANT SELECT ON opsflow.usage_holds TO opsflow_member, opsflow_holding;
 
 -- The balance is derived: monthly_budget less what the calls of the period cost, and what a person has added to it or
 -- taken away. Pages have room, so that writing it leaves the indexes alone.
@@ -270,7 +270,7 @@ VALUES ('provider_credit_pools', 'configuration_change', 'provider_credit_pool',
 SELECT opsflow.protect('opsflow.provider_credit_pools',
     derived => '{current_balance,alert_threshold_50,alert_threshold_75,alert_threshold_90,alert_threshold_100,period}');
 CREATE POLICY admin_reads ON opsflow.provider_credit_pools FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT ON opsflow.provider_credit_pools TO opsflow_member, opsflow_admin;
+GRANT SELECT ON opsflow.provider_credit_pools TO opsflow_member, opsflow_holding, opsflow_admin;
 GRANT INSERT, DELETE, UPDATE (monthly_budget, current_balance, reset_day_of_month)
     ON opsflow.provider_credit_pools TO opsflow_service;
 
@@ -347,7 +347,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('budgets', 'configuration_change', 'budget', 'warning');
 
 SELECT opsflow.protect('opsflow.budgets');
-GRANT SELECT ON opsflow.budgets TO opsflow_member;
+GRANT SELECT ON opsflow.budgets TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.budget_alerts (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -401,7 +401,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('budget_alerts', 'data_change', 'budget_alert', 'warning');
 
 SELECT opsflow.protect('opsflow.budget_alerts');
-GRANT SELECT ON opsflow.budget_alerts TO opsflow_member;
+GRANT SELECT ON opsflow.budget_alerts TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.api_usage (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -451,7 +451,7 @@ CREATE TRIGGER count_api_call AFTER INSERT OR UPDATE OR DELETE ON opsflow.api_us
 ALTER TABLE opsflow.api_usage ENABLE ALWAYS TRIGGER count_api_call;
 
 SELECT opsflow.protect('opsflow.api_usage', captured => false);
-GRANT SELECT ON opsflow.api_usage TO opsflow_member;
+GRANT SELECT ON opsflow.api_usage TO opsflow_member, opsflow_holding;
 GRANT INSERT ON opsflow.api_usage TO opsflow_service;
 
 CREATE TABLE opsflow.usage_records (
@@ -487,7 +487,7 @@ COMMENT ON TABLE opsflow.usage_records_default IS 'Usage of months that have no 
 INSERT INTO opsflow.partition_settings (relation) VALUES ('usage_records');
 
 SELECT opsflow.protect('opsflow.usage_records', captured => false);
-GRANT SELECT ON opsflow.usage_records TO opsflow_member;
+GRANT SELECT ON opsflow.usage_records TO opsflow_member, opsflow_holding;
 GRANT INSERT ON opsflow.usage_records TO opsflow_service;
 
 CREATE TABLE opsflow.billing_plans (
@@ -538,11 +538,11 @@ SELECT opsflow.track('opsflow.billing_plans');
 
 ALTER TABLE opsflow.billing_plans ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.billing_plans FORCE ROW LEVEL SECURITY;
-CREATE POLICY everyone_reads ON opsflow.billing_plans FOR SELECT TO opsflow_member, opsflow_worker, opsflow_auditor
-    USING (true);
+CREATE POLICY everyone_reads ON opsflow.billing_plans FOR SELECT
+    TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor USING (true);
 CREATE POLICY owner_writes ON opsflow.billing_plans TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_writes ON opsflow.billing_plans TO opsflow_admin USING (true) WITH CHECK (true);
-GRANT SELECT ON opsflow.billing_plans TO opsflow_member, opsflow_worker, opsflow_auditor;
+GRANT SELECT ON opsflow.billing_plans TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.billing_plans TO opsflow_admin;
 
 INSERT INTO opsflow.billing_plans AS p (id, name, description, price, features, limits, is_builtin) VALUES
@@ -624,7 +624,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('subscriptions', 'configuration_change', 'subscription', 'warning');
 
 SELECT opsflow.protect('opsflow.subscriptions');
-GRANT SELECT ON opsflow.subscriptions TO opsflow_member;
+GRANT SELECT ON opsflow.subscriptions TO opsflow_member, opsflow_holding;
 GRANT INSERT, UPDATE (user_id, plan_id, status, current_period_start, current_period_end, cancel_at_period_end,
         cancelled_at, updated_at)
     ON opsflow.subscriptions TO opsflow_service;

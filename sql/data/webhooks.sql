@@ -49,6 +49,8 @@ GRANT DELETE,
         created_by),
     UPDATE (name, url, events, secret_key, is_active, last_triggered_at, updated_at)
     ON opsflow.webhooks TO opsflow_member;
+GRANT SELECT (organization_id, id, name, url, events, is_active, last_triggered_at, created_at, updated_at, created_by)
+    ON opsflow.webhooks TO opsflow_holding;
 
 CREATE TABLE opsflow.webhook_deliveries (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -114,4 +116,4 @@ COMMENT ON TABLE opsflow.webhook_deliveries_default IS 'Deliveries of months tha
 INSERT INTO opsflow.partition_settings (relation, retention) VALUES ('webhook_deliveries', '90 days');
 
 SELECT opsflow.protect('opsflow.webhook_deliveries', captured => false);
-GRANT SELECT ON opsflow.webhook_deliveries TO opsflow_member;
+GRANT SELECT ON opsflow.webhook_deliveries TO opsflow_member, opsflow_holding;

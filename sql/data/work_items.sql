@@ -74,7 +74,7 @@ INSERT INTO opsflow.audit_map (relation, entity_type)
 VALUES ('work_items', 'work_item');
 
 SELECT opsflow.protect('opsflow.work_items');
-GRANT SELECT ON opsflow.work_items TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.work_items TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT (organization_id, id, agent_id, title, description, status, priority, risk_level, estimated_cost,
         context, result, error_details, due_at, created_at, updated_at, created_by),
     UPDATE (title, description, priority, risk_level, estimated_cost, context, due_at, status, result,

@@ -104,7 +104,7 @@ VALUES ('workflows', 'configuration_change', 'workflow', '{execution_count,succe
 
 SELECT opsflow.protect('opsflow.workflows',
     derived => '{execution_count,success_count,avg_completion_time}');
-GRANT SELECT ON opsflow.workflows TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.workflows TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, description, category, trigger_conditions, steps, nodes, edges,
         approval_rules, settings, primary_agent_id, requires_human_approval, risk_level, status, version,
@@ -181,7 +181,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('workflow_versions', 'configuration_change', 'workflow_version');
 
 SELECT opsflow.protect('opsflow.workflow_versions');
-GRANT SELECT ON opsflow.workflow_versions TO opsflow_member, opsflow_worker;
+GRANT SELECT ON opsflow.workflow_versions TO opsflow_member, opsflow_holding, opsflow_worker;
 
 -- Workflows that were made or changed while the triggers were away: executions need their versions.
 SELECT opsflow.complete_workflow_versions();
@@ -216,6 +216,7 @@ VALUES ('workflow_tags', 'configuration_change', 'workflow_tag');
 
 SELECT opsflow.protect('opsflow.workflow_tags');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, color, updated_at) ON opsflow.workflow_tags TO opsflow_member;
+GRANT SELECT ON opsflow.workflow_tags TO opsflow_holding;
 
 CREATE TABLE opsflow.workflow_tag_assignments (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -244,6 +245,7 @@ VALUES ('workflow_tag_assignments', 'configuration_change', 'workflow_tag_assign
 
 SELECT opsflow.protect('opsflow.workflow_tag_assignments');
 GRANT SELECT, INSERT, DELETE ON opsflow.workflow_tag_assignments TO opsflow_member;
+GRANT SELECT ON opsflow.workflow_tag_assignments TO opsflow_holding;
 
 CREATE TABLE opsflow.workflow_templates (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -288,10 +290,11 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_column
 VALUES ('workflow_templates', 'configuration_change', 'workflow_template', '{usage_count}');
 
 SELECT opsflow.protect('opsflow.workflow_templates', derived => '{usage_count}');
-CREATE POLICY public_reads ON opsflow.workflow_templates FOR SELECT TO opsflow_member, opsflow_owner
+CREATE POLICY public_reads ON opsflow.workflow_templates FOR SELECT TO opsflow_member, opsflow_holding, opsflow_owner
     USING (is_public AND opsflow.current_organization_id() IS NOT NULL);
 GRANT SELECT, DELETE,
     INSERT (organization_id, id, name, description, category, template_data, is_public, created_at, updated_at,
         created_by),
     UPDATE (name, description, category, template_data, is_public, updated_at)
     ON opsflow.workflow_templates TO opsflow_member;
+GRANT SELECT ON opsflow.workflow_templates TO opsflow_holding;

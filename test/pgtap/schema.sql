@@ -35,6 +35,7 @@ INSERT INTO global_tables VALUES
     ('users', 'a person is one row in however many organizations'),
     ('oauth_accounts', 'belongs to a person'),
     ('permissions', 'catalog'),
+    ('system_role_permissions', 'catalog'),
     ('providers', 'catalog'),
     ('model_prices', 'catalog'),
     ('billing_plans', 'catalog'),

@@ -1,0 +1,219 @@
+/*
+ * tenancy_tree.c
+ *		The organizations below an organization, for a holding that reads them.
+ *
+ * The policies named "holding" ask opsflow.readable_organization_ids() once a
+ * query.  The tree is read below the SQL layer, since row security shows a
+ * session one organization, and kept for the organization asked for last:
+ * reading it costs an index scan for each organization in it.  What is kept is
+ * thrown away when the tree changes, by the relcache invalidation that
+ * opsflow_tree_changed() sends for opsflow.organizations.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "context.h"
+#include "core.h"
+#include "core_row.h"
+#include "tenancy.h"
+
+PG_FUNCTION_INFO_V1(opsflow_readable_organization_ids);
+
+/* The tree below the organization asked for last; ids is NULL where none is kept. */
+static struct
+{
+	pg_uuid_t root;
+	ArrayType *ids; /* in CacheMemoryContext */
+} kept;
+
+/* Counts what may have changed the tree, so that nothing is kept that was read before. */
+static uint64 changes = 0;
+static Oid organizations_relid = InvalidOid;
+
+static void
+forget_tree(Datum arg, Oid relid)
+{
+	if (OidIsValid(relid) && relid != organizations_relid)
+		return;
+	changes++;
+	if (kept.ids != NULL)
+		pfree(kept.ids);
+	kept.ids = NULL;
+}
+
+static void
+watch_organizations(void)
+{
+	static bool watching = false;
+
+	organizations_relid = opsflow_relation_id("organizations");
+	if (!OidIsValid(organizations_relid))
+		opsflow_data_missing();
+	if (!watching)
+		CacheRegisterRelcacheCallback(forget_tree, (Datum) 0);
+	watching = true;
+}
+
+/* A row of opsflow.organizations is about to change: does the tree? */
+void
+opsflow_tree_changed(const OpsflowChange *change, Relation organizations)
+{
+	bool moves = change->before == NULL
+		? !opsflow_row_is_null(change->tupdesc, change->after, "parent_organization_id")
+		: opsflow_changes(change, "parent_organization_id") || opsflow_changes(change, "deleted_at");
+
+	if (moves)
+		CacheInvalidateRelcache(organizations);
+}
+
+/* The ids found so far; each is looked below once, in the order they are found. */
+typedef struct Found
+{
+	pg_uuid_t *ids;
+	bool *deleted;
+	int count;
+	int size;
+	HTAB *seen; /* a circle, which no check can exclude for superusers, ends too */
+} Found;
+
+static void
+add_found(Found *found, const pg_uuid_t *id, bool deleted)
+{
+	bool known;
+
+	(void) hash_search(found->seen, id, HASH_ENTER, &known);
+	if (known)
+		return;
+	if (found->count == found->size)
+	{
+		found->size *= 2;
+		found->ids = repalloc(found->ids, found->size * sizeof(pg_uuid_t));
+		found->deleted = repalloc(found->deleted, found->size * sizeof(bool));
+	}
+	found->ids[found->count] = *id;
+	found->deleted[found->count++] = deleted;
+}
+
+static void
+find_children(Relation organizations, Oid indexid, AttrNumber parent_attnum, Found *found, const pg_uuid_t *parent)
+{
+	TupleDesc tupdesc = RelationGetDescr(organizations);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple row;
+
+	ScanKeyInit(&key, parent_attnum, BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(parent));
+	/* With a snapshot of its own: an older one would keep what a commit since has changed. */
+	scan = systable_beginscan(organizations, indexid, OidIsValid(indexid), NULL, 1, &key);
+	while (HeapTupleIsValid(row = systable_getnext(scan)))
+	{
+		pg_uuid_t id;
+
+		if (opsflow_row_uuid(tupdesc, row, "id", &id))
+			add_found(found, &id, !opsflow_row_is_null(tupdesc, row, "deleted_at"));
+	}
+	systable_endscan(scan);
+}
+
+/* An organization and all below it; those given up are left out, not what is below them. */
+static ArrayType *
+read_tree(const pg_uuid_t *root)
+{
+	Relation organizations = table_open(organizations_relid, AccessShareLock);
+	Oid indexid = opsflow_relation_id("organizations_parent_organization_id_idx");
+	AttrNumber parent_attnum = get_attnum(organizations_relid, "parent_organization_id");
+	HASHCTL ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(pg_uuid_t), .hcxt = CurrentMemoryContext};
+	Found found = {.size = 64};
+	Datum *ids;
+	int count = 0;
+
+	found.ids = palloc(found.size * sizeof(pg_uuid_t));
+	found.deleted = palloc(found.size * sizeof(bool));
+	found.seen = hash_create("opsflow tree", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	add_found(&found, root, false);
+	for (int i = 0; i < found.count; i++)
+	{
+		pg_uuid_t parent = found.ids[i]; /* the array moves while it grows */
+
+		CHECK_FOR_INTERRUPTS();
+		find_children(organizations, indexid, parent_attnum, &found, &parent);
+	}
+	table_close(organizations, AccessShareLock);
+
+	ids = palloc(found.count * sizeof(Datum));
+	for (int i = 0; i < found.count; i++)
+	{
+		if (!found.deleted[i])
+			ids[count++] = UUIDPGetDatum(&found.ids[i]);
+	}
+	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+/* The tree below an organization, a copy in the current memory context. */
+static ArrayType *
+tree_below(const pg_uuid_t *root)
+{
+	MemoryContext work;
+	MemoryContext caller;
+	ArrayType *ids;
+	uint64 changes_before;
+
+	/* A transaction that holds all its locks hears of no change by itself. */
+	AcceptInvalidationMessages();
+	if (kept.ids != NULL && opsflow_uuid_equal(&kept.root, root))
+		return DatumGetArrayTypePCopy(PointerGetDatum(kept.ids));
+
+	watch_organizations();
+	work = AllocSetContextCreate(CurrentMemoryContext, "opsflow tree", ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(work);
+	changes_before = changes;
+	ids = read_tree(root);
+	MemoryContextSwitchTo(caller);
+	if (changes == changes_before)
+	{
+		ArrayType *copy;
+
+		MemoryContextSwitchTo(CacheMemoryContext);
+		copy = DatumGetArrayTypePCopy(PointerGetDatum(ids));
+		MemoryContextSwitchTo(caller);
+		if (kept.ids != NULL)
+			pfree(kept.ids);
+		kept.ids = copy;
+		kept.root = *root;
+	}
+	ids = DatumGetArrayTypePCopy(PointerGetDatum(ids));
+	MemoryContextDelete(work);
+	return ids;
+}
+
+/*
+ * opsflow.readable_organization_ids() returns uuid[], in no order
+ *
+ * The organization of the context and, for whoever has the permission
+ * subsidiaries.read in it, all that are below it.  Empty without a context.
+ */
+Datum
+opsflow_readable_organization_ids(PG_FUNCTION_ARGS)
+{
+	const OpsflowContext *context = opsflow_context();
+	Datum own = UUIDPGetDatum(&context->organization_id);
+
+	if (!context->has_organization)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(UUIDOID));
+	if (!opsflow_has_permission("subsidiaries.read"))
+		PG_RETURN_ARRAYTYPE_P(construct_array(&own, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	PG_RETURN_ARRAYTYPE_P(tree_below(&context->organization_id));
+}
