@@ -96,6 +96,8 @@ extern void opsflow_audit_system_event(const char *entity_type, const char *enti
 									   const char *action, const char *severity);
 extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
 										 const char *action, const char *severity, Datum metadata);
+extern void opsflow_audit_user_event(const pg_uuid_t *user_id, const char *action, const char *severity,
+									 Datum metadata);
 
 extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 

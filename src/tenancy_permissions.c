@@ -154,8 +154,9 @@ assigned_role_permits(Question *question)
 	return opsflow_search_rows(&search, assignment_permits, question);
 }
 
-static bool
-is_active_user(const pg_uuid_t *user_id)
+/* Is the person's account active? */
+bool
+opsflow_is_active_user(const pg_uuid_t *user_id)
 {
 	OpsflowSearch search = {"users"};
 
@@ -174,7 +175,7 @@ opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t 
 		opsflow_data_missing();
 	opsflow_search_uuid(&search, "organization_id", organization_id);
 	opsflow_search_uuid(&search, "user_id", user_id);
-	if (!opsflow_search_rows(&search, note_member, &question) || !is_active_user(user_id))
+	if (!opsflow_search_rows(&search, note_member, &question) || !opsflow_is_active_user(user_id))
 		return false;
 	return strcmp(question.role, "owner") == 0 || question.direct ||
 		system_role_permits(question.role, permission) || assigned_role_permits(&question);

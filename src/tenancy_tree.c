@@ -71,9 +71,7 @@ watch_organizations(void)
 void
 opsflow_tree_changed(const OpsflowChange *change, Relation organizations)
 {
-	bool moves = change->before == NULL
-		? !opsflow_row_is_null(change->tupdesc, change->after, "parent_organization_id")
-		: opsflow_changes(change, "parent_organization_id") || opsflow_changes(change, "deleted_at");
+	bool moves = change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, "parent_organization_id") : opsflow_changes(change, "parent_organization_id") || opsflow_changes(change, "deleted_at");
 
 	if (moves)
 		CacheInvalidateRelcache(organizations);

@@ -137,6 +137,7 @@ CREATE TABLE opsflow.users (
     email_verified_at timestamptz,
     two_factor_enabled boolean NOT NULL DEFAULT false,
     two_factor_secret text,
+    two_factor_last_step bigint,
     last_login timestamptz,
     -- authorization, mirrored from the home membership
     role text NOT NULL DEFAULT 'member',
@@ -185,6 +186,7 @@ COMMENT ON COLUMN opsflow.users.email_verified IS 'Has the e-mail address been v
 COMMENT ON COLUMN opsflow.users.email_verified_at IS 'When it was.';
 COMMENT ON COLUMN opsflow.users.two_factor_enabled IS 'Is a second factor asked for?';
 COMMENT ON COLUMN opsflow.users.two_factor_secret IS 'Encrypted secret of the second factor. No application can read it.';
+COMMENT ON COLUMN opsflow.users.two_factor_last_step IS 'Number of the 30 seconds since 1970 of the last code that was used: no earlier one, nor that one, counts again. No application can read it.';
 COMMENT ON COLUMN opsflow.users.last_login IS 'When the person last logged in.';
 COMMENT ON COLUMN opsflow.users.role IS 'Role in the home organization: owner, admin, manager, operator, member or viewer.';
 COMMENT ON COLUMN opsflow.users.permissions IS 'Permissions in the home organization beyond those of the role.';
@@ -268,7 +270,7 @@ ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER check_user;
 CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF organization_id, role, permissions ON opsflow.users
     FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_user();
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.users
-    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('last_login');
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('last_login', 'two_factor_last_step');
 SELECT opsflow.track('opsflow.users');
 
 CREATE TRIGGER check_member BEFORE INSERT OR UPDATE ON opsflow.organization_members
@@ -283,7 +285,8 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_c
 VALUES
     ('organizations', 'configuration_change', 'organization', 'organization', 'id',
         '{monthly_ai_calls_used,api_quota_used,is_active}', '{}'),
-    ('users', 'security_event', 'user', 'user', 'id', '{last_login,is_active}', '{password_hash,two_factor_secret}'),
+    ('users', 'security_event', 'user', 'user', 'id', '{last_login,two_factor_last_step,is_active}',
+        '{password_hash,two_factor_secret}'),
     ('organization_members', 'security_event', 'member', 'organization', 'organization_id', '{}', '{}');
 
 -- Row security. Organizations and people are written by functions.
