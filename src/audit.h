@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
@@ -136,6 +137,8 @@ extern void opsflow_audit_require_written(void);
 /* audit_redact.c */
 extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
 								 pg_uuid_t *record_id);
+extern int opsflow_audit_redact_many(const pg_uuid_t *organization_id, Datum ids, Datum timestamps, const char *reason);
+extern char *opsflow_redaction_reason(FunctionCallInfo fcinfo, int arg);
 
 /* audit_retention.c */
 typedef struct AuditPartition

@@ -75,9 +75,12 @@ extern void opsflow_require_seat(const OpsflowTarget *target);
 
 /* People by their address (tenancy_organizations.c) */
 extern char *opsflow_email_argument(FunctionCallInfo fcinfo, int arg, const char *name);
-extern bool opsflow_find_person(const char *email, pg_uuid_t *id, bool *is_active);
+extern bool opsflow_find_person(const char *email, pg_uuid_t *id);
+extern void opsflow_find_or_make_person(const char *email, const char *full_name, bool verified, pg_uuid_t *id);
 
 /* Holdings and what is below them (tenancy_tree.c) */
+extern int	opsflow_levels_below(const pg_uuid_t *id, int limit);
+extern bool opsflow_has_children(const pg_uuid_t *id, bool deleted_too);
 extern void opsflow_tree_changed(const OpsflowChange *change, Relation organizations);
 
 #endif							/* OPSFLOW_TENANCY_H */

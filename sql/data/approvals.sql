@@ -92,7 +92,8 @@ CREATE INDEX approval_policies_priority_idx ON opsflow.approval_policies (organi
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('approval_policies', 'configuration_change', 'approval_policy', 'warning');
 
-SELECT opsflow.protect('opsflow.approval_policies');
+SELECT opsflow.protect('opsflow.approval_policies',
+    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
 GRANT SELECT ON opsflow.approval_policies TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE,
     UPDATE (name, description, priority, entity_kind, category, action_kind, min_risk_level, max_risk_level, condition,
@@ -325,7 +326,8 @@ CREATE INDEX approval_stages_approver_permission_idx
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('approval_stages', 'approval_request', 'approval_stage');
 
-SELECT opsflow.protect('opsflow.approval_stages');
+SELECT opsflow.protect('opsflow.approval_stages',
+    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
 CREATE POLICY policies_only_insert ON opsflow.approval_stages AS RESTRICTIVE FOR INSERT TO opsflow_member
     WITH CHECK (approval_id IS NULL);
 CREATE POLICY policies_only_update ON opsflow.approval_stages AS RESTRICTIVE FOR UPDATE TO opsflow_member

@@ -303,6 +303,8 @@ COMMENT ON TABLE opsflow.execution_logs_default IS 'Entries of months that have 
 
 INSERT INTO opsflow.partition_settings (relation, retention) VALUES ('execution_logs', '90 days');
 
-SELECT opsflow.protect('opsflow.execution_logs', captured => false);
+SELECT opsflow.protect('opsflow.execution_logs', captured => false, inserts => 'executions.work');
+CREATE POLICY may_insert_worker ON opsflow.execution_logs AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT, INSERT ON opsflow.execution_logs TO opsflow_member, opsflow_worker;
 GRANT SELECT ON opsflow.execution_logs TO opsflow_holding;

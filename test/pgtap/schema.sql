@@ -34,6 +34,8 @@ INSERT INTO global_tables VALUES
     ('organizations', 'the tenants themselves'),
     ('users', 'a person is one row in however many organizations'),
     ('oauth_accounts', 'belongs to a person'),
+    ('recovery_codes', 'belongs to a person'),
+    ('sign_in_failures', 'of a person'),
     ('permissions', 'catalog'),
     ('system_role_permissions', 'catalog'),
     ('providers', 'catalog'),
@@ -49,6 +51,7 @@ INSERT INTO global_tables VALUES
     ('job_runs', 'about the database'),
     ('protected_tables', 'about the database'),
     ('audit_map', 'about the database'),
+    ('personal_columns', 'about the database'),
     ('compliance_regimes', 'catalog');
 
 CREATE TABLE not_captured (name text PRIMARY KEY, why text NOT NULL);
