@@ -123,6 +123,9 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 
 /* audit_track.c */
 extern void opsflow_capture_changes(Oid relid);
+extern bool opsflow_is_own_table(Oid relid);
+extern void opsflow_check_table(Oid relid, const char *done);
+extern void opsflow_track_users_table(Oid relid, const char *entity_type, const char *event_type);
 
 /* audit_write.c */
 extern void opsflow_audit_write_init(void);
