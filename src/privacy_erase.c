@@ -93,33 +93,6 @@ change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const
  * ----------------------------------------------------------------
  */
 
-/* An organization that goes on needs an owner; of two that go at once the second waits. */
-static void
-require_other_owner(Erasure *e, const pg_uuid_t *organization_id)
-{
-	if (opsflow_subject_execute(&e->person, organization_id,
-								"SELECT FROM opsflow.organizations AS o JOIN opsflow.organization_members AS m"
-								" ON m.organization_id = o.id AND m.user_id = $2 AND m.role = 'owner' AND m.status = 'active'"
-								" WHERE o.id = $1 AND o.deleted_at IS NULL AND o.status <> 'cancelled' FOR NO KEY UPDATE OF o",
-								SPI_OK_SELECT) == 0)
-		return;
-	if (opsflow_subject_execute(&e->person, organization_id,
-								"SELECT FROM opsflow.organization_members AS m JOIN opsflow.users AS u ON u.id = m.user_id"
-								" WHERE m.organization_id = $1 AND m.user_id <> $2 AND m.role = 'owner'"
-								" AND m.status = 'active' AND u.status = 'active' LIMIT 1",
-								SPI_OK_SELECT) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("user %s is the only owner of organization %s", opsflow_uuid_text(&e->person.id),
-						opsflow_uuid_text(organization_id)),
-				 errhint("Call opsflow.transfer_ownership() first, or give up the organization.")));
-	change(e, organization_id, "opsflow.organizations",
-		   "UPDATE opsflow.organizations SET owner_id = (SELECT m.user_id FROM opsflow.organization_members AS m"
-		   " JOIN opsflow.users AS u ON u.id = m.user_id WHERE m.organization_id = $1 AND m.user_id <> $2"
-		   " AND m.role = 'owner' AND m.status = 'active' AND u.status = 'active' ORDER BY m.accepted_at, m.user_id LIMIT 1)"
-		   " WHERE id = $1 AND owner_id = $2");
-}
-
 /*
  * End what the person could act by in an organization.  A trigger sees to it that it keeps
  * an owner (OF004); where it is over, the last one stays, but is nobody any more.
@@ -127,7 +100,6 @@ require_other_owner(Erasure *e, const pg_uuid_t *organization_id)
 static void
 leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 {
-	require_other_owner(e, organization_id);
 	change(e, organization_id, "opsflow.user_sessions",
 		   "UPDATE opsflow.user_sessions SET status = 'revoked', revoked_at = now()"
 		   " WHERE organization_id = $1 AND user_id = $2 AND status = 'active'");

@@ -162,7 +162,7 @@ SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, %L)', :carol, 'Req
 SELECT throws_ok('SELECT * FROM opsflow.erase_user(NULL, ''r'')', 'OF007', 'user_id must not be null', 'nor nobody');
 SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'', 0)', :carol), 'OF007', NULL, 'nor nothing');
 SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :nobody), 'OF003', format('there is no user %s', :nobody), 'nor who is unknown');
-SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :ada), 'OF004', NULL, 'nor the only owner');
+SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :ada), 'OF004', 'an organization keeps an owner', 'nor the only owner');
 SET LOCAL ROLE opsflow_member;
 SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :carol), '42501', NULL, 'an application may not');
 RESET ROLE;
@@ -266,6 +266,13 @@ SELECT is(count(*), 0::bigint, 'and the ledger has no trace') FROM opsflow.audit
 SELECT is(payload_salt, NULL, 'also not of what she redacted') FROM opsflow.audit_trail WHERE id = :'record';
 SELECT is(owner_id, :ben::uuid, 'the other owner owns the organization') FROM opsflow.organizations WHERE id = :two;
 SELECT is(array_agg(DISTINCT verdict), '{ok}', 'and the ledger is whole') FROM opsflow.verify_audit();
+
+-- The last owner of an organization that is over.
+UPDATE opsflow.organizations SET status = 'cancelled' WHERE id = :one;
+SELECT lives_ok(format('SELECT * FROM opsflow.erase_user(%L, ''Request 22'')', :ada), 'the last owner of an organization that is over can be erased');
+SELECT is((m.role, m.status, u.full_name, u.status)::text, '(owner,active,"Erased person",inactive)', 'and stays its owner, whoever that was')
+    FROM opsflow.organization_members m JOIN opsflow.users u ON u.id = m.user_id WHERE m.organization_id = :one AND m.user_id = :ada;
+SELECT is_empty(format('SELECT * FROM opsflow.erase_user(%L, ''Request 22'')', :ada), 'once');
 
 -- Who is a member of nothing.
 INSERT INTO opsflow.users (id, email, full_name) VALUES ('00000000-0000-7000-8000-00000000e001', 'eve@nowhere.example', 'Eve Nowhere');
