@@ -28,7 +28,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_protect';
 COMMENT ON FUNCTION opsflow.protect(regclass, boolean, text[], text, text, text, text) IS
-'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the policy holding, by which opsflow_holding reads those of the organizations below it too; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member (to read, opsflow_holding too) must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none. For the owner of the tables.';
+'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the policy holding, by which opsflow_holding reads those of the organizations below it too; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column of type timestamptz; and, if captured, what opsflow.track() makes. derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member (to read, opsflow_holding too) must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none, or that of before. A table of your own, in another schema, is kept in opsflow.protected_tables, and opsflow.migrate() protects it again; grants are yours to make. For opsflow_admin, and only for the owner of the table. Errors: OF004 if your table has permissive policies, or policies or triggers of these names, the first time; OF007 for what is no table that lasts, a partition, a table whose organization_id is missing, of another type or can be null, or a permission that is not known.';
 
 CREATE FUNCTION opsflow.readable_organization_ids()
 RETURNS uuid[]
@@ -92,6 +92,11 @@ COMMENT ON FUNCTION opsflow.forget_member() IS
 
 GRANT EXECUTE ON FUNCTION opsflow.has_permission(text), opsflow.require_permission(text)
     TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor, opsflow_admin;
+-- Who creates a trigger must be able to execute its function.
+GRANT EXECUTE ON FUNCTION
+    opsflow.protect(regclass, boolean, text[], text, text, text, text), opsflow.require_context(),
+    opsflow.set_updated_at()
+    TO opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.quota_period(timestamptz, text, integer)
     TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.readable_organization_ids() TO opsflow_member, opsflow_holding;

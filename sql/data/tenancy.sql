@@ -306,6 +306,10 @@ ALTER TABLE opsflow.organizations FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_owner
     USING (id = opsflow.current_organization_id())
     WITH CHECK (id = opsflow.current_organization_id());
+-- The nil UUID is the organization of nobody: only C code acts in it, on what is
+-- a person's in whichever organizations.
+CREATE POLICY system ON opsflow.organizations FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 CREATE POLICY holding ON opsflow.organizations FOR SELECT TO opsflow_holding
     USING (id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin USING (true);
@@ -346,6 +350,10 @@ CREATE POLICY owner_in_context ON opsflow.users TO opsflow_owner
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id))
     WITH CHECK (organization_id IS NULL OR organization_id = opsflow.current_organization_id());
+-- To be erased one need not be a member of any.
+CREATE POLICY system ON opsflow.users TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_name, job_title, department,
         avatar_url, email_verified, email_verified_at, two_factor_enabled, last_login, role, permissions,
         notification_preferences, ai_interaction_style, preferences, status, is_active, created_at, updated_at,
@@ -353,6 +361,8 @@ GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_
     ON opsflow.users TO opsflow_member, opsflow_holding;
 
 SELECT opsflow.protect('opsflow.organization_members');
+CREATE POLICY system ON opsflow.organization_members FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT ON opsflow.organization_members TO opsflow_member, opsflow_holding;
 
 -- What can be permitted. The names are the application's to ask for; a role
@@ -551,6 +561,9 @@ SELECT opsflow.protect('opsflow.roles');
 SELECT opsflow.protect('opsflow.role_permissions');
 SELECT opsflow.protect('opsflow.member_roles');
 SELECT opsflow.protect('opsflow.invitations');
+CREATE POLICY system ON opsflow.invitations FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member;
 GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member, opsflow_holding;
 GRANT SELECT (organization_id, id, email, role, invited_by, status, expires_at, accepted_at, accepted_by,
         created_at, updated_at)
@@ -647,3 +660,36 @@ FROM (VALUES
         members.remove,roles.edit,roles.assign,api_keys.revoke,secrets.rotate,billing.edit,audit.redact}')
 ) AS granted (holders, permissions), unnest(holders) AS holder, unnest(permissions) AS permission
 ON CONFLICT (role, permission) DO NOTHING;
+
+-- What opsflow.protect() was told of tables in other schemas: opsflow.migrate() protects them again.
+CREATE TABLE opsflow.protected_tables (
+    relation text NOT NULL PRIMARY KEY,
+    derived text[] NOT NULL DEFAULT '{}',
+    selects text,
+    inserts text,
+    updates text,
+    deletes text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE opsflow.protected_tables IS 'Tables of other schemas that opsflow.protect() was given, and how; opsflow.audit_map says which of them are under the ledger. A global table.';
+COMMENT ON COLUMN opsflow.protected_tables.relation IS 'Name of the table, with its schema.';
+COMMENT ON COLUMN opsflow.protected_tables.derived IS 'Columns whose change leaves updated_at alone.';
+COMMENT ON COLUMN opsflow.protected_tables.selects IS 'Permission that reading it asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.inserts IS 'Permission that INSERT asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.updates IS 'Permission that UPDATE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.deletes IS 'Permission that DELETE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.created_at IS 'Since when it is protected.';
+COMMENT ON COLUMN opsflow.protected_tables.updated_at IS 'When it was last protected in another way.';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
+VALUES ('protected_tables', 'security_event', 'protected_table', 'warning', 'system', 'relation');
+
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.protected_tables
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+SELECT opsflow.track('opsflow.protected_tables');
+ALTER TABLE opsflow.protected_tables ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.protected_tables FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_writes ON opsflow.protected_tables TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_writes ON opsflow.protected_tables TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT, DELETE ON opsflow.protected_tables TO opsflow_admin;
