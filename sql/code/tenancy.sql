@@ -258,6 +258,14 @@ AS 'MODULE_PATHNAME', 'opsflow_accept_invitation';
 COMMENT ON FUNCTION opsflow.accept_invitation(text, text) IS
 'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and no context. Who is a member by now stays what he is. Returns the id of the person. Errors: OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
 
+CREATE FUNCTION opsflow.purge_organization(organization_id uuid, confirm_slug text DEFAULT NULL)
+RETURNS TABLE (relation regclass, rows bigint, effect text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_purge_organization';
+COMMENT ON FUNCTION opsflow.purge_organization(uuid, text) IS
+'Names the tables that have rows of an organization, and how many; with confirm_slug, its slug, it deletes them for good, in one transaction, and records that in the ledger of the organization and in the system ledger. For opsflow_admin and superusers, and only for an organization that was deleted and has none below it. effect: deleted; without a home (people whose home it is; they stay, with whatever else they belong to); kept (the ledger, as long as opsflow.audit_retention says, where the compliance regimes of the organization are written first). Tables of your own that have a column organization_id are included if opsflow_owner may SELECT and DELETE. Errors: OF003 unknown organization, OF004 not deleted, or others are below it, OF005 no administrator, OF007 confirm_slug is not its slug.';
+
 CREATE FUNCTION opsflow.keep_owner()
 RETURNS trigger
 LANGUAGE C VOLATILE
@@ -286,6 +294,7 @@ ALTER FUNCTION opsflow.transfer_ownership(uuid, text, uuid) OWNER TO opsflow_own
 ALTER FUNCTION opsflow.invite_member(text, text, interval, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.revoke_invitation(uuid, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.accept_invitation(text, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.purge_organization(uuid, text) OWNER TO opsflow_owner;
 
 GRANT EXECUTE ON FUNCTION
     opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb),
@@ -299,3 +308,4 @@ GRANT EXECUTE ON FUNCTION
     opsflow.revoke_invitation(uuid, uuid), opsflow.accept_invitation(text, text)
     TO opsflow_member, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.leave_organization() TO opsflow_member;
+GRANT EXECUTE ON FUNCTION opsflow.purge_organization(uuid, text) TO opsflow_admin;
