@@ -20,8 +20,10 @@
 #include "access/xact.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -37,6 +39,7 @@
 
 PG_FUNCTION_INFO_V1(opsflow_has_permission_sql);
 PG_FUNCTION_INFO_V1(opsflow_require_permission_sql);
+PG_FUNCTION_INFO_V1(opsflow_require_for_status);
 
 /* ----------------------------------------------------------------
  * Reading rows
@@ -360,6 +363,47 @@ opsflow_require_permission_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/* Does a policy bind who writes?  Not a DBA, and not the functions, which have asked themselves. */
+static bool
+is_bound_by_policies(void)
+{
+	Oid role = GetUserId();
+
+	return !opsflow_is_administrator(role) && !has_bypassrls_privilege(role) &&
+		role != get_role_oid(OPSFLOW_OWNER, false);
+}
+
+/* Does the row have one of the statuses that are the arguments of the trigger after the first? */
+static bool
+has_named_status(const Trigger *trigger, TupleDesc tupdesc, HeapTuple row)
+{
+	for (int i = 1; row != NULL && i < trigger->tgnargs; i++)
+	{
+		if (row_is(tupdesc, row, "status", trigger->tgargs[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * opsflow.require_for_status(permission, status, ...) returns trigger
+ *
+ * BEFORE INSERT or UPDATE: who takes a row to one of these statuses, or away from
+ * one, needs the permission.  Policies cannot ask that: they see one row, not both.
+ */
+Datum
+opsflow_require_for_status(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.require_for_status", OPSFLOW_BEFORE);
+	const Trigger *trigger = ((TriggerData *) fcinfo->context)->tg_trigger;
+
+	if (opsflow_changes(&change, "status") && !IsLogicalWorker() && is_bound_by_policies() &&
+		(has_named_status(trigger, change.tupdesc, change.before) ||
+		 has_named_status(trigger, change.tupdesc, change.after)))
+		opsflow_require_permission(trigger->tgargs[0]);
+	return PointerGetDatum(change.after);
+}
+
 /* ----------------------------------------------------------------
  * Organizations that are suspended
  * ----------------------------------------------------------------
@@ -375,11 +419,12 @@ opsflow_organization_allows_changes(const pg_uuid_t *organization_id)
 	return !search_rows(&search, is_closed, NULL);
 }
 
-/* Refuse what would change an organization that is suspended (OF014). */
+/* Refuse what would change an organization that is suspended (OF014); DBAs and jobs are not held up. */
 void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
-	if (!opsflow_organization_allows_changes(&context->organization_id))
+	if (!opsflow_is_administrator(GetOuterUserId()) &&
+		!opsflow_organization_allows_changes(&context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
 				 errmsg("the organization is suspended, cancelled or deleted"),

@@ -37,6 +37,13 @@ AS 'MODULE_PATHNAME', 'opsflow_readable_organization_ids';
 COMMENT ON FUNCTION opsflow.readable_organization_ids() IS
 'Returns the ids of the organizations that the session may read as opsflow_holding: the one it acts in and, if whoever acts has the permission subsidiaries.read there, all that are below it, whatever the depth, but those given up. A service that acts for nobody reads them all. In no order; empty without a context.';
 
+CREATE FUNCTION opsflow.require_for_status()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_require_for_status';
+COMMENT ON FUNCTION opsflow.require_for_status() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of a table with a column status. Arguments: a permission, and statuses: who takes a row to one of these, or away from one, needs it (OF005). Does not ask functions of opsflow, nor DBAs.';
+
 CREATE FUNCTION opsflow.check_organization()
 RETURNS trigger
 LANGUAGE C VOLATILE
