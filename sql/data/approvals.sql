@@ -199,6 +199,7 @@ COMMENT ON COLUMN opsflow.approval_requests.decided_by IS 'The member who approv
 COMMENT ON COLUMN opsflow.approval_requests.form_data IS 'What was filled in with the decision: a JSON object.';
 COMMENT ON COLUMN opsflow.approval_requests.created_at IS 'When it was asked.';
 COMMENT ON COLUMN opsflow.approval_requests.updated_at IS 'When it last changed.';
+COMMENT ON CONSTRAINT approval_requests_requested_by_agent_fkey ON opsflow.approval_requests IS 'No index: who asked; an agent that did is archived.';
 
 -- What is open is little, whatever the history: the inbox of an organization,
 -- and what is due in all of them.
@@ -384,6 +385,7 @@ COMMENT ON COLUMN opsflow.approval_assignments.reminded_at IS 'When the member w
 COMMENT ON COLUMN opsflow.approval_assignments.responded_at IS 'When the member answered.';
 COMMENT ON COLUMN opsflow.approval_assignments.created_at IS 'When the member was asked.';
 COMMENT ON COLUMN opsflow.approval_assignments.updated_at IS 'When it last changed.';
+COMMENT ON CONSTRAINT approval_assignments_user_id_fkey ON opsflow.approval_assignments IS 'No index: members leave by status; an inbox looks for what is pending.';
 
 CREATE INDEX approval_assignments_approval_id_idx ON opsflow.approval_assignments (organization_id, approval_id);
 CREATE INDEX approval_assignments_user_id_idx ON opsflow.approval_assignments (organization_id, user_id)

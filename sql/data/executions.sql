@@ -126,6 +126,7 @@ COMMENT ON COLUMN opsflow.workflow_executions.idempotency_key IS 'Key of the cal
 COMMENT ON COLUMN opsflow.workflow_executions.created_by IS 'The member who started it.';
 COMMENT ON COLUMN opsflow.workflow_executions.created_at IS 'When the row was created.';
 COMMENT ON COLUMN opsflow.workflow_executions.updated_at IS 'When it last changed.';
+COMMENT ON CONSTRAINT workflow_executions_workflow_version_fkey ON opsflow.workflow_executions IS 'No index: that of workflow_id narrows it down enough.';
 
 CREATE INDEX workflow_executions_workflow_id_idx
     ON opsflow.workflow_executions (organization_id, workflow_id, started_at);

@@ -73,6 +73,10 @@ COMMENT ON COLUMN opsflow.integrations.created_by IS 'The member who created it.
 CREATE INDEX integrations_type_idx ON opsflow.integrations (organization_id, type);
 CREATE INDEX integrations_status_idx ON opsflow.integrations (organization_id, status);
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.integrations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('integrations.credentials');
+ALTER TABLE opsflow.integrations ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('integrations', 'configuration_change', 'integration', '{requests_count,success_count,is_active}',
     '{credentials}');
@@ -125,6 +129,10 @@ COMMENT ON COLUMN opsflow.oauth_connections.created_at IS 'When it was created.'
 COMMENT ON COLUMN opsflow.oauth_connections.updated_at IS 'When it last changed.';
 
 CREATE INDEX oauth_connections_integration_id_idx ON opsflow.oauth_connections (organization_id, integration_id);
+
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.oauth_connections
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('oauth_connections.access_token', 'oauth_connections.refresh_token');
+ALTER TABLE opsflow.oauth_connections ENABLE ALWAYS TRIGGER encrypt_columns;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, masked_columns)
 VALUES ('oauth_connections', 'configuration_change', 'oauth_connection', '{access_token,refresh_token}');

@@ -156,6 +156,10 @@ COMMENT ON COLUMN opsflow.webhook_endpoints.created_by IS 'The member who create
 CREATE UNIQUE INDEX webhook_endpoints_endpoint_path_idx ON opsflow.webhook_endpoints (lower(endpoint_path));
 CREATE INDEX webhook_endpoints_workflow_id_idx ON opsflow.webhook_endpoints (organization_id, workflow_id);
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.webhook_endpoints
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('webhook_endpoints.secret');
+ALTER TABLE opsflow.webhook_endpoints ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('webhook_endpoints', 'configuration_change', 'webhook_endpoint', '{last_used_at}', '{secret}');
 

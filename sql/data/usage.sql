@@ -65,6 +65,7 @@ COMMENT ON COLUMN opsflow.ai_usage_logs.response_time_ms IS 'How long the answer
 COMMENT ON COLUMN opsflow.ai_usage_logs.cached_response IS 'Did the answer come from a cache?';
 COMMENT ON COLUMN opsflow.ai_usage_logs.metadata IS 'Whatever the application adds.';
 COMMENT ON COLUMN opsflow.ai_usage_logs.year_month IS 'Year and month of timestamp in UTC, as YYYYMM.';
+COMMENT ON CONSTRAINT ai_usage_logs_user_id_fkey ON opsflow.ai_usage_logs IS 'No index: a log of high volume; members leave by status.';
 
 CREATE INDEX ai_usage_logs_timestamp_idx ON opsflow.ai_usage_logs (organization_id, timestamp);
 CREATE INDEX ai_usage_logs_year_month_idx ON opsflow.ai_usage_logs (organization_id, year_month);

@@ -39,6 +39,10 @@ COMMENT ON COLUMN opsflow.webhooks.created_by IS 'The member who created it.';
 
 CREATE UNIQUE INDEX webhooks_name_idx ON opsflow.webhooks (organization_id, lower(name));
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.webhooks
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('webhooks.secret_key');
+ALTER TABLE opsflow.webhooks ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('webhooks', 'configuration_change', 'webhook', '{last_triggered_at}', '{secret_key}');
 
