@@ -41,7 +41,7 @@ VALUES ('encryption_keys', 'security_event', 'encryption_key', 'number', '{wrapp
 SELECT opsflow.protect('opsflow.encryption_keys');
 CREATE POLICY admin_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT (organization_id, number, status, master_key, handed_out, created_at, retired_at, destroyed_at)
-    ON opsflow.encryption_keys TO opsflow_member, opsflow_admin;
+    ON opsflow.encryption_keys TO opsflow_member, opsflow_holding, opsflow_admin;
 
 CREATE VIEW opsflow.encryption_status WITH (security_invoker = true) AS
 SELECT organization_id, number, status, status = 'retiring' AS is_rotating, master_key, handed_out, created_at,
@@ -57,7 +57,7 @@ COMMENT ON COLUMN opsflow.encryption_status.handed_out IS 'Are there ciphertexts
 COMMENT ON COLUMN opsflow.encryption_status.created_at IS 'When it was made.';
 COMMENT ON COLUMN opsflow.encryption_status.retired_at IS 'When a newer key took its place.';
 COMMENT ON COLUMN opsflow.encryption_status.destroyed_at IS 'When it was destroyed.';
-GRANT SELECT ON opsflow.encryption_status TO opsflow_member, opsflow_admin;
+GRANT SELECT ON opsflow.encryption_status TO opsflow_member, opsflow_holding, opsflow_admin;
 
 -- The second factor of people, whose table is below this room.
 CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.users
