@@ -41,6 +41,7 @@ extern pg_tz *opsflow_time_zone(const char *name);
 
 /* Who may do what (tenancy_permissions.c) */
 extern bool opsflow_has_permission(const char *permission);
+extern bool opsflow_may_give_permission(const char *permission);
 extern void opsflow_require_permission(const char *permission);
 extern void opsflow_check_permission_name(const char *permission);
 extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,

@@ -37,6 +37,13 @@ AS 'MODULE_PATHNAME', 'opsflow_readable_organization_ids';
 COMMENT ON FUNCTION opsflow.readable_organization_ids() IS
 'Returns the ids of the organizations that the session may read as opsflow_holding: the one it acts in and, if whoever acts has the permission subsidiaries.read there, all that are below it, whatever the depth, but those given up. A service that acts for nobody reads them all. In no order; empty without a context.';
 
+CREATE FUNCTION opsflow.require_for_status()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_require_for_status';
+COMMENT ON FUNCTION opsflow.require_for_status() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of a table with a column status. Arguments: a permission, and statuses: who takes a row to one of these, or away from one, needs it (OF005). Does not ask functions of opsflow, nor DBAs.';
+
 CREATE FUNCTION opsflow.check_organization()
 RETURNS trigger
 LANGUAGE C VOLATILE
@@ -309,3 +316,75 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.leave_organization() TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.purge_organization(uuid, text) TO opsflow_admin;
+
+-- Roles that an organization defines.
+
+CREATE FUNCTION opsflow.create_role(name text, permissions text[] DEFAULT '{}', description text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_create_role';
+ALTER FUNCTION opsflow.create_role(text, text[], text) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.create_role(text, text[], text) IS
+'Defines a role: a bundle of permissions that opsflow.assign_role() gives to members. name: 1 to 100 characters, whatever the case no other role''s; permissions: names of opsflow.permissions, each of which whoever acts holds. Returns the id of the role. Errors: OF001 without a context, OF005 for a permission that is not one''s to give, OF007 for a bad name, one that is taken, or an unknown permission, OF014 in a suspended organization. Permission: roles.edit.';
+
+CREATE FUNCTION opsflow.change_role(role_id uuid, name text DEFAULT NULL, description text DEFAULT NULL, permissions text[] DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_change_role';
+ALTER FUNCTION opsflow.change_role(uuid, text, text, text[]) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.change_role(uuid, text, text, text[]) IS
+'Changes a role that the organization has defined, at once for all who have it. What is null stays; permissions: all that the role permits from now on. Whoever acts must hold every permission that the role has and gets. Errors: OF001 without a context, OF003 for an unknown role, OF004 for one of the six that every organization has, OF005 for a permission that is not one''s to give, OF007 for a bad name, one that is taken, or an unknown permission, OF014 in a suspended organization. Permission: roles.edit.';
+
+CREATE FUNCTION opsflow.delete_role(role_id uuid)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_delete_role';
+ALTER FUNCTION opsflow.delete_role(uuid) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.delete_role(uuid) IS
+'Deletes a role that nobody has. Errors: OF001 without a context, OF003 for an unknown role, OF004 for a role that somebody has, or one of the six that every organization has, OF005 if it permits what is not one''s to give, OF014 in a suspended organization. Permission: roles.edit.';
+
+CREATE FUNCTION opsflow.assign_role(user_id uuid, role_id uuid, expires_at timestamptz DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_assign_role';
+ALTER FUNCTION opsflow.assign_role(uuid, uuid, timestamptz) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.assign_role(uuid, uuid, timestamptz) IS
+'Gives a role to a member, beside the one of the membership: one that the organization has defined, or one of the six. expires_at: until when, null: for good; replaces what was said before. Whoever acts must hold what the role permits, and not just for a while; only an owner gives the role owner. Returns the id of the assignment. Errors: OF001 without a context, OF003 for an unknown role or who is no member, OF005 for a role that is not one''s to give, OF007 for a time that is past, OF014 in a suspended organization. Permission: roles.assign.';
+
+CREATE FUNCTION opsflow.unassign_role(user_id uuid, role_id uuid)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_unassign_role';
+ALTER FUNCTION opsflow.unassign_role(uuid, uuid) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.unassign_role(uuid, uuid) IS
+'Takes a role away from a member, with effect at once. Errors: OF001 without a context, OF003 for an unknown role or who does not have it, OF005 for a role that is not one''s to give, OF014 in a suspended organization. Permission: roles.assign.';
+
+CREATE FUNCTION opsflow.grant_permission(user_id uuid, permission text)
+RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_grant_permission';
+ALTER FUNCTION opsflow.grant_permission(uuid, text) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.grant_permission(uuid, text) IS
+'Gives a permission to a member directly, beside the roles. Returns whether the member did not have it so already. Errors: OF001 without a context, OF003 for who is no member, OF005 for a permission that is not one''s to give, OF007 for an unknown permission, OF014 in a suspended organization. Permission: members.edit.';
+
+CREATE FUNCTION opsflow.revoke_permission(user_id uuid, permission text)
+RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_revoke_permission';
+ALTER FUNCTION opsflow.revoke_permission(uuid, text) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.revoke_permission(uuid, text) IS
+'Takes away a permission that was given to a member directly; what the roles permit stays. Returns whether the member had it so. Errors: OF001 without a context, OF003 for who is no member, OF005 for a permission that is not one''s to give, OF007 for an unknown permission, OF014 in a suspended organization. Permission: members.edit.';
+
+GRANT EXECUTE ON FUNCTION
+    opsflow.create_role(text, text[], text), opsflow.change_role(uuid, text, text, text[]),
+    opsflow.delete_role(uuid), opsflow.assign_role(uuid, uuid, timestamptz),
+    opsflow.unassign_role(uuid, uuid), opsflow.grant_permission(uuid, text),
+    opsflow.revoke_permission(uuid, text)
+    TO opsflow_member;
