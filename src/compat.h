@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -83,6 +84,35 @@ opsflow_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nke
 #else
 	return index_beginscan(rel, index, snapshot, nkeys, 0);
 #endif
+}
+
+/*
+ * Put a row, which is locked, in the place of the one at "tid", with its index
+ * entries.  16 says which indexes need one.
+ */
+static inline void
+opsflow_update_row(Relation rel, ItemPointer tid, TupleTableSlot *slot, Snapshot snapshot)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rri = makeNode(ResultRelInfo);
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+#else
+	bool		indexes;
+#endif
+
+	InitResultRelInfo(rri, rel, 0, NULL, 0);
+	ExecOpenIndices(rri, false);
+	simple_table_tuple_update(rel, tid, slot, snapshot, &indexes);
+#if PG_VERSION_NUM >= 160000
+	if (rri->ri_NumIndices > 0 && indexes != TU_None)
+		ExecInsertIndexTuples(rri, slot, estate, true, false, NULL, NIL, indexes == TU_Summarizing);
+#else
+	if (rri->ri_NumIndices > 0 && indexes)
+		ExecInsertIndexTuples(rri, slot, estate, true, false, NULL, NIL);
+#endif
+	ExecCloseIndices(rri);
+	FreeExecutorState(estate);
 }
 
 /* 18 added the parameter deferrable_ok. */

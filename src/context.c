@@ -708,6 +708,31 @@ switch_part(ContextPart part, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* From here on C code acts in an organization it entered; returns the GUC nest level. */
+static int
+begin_entry(void)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	if (entered_level == 0)
+	{
+		entered_level = nest_level;
+		entered_xact_level = GetCurrentTransactionNestLevel();
+	}
+	return nest_level;
+}
+
+static void
+switch_context(const pg_uuid_t *organization_id, const OpsflowContext *actor)
+{
+	switching = true;
+	switch_part(PART_ORGANIZATION, opsflow_uuid_text(organization_id));
+	switch_part(PART_USER, actor != NULL && actor->has_user ? opsflow_uuid_text(&actor->user_id) : "");
+	switch_part(PART_AGENT, actor != NULL && actor->has_agent ? opsflow_uuid_text(&actor->agent_id) : "");
+	switch_part(PART_CREDENTIAL, "");
+	switching = false;
+}
+
 /*
  * Act as the system in one organization until opsflow_leave_organization().
  *
@@ -719,23 +744,24 @@ switch_part(ContextPart part, const char *value)
 int
 opsflow_enter_organization(const pg_uuid_t *organization_id)
 {
-	int			nest_level = NewGUCNestLevel();
+	int			nest_level = begin_entry();
 
-	if (entered_level == 0)
-	{
-		entered_level = nest_level;
-		entered_xact_level = GetCurrentTransactionNestLevel();
-	}
-	if (parts[PART_ORGANIZATION].given &&
-		opsflow_uuid_equal(&parts[PART_ORGANIZATION].id, organization_id))
-		return nest_level;
+	if (!parts[PART_ORGANIZATION].given ||
+		!opsflow_uuid_equal(&parts[PART_ORGANIZATION].id, organization_id))
+		switch_context(organization_id, NULL);
+	return nest_level;
+}
 
-	switching = true;
-	switch_part(PART_ORGANIZATION, opsflow_uuid_text(organization_id));
-	switch_part(PART_USER, "");
-	switch_part(PART_AGENT, "");
-	switch_part(PART_CREDENTIAL, "");
-	switching = false;
+/*
+ * The same in somebody's name: of a holding's admin in a subsidiary, of whom a
+ * token has named.  The ledger says who it was.
+ */
+int
+opsflow_enter_organization_as(const pg_uuid_t *organization_id, const OpsflowContext *actor)
+{
+	int			nest_level = begin_entry();
+
+	switch_context(organization_id, actor);
 	return nest_level;
 }
 

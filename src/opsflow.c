@@ -12,6 +12,7 @@
 #include "context.h"
 #include "core.h"
 #include "identity.h"
+#include "identity_person.h"
 #include "secrets.h"
 #include "tenancy.h"
 
@@ -25,6 +26,8 @@ _PG_init(void)
 	opsflow_context_init();
 	opsflow_sign_init();
 	opsflow_secrets_init();
+	opsflow_password_init();
+	opsflow_attempts_init();
 	MarkGUCPrefixReserved("opsflow");
 	opsflow_audit_chain_init();
 	opsflow_audit_write_init();

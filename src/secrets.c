@@ -14,6 +14,7 @@
 #include "context.h"
 #include "core.h"
 #include "secrets.h"
+#include "secrets_columns.h"
 #include "secrets_keys.h"
 #include "tenancy.h"
 
@@ -84,17 +85,44 @@ parse_ciphertext(const char *text, int32 *number)
 	return end + 1;
 }
 
+/* The plain text, or NULL. */
+char *
+opsflow_try_decrypt(const pg_uuid_t *organization_id, const char *context, const char *ciphertext, size_t *len)
+{
+	int32 number;
+	const char *sealed = parse_ciphertext(ciphertext, &number);
+	const uint8 *key = sealed == NULL ? NULL : opsflow_numbered_key(organization_id, number);
+
+	return key == NULL ? NULL : opsflow_aead_open(key, organization_id, context, number, sealed, len);
+}
+
 char *
 opsflow_decrypt(const pg_uuid_t *organization_id, const char *context, const char *ciphertext, size_t *len)
 {
-	int32 number = 0;
-	const char *sealed = parse_ciphertext(ciphertext, &number);
-	const uint8 *key = sealed == NULL ? NULL : opsflow_numbered_key(organization_id, number);
-	char *plain = key == NULL ? NULL : opsflow_aead_open(key, organization_id, context, number, sealed, len);
+	char *plain = opsflow_try_decrypt(organization_id, context, ciphertext, len);
 
 	if (plain == NULL)
 		opsflow_refuse_ciphertext();
 	return plain;
+}
+
+/* The number of its key, or 0 if it is no ciphertext. */
+int32
+opsflow_key_number(const char *ciphertext)
+{
+	int32 number;
+
+	return parse_ciphertext(ciphertext, &number) == NULL ? 0 : number;
+}
+
+/* Is the ciphertext one of the key that encrypts now? */
+bool
+opsflow_is_current(const pg_uuid_t *organization_id, const char *ciphertext)
+{
+	int32 current;
+
+	(void) opsflow_current_key(organization_id, &current);
+	return opsflow_key_number(ciphertext) == current;
 }
 
 /* ----------------------------------------------------------------
@@ -125,12 +153,16 @@ opsflow_encrypt_secret(PG_FUNCTION_ARGS)
 	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
 	char *context = context_argument(fcinfo, 1);
 	text *plain;
+	char *ciphertext;
 
 	opsflow_require_permission("secrets.edit");
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	plain = PG_GETARG_TEXT_PP(0);
-	PG_RETURN_TEXT_P(cstring_to_text(opsflow_encrypt(&organization_id, context, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain))));
+	ciphertext = opsflow_encrypt(&organization_id, context, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
+	if (!opsflow_is_secret_context(context))
+		opsflow_note_handed_out(&organization_id, opsflow_key_number(ciphertext));
+	PG_RETURN_TEXT_P(cstring_to_text(ciphertext));
 }
 
 /*
@@ -145,6 +177,11 @@ opsflow_decrypt_secret(PG_FUNCTION_ARGS)
 	size_t len;
 
 	opsflow_require_permission("secrets.read");
+	if (opsflow_is_secret_context(context))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("\"%s\" is a secret column", context),
+				 errhint("Read it with opsflow.read_secret(), which the ledger records.")));
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	plain = opsflow_decrypt(&organization_id, context, text_to_cstring(PG_GETARG_TEXT_PP(0)), &len);

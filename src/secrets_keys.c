@@ -37,6 +37,7 @@
 
 #include "context.h"
 #include "core.h"
+#include "core_row.h"
 #include "secrets_keys.h"
 
 #define CACHED_KEYS 1024
@@ -58,18 +59,13 @@ typedef struct DataKey
 	uint64 held_in;				/* the stretch in which its lock is ours */
 } DataKey;
 
-/* A row of opsflow.encryption_keys. */
-typedef struct KeyRow
-{
-	int32 number;
-	char *wrapped_key;			/* NULL: destroyed */
-	char *master_key;
-} KeyRow;
-
 static HTAB *cache = NULL;
 
 /* Locks last to the end of a transaction or of a subtransaction that fails: of a stretch. */
 static uint64 stretch = 1;
+
+/* Has this transaction made keys? */
+static bool made_keys = false;
 
 /* ----------------------------------------------------------------
  * The cache
@@ -106,8 +102,6 @@ keep_new_keys(void)
 	while ((key = hash_seq_search(&status)) != NULL)
 		key->is_new = false;
 }
-
-static bool made_keys = false;
 
 static void
 transaction_ended(XactEvent event, void *arg)
@@ -185,55 +179,92 @@ cache_key(const pg_uuid_t *organization_id, int32 number, const char *bytes)
  * ----------------------------------------------------------------
  */
 
-static char *
-column_text(Relation rel, HeapTuple tuple, const char *column)
+/* What a scan of the table looks for. */
+typedef struct KeySearch
 {
-	bool isnull;
-	Datum value = heap_getattr(tuple, SPI_fnumber(RelationGetDescr(rel), column), RelationGetDescr(rel), &isnull);
+	Relation rel;
+	Relation index;
+	Snapshot snapshot;
+	SysScanDesc scan;
+} KeySearch;
 
-	return isnull ? NULL : TextDatumGetCString(value);
+/* The keys of an organization (NULL: all), of a number (0: all); the newest first. */
+static KeySearch
+begin_search(const pg_uuid_t *organization_id, int32 number)
+{
+	Oid relid = opsflow_relation_id("encryption_keys");
+	KeySearch search;
+	ScanKeyData keys[2];
+	int nkeys = organization_id == NULL ? 0 : number == 0 ? 1 : 2;
+
+	if (!OidIsValid(relid))
+		opsflow_data_missing();
+	search.rel = table_open(relid, AccessShareLock);
+	search.index = index_open(opsflow_primary_key_index(search.rel), AccessShareLock);
+	search.snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&keys[0], get_attnum(relid, "organization_id"), BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(organization_id));
+	ScanKeyInit(&keys[1], get_attnum(relid, "number"), BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(number));
+	search.scan = systable_beginscan_ordered(search.rel, search.index, search.snapshot, nkeys, keys);
+	return search;
 }
 
 static void
-read_row(Relation rel, HeapTuple tuple, KeyRow *row)
+end_search(KeySearch *search)
 {
+	systable_endscan_ordered(search->scan);
+	UnregisterSnapshot(search->snapshot);
+	index_close(search->index, AccessShareLock);
+	table_close(search->rel, AccessShareLock);
+}
+
+static bool
+next_row(KeySearch *search, KeyRow *row)
+{
+	HeapTuple tuple = systable_getnext_ordered(search->scan, BackwardScanDirection);
+	TupleDesc tupdesc = RelationGetDescr(search->rel);
 	bool isnull;
 
-	row->number = DatumGetInt32(heap_getattr(tuple, SPI_fnumber(RelationGetDescr(rel), "number"),
-											 RelationGetDescr(rel), &isnull));
-	row->wrapped_key = column_text(rel, tuple, "wrapped_key");
-	row->master_key = column_text(rel, tuple, "master_key");
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	(void) opsflow_row_uuid(tupdesc, tuple, "organization_id", &row->organization_id);
+	row->number = DatumGetInt32(opsflow_row_value(tupdesc, tuple, "number", &isnull));
+	row->status = opsflow_row_text(tupdesc, tuple, "status");
+	row->wrapped_key = opsflow_row_text(tupdesc, tuple, "wrapped_key");
+	row->master_key = opsflow_row_text(tupdesc, tuple, "master_key");
+	row->handed_out = DatumGetBool(opsflow_row_value(tupdesc, tuple, "handed_out", &isnull));
+	row->written_by = HeapTupleHeaderGetXmin(tuple->t_data);
+	return true;
 }
 
 /* A key of the organization by its number, or (0) the newest one; false if there is none. */
 static bool
 find_row(const pg_uuid_t *organization_id, int32 number, KeyRow *row)
 {
-	Oid relid = opsflow_relation_id("encryption_keys");
-	Relation rel;
-	Relation index;
-	Snapshot snapshot;
-	SysScanDesc scan;
-	HeapTuple tuple;
-	ScanKeyData keys[2];
+	KeySearch search = begin_search(organization_id, number);
+	bool found = next_row(&search, row);
 
-	if (!OidIsValid(relid))
-		opsflow_data_missing();
-	rel = table_open(relid, AccessShareLock);
-	ScanKeyInit(&keys[0], get_attnum(relid, "organization_id"), BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(organization_id));
-	ScanKeyInit(&keys[1], get_attnum(relid, "number"), BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(number));
-	index = index_open(opsflow_primary_key_index(rel), AccessShareLock);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = systable_beginscan_ordered(rel, index, snapshot, number == 0 ? 1 : 2, keys);
-	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
-	if (HeapTupleIsValid(tuple))
-		read_row(rel, tuple, row);
-	systable_endscan_ordered(scan);
-	UnregisterSnapshot(snapshot);
-	index_close(index, AccessShareLock);
-	table_close(rel, AccessShareLock);
-	return HeapTupleIsValid(tuple);
+	end_search(&search);
+	return found;
+}
+
+/* The keys of an organization, or (NULL) all there are: of each organization the newest first. */
+List *
+opsflow_key_rows(const pg_uuid_t *organization_id)
+{
+	KeySearch search = begin_search(organization_id, 0);
+	List *rows = NIL;
+	KeyRow row;
+
+	while (next_row(&search, &row))
+	{
+		KeyRow *copy = palloc(sizeof(KeyRow));
+
+		*copy = row;
+		rows = lappend(rows, copy);
+	}
+	end_search(&search);
+	return rows;
 }
 
 static DataKey *
@@ -254,6 +285,22 @@ unwrap(const pg_uuid_t *organization_id, const KeyRow *row)
 	return key;
 }
 
+/* Write to the table as its owner. */
+void
+opsflow_change_keys(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, int expected)
+{
+	int nest_level;
+	OpsflowUser caller;
+
+	SPI_connect();
+	nest_level = opsflow_enter_organization(organization_id);
+	caller = opsflow_become_owner();
+	(void) opsflow_execute(plan, values, NULL, expected);
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+	SPI_finish();
+}
+
 static void
 insert_row(const pg_uuid_t *organization_id, int32 number, const char *wrapped_key, const char *master_key)
 {
@@ -264,16 +311,8 @@ insert_row(const pg_uuid_t *organization_id, int32 number, const char *wrapped_k
 		{UUIDOID, INT4OID, TEXTOID, TEXTOID}};
 	Datum values[] = {opsflow_uuid_datum(organization_id), Int32GetDatum(number),
 					  CStringGetTextDatum(wrapped_key), CStringGetTextDatum(master_key)};
-	int nest_level;
-	OpsflowUser caller;
 
-	SPI_connect();
-	nest_level = opsflow_enter_organization(organization_id);
-	caller = opsflow_become_owner();
-	(void) opsflow_execute(&plan, values, NULL, SPI_OK_INSERT);
-	opsflow_become(caller);
-	opsflow_leave_organization(nest_level);
-	SPI_finish();
+	opsflow_change_keys(organization_id, &plan, values, SPI_OK_INSERT);
 }
 
 /* Make the key of this number.  The caller has the lock of the next key. */
@@ -293,6 +332,48 @@ opsflow_make_key(const pg_uuid_t *organization_id, int32 number)
 	cache_key(organization_id, number, bytes)->is_new = true;
 	made_keys = true;
 	OPENSSL_cleanse(bytes, SECRET_KEY_LEN);
+}
+
+/* Wrap a key anew with the master key that is current. */
+void
+opsflow_rewrap_key(const KeyRow *row)
+{
+	static OpsflowPlan plan = {
+		"UPDATE opsflow.encryption_keys SET wrapped_key = $3, master_key = $4"
+		" WHERE organization_id OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.=) $2"
+		" AND wrapped_key IS NOT NULL",
+		4,
+		{UUIDOID, INT4OID, TEXTOID, TEXTOID}};
+	char master_id[MASTER_KEY_ID_LEN + 1];
+	uint8 key[SECRET_KEY_LEN];
+	char *wrapped;
+	Datum values[4];
+
+	memcpy(key, unwrap(&row->organization_id, row)->key, SECRET_KEY_LEN);
+	wrapped = opsflow_aead_seal(opsflow_master_key(master_id), &row->organization_id, WRAPPED_KEY_CONTEXT,
+								row->number, key, SECRET_KEY_LEN);
+	OPENSSL_cleanse(key, SECRET_KEY_LEN);
+	values[0] = UUIDPGetDatum(&row->organization_id);
+	values[1] = Int32GetDatum(row->number);
+	values[2] = CStringGetTextDatum(wrapped);
+	values[3] = CStringGetTextDatum(master_id);
+	opsflow_change_keys(&row->organization_id, &plan, values, SPI_OK_UPDATE);
+}
+
+/* A ciphertext of the key goes where rotation does not find it. */
+void
+opsflow_note_handed_out(const pg_uuid_t *organization_id, int32 number)
+{
+	static OpsflowPlan plan = {
+		"UPDATE opsflow.encryption_keys SET handed_out = true"
+		" WHERE organization_id OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.=) $2 AND NOT handed_out",
+		2,
+		{UUIDOID, INT4OID}};
+	Datum values[] = {UUIDPGetDatum(organization_id), Int32GetDatum(number)};
+	KeyRow row;
+
+	if (find_row(organization_id, number, &row) && !row.handed_out)
+		opsflow_change_keys(organization_id, &plan, values, SPI_OK_UPDATE);
 }
 
 /* ----------------------------------------------------------------

@@ -7,7 +7,10 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
 #include "utils/uuid.h"
+
+#include "core.h"
 
 /* A key of A256CBC-HS512: 32 bytes for HMAC, 32 for AES. */
 #define SECRET_KEY_LEN 64
@@ -26,14 +29,34 @@ extern void opsflow_master_key_init(void);
 extern const uint8 *opsflow_master_key(char *id);
 extern const uint8 *opsflow_master_key_named(const char *id);
 
+/* A row of opsflow.encryption_keys. */
+typedef struct KeyRow
+{
+	pg_uuid_t organization_id;
+	int32 number;
+	char *status;
+	char *wrapped_key;			/* NULL: destroyed */
+	char *master_key;
+	bool handed_out;
+	TransactionId written_by;	/* what wrote the row as it is */
+} KeyRow;
+
 /* secrets_keys.c */
 extern void opsflow_data_keys_init(void);
 extern void opsflow_make_key(const pg_uuid_t *organization_id, int32 number);
 extern const uint8 *opsflow_current_key(const pg_uuid_t *organization_id, int32 *number);
 extern const uint8 *opsflow_numbered_key(const pg_uuid_t *organization_id, int32 number);
+extern List *opsflow_key_rows(const pg_uuid_t *organization_id);
+extern void opsflow_change_keys(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, int expected);
+extern void opsflow_rewrap_key(const KeyRow *row);
+extern void opsflow_note_handed_out(const pg_uuid_t *organization_id, int32 number);
 extern uint32 opsflow_secret_lock_key(const pg_uuid_t *organization_id);
 
 /* secrets.c */
 extern void opsflow_refuse_ciphertext(void);
+extern char *opsflow_try_decrypt(const pg_uuid_t *organization_id, const char *context, const char *ciphertext,
+								 size_t *len);
+extern int32 opsflow_key_number(const char *ciphertext);
+extern bool opsflow_is_current(const pg_uuid_t *organization_id, const char *ciphertext);
 
 #endif							/* OPSFLOW_SECRETS_KEYS_H */

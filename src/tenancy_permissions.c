@@ -154,8 +154,9 @@ assigned_role_permits(Question *question)
 	return opsflow_search_rows(&search, assignment_permits, question);
 }
 
-static bool
-is_active_user(const pg_uuid_t *user_id)
+/* Is the person's account active? */
+bool
+opsflow_is_active_user(const pg_uuid_t *user_id)
 {
 	OpsflowSearch search = {"users"};
 
@@ -174,7 +175,7 @@ opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t 
 		opsflow_data_missing();
 	opsflow_search_uuid(&search, "organization_id", organization_id);
 	opsflow_search_uuid(&search, "user_id", user_id);
-	if (!opsflow_search_rows(&search, note_member, &question) || !is_active_user(user_id))
+	if (!opsflow_search_rows(&search, note_member, &question) || !opsflow_is_active_user(user_id))
 		return false;
 	return strcmp(question.role, "owner") == 0 || question.direct ||
 		system_role_permits(question.role, permission) || assigned_role_permits(&question);
@@ -258,8 +259,8 @@ opsflow_require_permission(const char *permission)
 }
 
 /* Names that are no permission are mistakes, not refusals. */
-static void
-check_permission_name(const char *permission)
+void
+opsflow_check_permission_name(const char *permission)
 {
 	OpsflowSearch search = {"permissions"};
 
@@ -282,7 +283,7 @@ opsflow_has_permission_sql(PG_FUNCTION_ARGS)
 	char *permission = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool result = opsflow_has_permission(permission);
 
-	check_permission_name(permission);
+	opsflow_check_permission_name(permission);
 	PG_RETURN_BOOL(result);
 }
 

@@ -132,6 +132,10 @@ CREATE INDEX api_keys_key_prefix_idx ON opsflow.api_keys (organization_id, key_p
 CREATE INDEX api_keys_user_id_idx ON opsflow.api_keys (organization_id, user_id);
 CREATE INDEX oauth_accounts_user_id_idx ON opsflow.oauth_accounts (user_id);
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.oauth_accounts
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('oauth_accounts.access_token', 'oauth_accounts.refresh_token');
+ALTER TABLE opsflow.oauth_accounts ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, ignored_columns, masked_columns)
 VALUES
     ('user_sessions', 'security_event', 'session', 'organization', 'organization_id', '{last_seen_at,is_active}',
@@ -178,3 +182,78 @@ CREATE POLICY owner_in_context ON opsflow.oauth_accounts TO opsflow_owner
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = oauth_accounts.user_id));
 GRANT SELECT (id, user_id, provider, provider_user_id, token_expires_at, scopes, created_at, updated_at)
     ON opsflow.oauth_accounts TO opsflow_member, opsflow_holding;
+-- In nobody's organization (the nil UUID), where only C code acts: of whichever person.
+CREATE POLICY system ON opsflow.oauth_accounts TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+
+-- Passwords and second factors -------------------------------------------------
+
+-- Written below the SQL layer, where a rollback does not reach: a failure counts,
+-- whatever becomes of the transaction. So it can outlive the person's row, and has no
+-- foreign key.
+CREATE TABLE opsflow.sign_in_failures (
+    user_id uuid NOT NULL,
+    factor text NOT NULL,
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    failed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (user_id, factor, id),
+    CONSTRAINT sign_in_failures_factor_check CHECK (factor IN ('password', 'code'))
+);
+
+COMMENT ON TABLE opsflow.sign_in_failures IS 'Wrong passwords and codes since the last right one: after so many a person is locked out for a while. A global table, as people are.';
+COMMENT ON COLUMN opsflow.sign_in_failures.user_id IS 'Whose password or code was guessed.';
+COMMENT ON COLUMN opsflow.sign_in_failures.factor IS 'password or code (of the second factor, or a recovery code).';
+COMMENT ON COLUMN opsflow.sign_in_failures.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.sign_in_failures.failed_at IS 'When.';
+
+CREATE TABLE opsflow.recovery_codes (
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    user_id uuid NOT NULL,
+    code_hash bytea NOT NULL,
+    used_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (id),
+    CONSTRAINT recovery_codes_code_hash_key UNIQUE (user_id, code_hash),
+    CONSTRAINT recovery_codes_user_id_fkey FOREIGN KEY (user_id) REFERENCES opsflow.users (id)
+);
+
+COMMENT ON TABLE opsflow.recovery_codes IS 'Codes that stand in for a second factor, once each. A global table: they are a person''s, in every organization.';
+COMMENT ON COLUMN opsflow.recovery_codes.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.recovery_codes.user_id IS 'The person.';
+COMMENT ON COLUMN opsflow.recovery_codes.code_hash IS 'Hash of the person and the code. No application can read it.';
+COMMENT ON COLUMN opsflow.recovery_codes.used_at IS 'When it was used; null: it is still good.';
+COMMENT ON COLUMN opsflow.recovery_codes.created_at IS 'When it was shown.';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, masked_columns)
+VALUES ('recovery_codes', 'security_event', 'recovery_code', 'user', 'user_id', '{code_hash}');
+
+-- Functions write for a person in an organization of theirs.
+ALTER TABLE opsflow.sign_in_failures ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.sign_in_failures FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_in_context ON opsflow.sign_in_failures TO opsflow_owner
+    USING (EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = sign_in_failures.user_id));
+CREATE POLICY system ON opsflow.sign_in_failures TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+CREATE POLICY admin_reads ON opsflow.sign_in_failures FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT ON opsflow.sign_in_failures TO opsflow_admin;
+
+SELECT opsflow.track('opsflow.recovery_codes');
+ALTER TABLE opsflow.recovery_codes ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.recovery_codes FORCE ROW LEVEL SECURITY;
+CREATE POLICY own ON opsflow.recovery_codes FOR SELECT TO opsflow_member, opsflow_holding
+    USING (user_id = opsflow.current_user_id());
+CREATE POLICY owner_in_context ON opsflow.recovery_codes TO opsflow_owner
+    USING (EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = recovery_codes.user_id))
+    WITH CHECK (EXISTS (
+        SELECT FROM opsflow.organization_members m
+        WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = recovery_codes.user_id));
+CREATE POLICY system ON opsflow.recovery_codes TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+GRANT SELECT (id, user_id, used_at, created_at) ON opsflow.recovery_codes TO opsflow_member, opsflow_holding;

@@ -73,12 +73,17 @@ COMMENT ON COLUMN opsflow.integrations.created_by IS 'The member who created it.
 CREATE INDEX integrations_type_idx ON opsflow.integrations (organization_id, type);
 CREATE INDEX integrations_status_idx ON opsflow.integrations (organization_id, status);
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.integrations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('integrations.credentials');
+ALTER TABLE opsflow.integrations ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('integrations', 'configuration_change', 'integration', '{requests_count,success_count,is_active}',
     '{credentials}');
 
 SELECT opsflow.protect('opsflow.integrations',
-    derived => '{requests_count,success_count}');
+    derived => '{requests_count,success_count}',
+    inserts => 'integrations.create', updates => 'integrations.edit', deletes => 'integrations.delete');
 GRANT SELECT ON opsflow.integrations TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, type, description, config, credentials, webhook_url, status,
@@ -125,10 +130,15 @@ COMMENT ON COLUMN opsflow.oauth_connections.updated_at IS 'When it last changed.
 
 CREATE INDEX oauth_connections_integration_id_idx ON opsflow.oauth_connections (organization_id, integration_id);
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.oauth_connections
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('oauth_connections.access_token', 'oauth_connections.refresh_token');
+ALTER TABLE opsflow.oauth_connections ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, masked_columns)
 VALUES ('oauth_connections', 'configuration_change', 'oauth_connection', '{access_token,refresh_token}');
 
-SELECT opsflow.protect('opsflow.oauth_connections');
+SELECT opsflow.protect('opsflow.oauth_connections',
+    inserts => 'integrations.edit', updates => 'integrations.edit', deletes => 'integrations.edit');
 GRANT DELETE, INSERT,
     SELECT (organization_id, id, integration_id, provider, external_user_id, scopes, token_expires_at, created_at,
         updated_at),
@@ -202,7 +212,12 @@ ALTER TABLE opsflow.integration_operations ENABLE ALWAYS TRIGGER count_operation
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('integration_operations', 'data_change', 'integration_operation');
 
-SELECT opsflow.protect('opsflow.integration_operations');
+SELECT opsflow.protect('opsflow.integration_operations',
+    inserts => 'executions.work', updates => 'executions.work');
+CREATE POLICY may_insert_worker ON opsflow.integration_operations AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
+CREATE POLICY may_update_worker ON opsflow.integration_operations AS RESTRICTIVE FOR UPDATE TO opsflow_worker
+    USING ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT,
     INSERT (organization_id, id, integration_id, execution_id, operation_type, operation_params, status, result,
         error_details, created_at, updated_at),

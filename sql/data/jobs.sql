@@ -66,6 +66,7 @@ INSERT INTO opsflow.job_settings (name, schedule, batch_size, overdue_after, des
     ('seal_audit', '* * * * *', 100000, '10 minutes', 'Appends new entries of the ledgers to their Merkle trees and writes checkpoints.'),
     ('verify_audit', '37 * * * *', 100000, '3 hours', 'Verifies what the ledgers have recorded since the last run, and keeps the result.'),
     ('trim_chain_heads', '*/10 * * * *', 10000, '1 hour', 'Deletes chain heads of the ledger that newer ones have superseded.'),
+    ('rotate_encryption', '*/5 * * * *', 500, '1 hour', 'Goes on with rotations of encryption keys and destroys keys that nothing uses.'),
     ('maintain_partitions', '17 * * * *', 1, '1 day', 'Makes partitions ahead and moves rows out of the default partitions.'),
     ('apply_retention', '47 3 * * *', 1, '3 days', 'Drops or detaches partitions that are older than the retention of their table.'),
     ('purge_job_history', '27 4 * * *', 10000, '3 days', 'Deletes old runs of jobs, here and in pg_cron.');

@@ -38,17 +38,31 @@ COMMENT ON COLUMN opsflow.encryption_keys.destroyed_at IS 'When it was destroyed
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, entity_column, masked_columns)
 VALUES ('encryption_keys', 'security_event', 'encryption_key', 'number', '{wrapped_key}');
 
-ALTER TABLE opsflow.encryption_keys ENABLE ROW LEVEL SECURITY;
-ALTER TABLE opsflow.encryption_keys FORCE ROW LEVEL SECURITY;
-CREATE POLICY tenant_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_member
-    USING (organization_id = opsflow.current_organization_id());
-CREATE POLICY owner_in_context ON opsflow.encryption_keys TO opsflow_owner
-    USING (organization_id = opsflow.current_organization_id())
-    WITH CHECK (organization_id = opsflow.current_organization_id());
+SELECT opsflow.protect('opsflow.encryption_keys');
 CREATE POLICY admin_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_admin USING (true);
-SELECT opsflow.track('opsflow.encryption_keys');
 GRANT SELECT (organization_id, number, status, master_key, handed_out, created_at, retired_at, destroyed_at)
-    ON opsflow.encryption_keys TO opsflow_member, opsflow_admin;
+    ON opsflow.encryption_keys TO opsflow_member, opsflow_holding, opsflow_admin;
+
+CREATE VIEW opsflow.encryption_status WITH (security_invoker = true) AS
+SELECT organization_id, number, status, status = 'retiring' AS is_rotating, master_key, handed_out, created_at,
+    retired_at, destroyed_at
+FROM opsflow.encryption_keys;
+COMMENT ON VIEW opsflow.encryption_status IS 'The keys of an organization and where their rotation is.';
+COMMENT ON COLUMN opsflow.encryption_status.organization_id IS 'Whose key; the nil UUID for the secrets of people.';
+COMMENT ON COLUMN opsflow.encryption_status.number IS 'Number of the key, from 1; ciphertexts name it.';
+COMMENT ON COLUMN opsflow.encryption_status.status IS 'active, retiring, retired or destroyed, as in opsflow.encryption_keys.';
+COMMENT ON COLUMN opsflow.encryption_status.is_rotating IS 'Are there secrets still to be re-encrypted from it?';
+COMMENT ON COLUMN opsflow.encryption_status.master_key IS 'The master key that it is wrapped with; opsflow.master_key_id() is the current one.';
+COMMENT ON COLUMN opsflow.encryption_status.handed_out IS 'Are there ciphertexts of it outside the secret columns? Then it stays retired until opsflow.destroy_encryption_key().';
+COMMENT ON COLUMN opsflow.encryption_status.created_at IS 'When it was made.';
+COMMENT ON COLUMN opsflow.encryption_status.retired_at IS 'When a newer key took its place.';
+COMMENT ON COLUMN opsflow.encryption_status.destroyed_at IS 'When it was destroyed.';
+GRANT SELECT ON opsflow.encryption_status TO opsflow_member, opsflow_holding, opsflow_admin;
+
+-- The second factor of people, whose table is below this room.
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.users
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('users.two_factor_secret');
+ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER encrypt_columns;
 
 CREATE TABLE opsflow.environment_variables (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -95,10 +109,15 @@ CREATE INDEX environment_variables_workflow_id_idx ON opsflow.environment_variab
 CREATE INDEX environment_variables_user_id_idx ON opsflow.environment_variables (organization_id, user_id)
     WHERE user_id IS NOT NULL;
 
+CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.environment_variables
+    FOR EACH ROW EXECUTE FUNCTION opsflow.encrypt_columns('environment_variables.value if is_secret');
+ALTER TABLE opsflow.environment_variables ENABLE ALWAYS TRIGGER encrypt_columns;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, masked_columns)
 VALUES ('environment_variables', 'configuration_change', 'environment_variable', '{value}');
 
-SELECT opsflow.protect('opsflow.environment_variables');
+SELECT opsflow.protect('opsflow.environment_variables',
+    selects => 'secrets.read', inserts => 'secrets.edit', updates => 'secrets.edit', deletes => 'secrets.edit');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, value, is_secret, scope, workflow_id, user_id, description, updated_at)
     ON opsflow.environment_variables TO opsflow_member;
 GRANT SELECT ON opsflow.environment_variables TO opsflow_holding;
