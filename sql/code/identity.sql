@@ -88,6 +88,12 @@ GRANT EXECUTE ON FUNCTION
     opsflow.create_api_key(uuid, text, jsonb, timestamptz), opsflow.replace_api_key(uuid, interval),
     opsflow.revoke_api_key(uuid)
     TO opsflow_member;
+ALTER FUNCTION opsflow.create_api_key(uuid, text, jsonb, timestamptz) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.replace_api_key(uuid, interval) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.revoke_api_key(uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.revoke_session(uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.revoke_sessions(uuid, boolean) OWNER TO opsflow_owner;
+
 GRANT EXECUTE ON FUNCTION opsflow.expire_credentials(integer) TO opsflow_admin;
 
 -- Passwords and second factors -------------------------------------------------
