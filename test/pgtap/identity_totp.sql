@@ -236,6 +236,10 @@ SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :bob
 SELECT lives_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost "the" phone'')', :mia), 'an admin does from a member');
 SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, '' '')', :mia), 'OF007', NULL, 'for a reason');
 SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :eve), 'OF003', NULL, 'from nobody elsewhere');
+RESET ROLE;
+SET LOCAL opsflow.agent_id = '00000000-0000-7000-8000-0000000000c9';
+SET LOCAL ROLE opsflow_member;
+SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :mia), 'OF005', NULL, 'no agent does it for him');
 :as_service
 SELECT lives_ok(format('SELECT opsflow.reset_second_factor(%L, ''came by in person'')', :ada), 'a service does it too');
 :as_dba

@@ -15,6 +15,7 @@ fsync = off
 log_statement = none
 log_min_duration_statement = -1
 log_min_error_statement = error
+log_parameter_max_length_on_error = -1
 opsflow.password_cost = 4
 opsflow.sign_in_attempts = 7
 });
@@ -94,6 +95,11 @@ for my $statement (@failing)
 	is($rc, 3, 'fails: ' . ($statement =~ s/plain![a-z0-9]+/.../gr));
 	unlike($stderr, qr/plain!/, '... and the message has no secret');
 }
+# The same for parameters, which a server can be told to log with an error.
+my $script = $node->basedir . '/parameters.sql';
+append_to_file($script, "SELECT opsflow.set_password('$person', :password);\n");
+$node->command_fails([ 'pgbench', '-n', '-t', '1', '-M', 'extended', '-D', 'password=plain!1', '-f', $script, '-h', $node->host, '-p', $node->port,
+	'postgres' ], 'fails: with a parameter');
 my $log = slurp_file($node->logfile);
 like($log, qr/a password has 8 to 72 bytes/, 'the log has the errors');
 like($log, qr/canceling statement due to statement timeout/, 'of whatever origin');
