@@ -14,7 +14,7 @@ SHLIB_LINK += -lcrypto
 # The ledger comes before tenancy because the tables of tenancy are under it.
 ROOMS = core context audit tenancy counters secrets identity partitions agents work_items approvals usage \
 	integrations webhooks notifications projects workflows executions queue schedules nodes oversight metrics \
-	jobs health install
+	jobs privacy health install
 
 # Code: members of the extension. Data: ordinary objects that opsflow.migrate() creates.
 CODE_PARTS = $(wildcard $(ROOMS:%=sql/code/%.sql))

@@ -416,6 +416,42 @@ opsflow_is_below(const pg_uuid_t *id, const pg_uuid_t *holding)
 	return false;
 }
 
+static void
+check_parent_row(TupleDesc tupdesc, HeapTuple parent)
+{
+	if (strcmp(opsflow_row_text(tupdesc, parent, "type"), "holding") != 0)
+		invalid_value("the parent organization is no holding",
+					  "Set the type of the parent to holding first.");
+	if (!opsflow_row_is_null(tupdesc, parent, "deleted_at"))
+		invalid_value("the parent organization is deleted",
+					  "Restore it with opsflow.restore_organization(), or choose another one.");
+}
+
+/* The way up from "parent" does not lead to "id", nor further than it may. */
+static void
+check_above(const pg_uuid_t *id, pg_uuid_t parent, int levels_below)
+{
+	for (int depth = 0;; depth++)
+	{
+		TupleDesc	tupdesc;
+		HeapTuple	row;
+
+		if (opsflow_uuid_equal(&parent, id))
+			invalid_value("an organization cannot be below itself",
+						  "Choose a parent_organization_id that is not below the organization.");
+		if (depth + levels_below >= MAX_TREE_DEPTH)
+			invalid_value("the tree of organizations is too deep",
+						  psprintf("Up to %d organizations can be above one.", MAX_TREE_DEPTH));
+		row = read_by_id("organizations", &parent, &tupdesc);
+		if (row == NULL)
+			return;				/* the foreign key says so */
+		if (depth == 0)
+			check_parent_row(tupdesc, row);
+		if (!opsflow_row_uuid(tupdesc, row, "parent_organization_id", &parent))
+			return;
+	}
+}
+
 /*
  * Organizations are a tree: a parent is a holding, and nobody its own ancestor.
  *
@@ -427,33 +463,17 @@ check_parent(OpsflowChange *change)
 	pg_uuid_t	id;
 	pg_uuid_t	parent;
 	char	   *type = opsflow_row_text(change->tupdesc, change->after, "type");
+	bool		comes_back = opsflow_changes(change, "deleted_at") &&
+		opsflow_row_is_null(change->tupdesc, change->after, "deleted_at");
 
 	if (!opsflow_row_uuid(change->tupdesc, change->after, "parent_organization_id", &parent) ||
-		!opsflow_changes(change, "parent_organization_id") ||
+		!(comes_back || opsflow_changes(change, "parent_organization_id")) ||
 		!opsflow_row_uuid(change->tupdesc, change->after, "id", &id))
 		return;
 	if (type != NULL && strcmp(type, "standalone") == 0)
 		opsflow_change_set_text(change, "type", "subsidiary");
 	(void) opsflow_lock(OPSFLOW_LOCK_TREE, 0, 0, true);
-	for (int depth = 0;; depth++)
-	{
-		TupleDesc	tupdesc;
-		HeapTuple	row;
-
-		if (opsflow_uuid_equal(&parent, &id) || depth == MAX_TREE_DEPTH)
-			invalid_value(depth == MAX_TREE_DEPTH ? "the tree of organizations is too deep" :
-												  "an organization cannot be below itself",
-						  depth == MAX_TREE_DEPTH ? psprintf("Up to %d organizations can be above one.", MAX_TREE_DEPTH) :
-												  "Choose a parent_organization_id that is not below the organization.");
-		row = read_by_id("organizations", &parent, &tupdesc);
-		if (row == NULL)
-			return;				/* the foreign key says so */
-		if (depth == 0 && strcmp(opsflow_row_text(tupdesc, row, "type"), "holding") != 0)
-			invalid_value("the parent organization is no holding",
-						  "Set the type of the parent to holding first.");
-		if (!opsflow_row_uuid(tupdesc, row, "parent_organization_id", &parent))
-			return;
-	}
+	check_above(&id, parent, change->before == NULL ? 0 : opsflow_levels_below(&id, MAX_TREE_DEPTH));
 }
 
 /* What a member sets only with organization.limits; the other columns a policy permits. */

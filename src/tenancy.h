@@ -42,6 +42,7 @@ extern pg_tz *opsflow_time_zone(const char *name);
 /* Who may do what (tenancy_permissions.c) */
 extern bool opsflow_has_permission(const char *permission);
 extern void opsflow_require_permission(const char *permission);
+extern void opsflow_check_permission_name(const char *permission);
 extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 										  const char *permission);
 extern bool opsflow_is_active_user(const pg_uuid_t *user_id);
@@ -74,9 +75,12 @@ extern void opsflow_require_seat(const OpsflowTarget *target);
 
 /* People by their address (tenancy_organizations.c) */
 extern char *opsflow_email_argument(FunctionCallInfo fcinfo, int arg, const char *name);
-extern bool opsflow_find_person(const char *email, pg_uuid_t *id, bool *is_active);
+extern bool opsflow_find_person(const char *email, pg_uuid_t *id);
+extern void opsflow_find_or_make_person(const char *email, const char *full_name, bool verified, pg_uuid_t *id);
 
 /* Holdings and what is below them (tenancy_tree.c) */
+extern int	opsflow_levels_below(const pg_uuid_t *id, int limit);
+extern bool opsflow_has_children(const pg_uuid_t *id, bool deleted_too);
 extern void opsflow_tree_changed(const OpsflowChange *change, Relation organizations);
 
 #endif							/* OPSFLOW_TENANCY_H */

@@ -221,14 +221,13 @@ lock_member(const OpsflowTarget *target, const pg_uuid_t *user_id)
 		2,
 		{UUIDOID, UUIDOID}};
 	static OpsflowPlan roles_plan = {
-		"SELECT coalesce(array_agg(DISTINCT p.permission), '{}'), coalesce(bool_or(r.is_system AND r.name = 'owner'), false)"
+		"SELECT coalesce(array_agg(DISTINCT p.permission) FILTER (WHERE p.permission IS NOT NULL), '{}'), coalesce(bool_or(r.is_system AND r.name = 'owner'), false)"
 		" FROM opsflow.member_roles m"
 		" JOIN opsflow.roles r ON r.organization_id = m.organization_id AND r.id = m.role_id"
 		" LEFT JOIN LATERAL (SELECT permission FROM opsflow.role_permissions"
 		" WHERE organization_id = r.organization_id AND role_id = r.id AND NOT r.is_system"
 		" UNION ALL SELECT permission FROM opsflow.system_role_permissions WHERE role = r.name AND r.is_system) p ON true"
-		" WHERE m.organization_id = $1 AND m.user_id = $2 AND (m.expires_at > pg_catalog.now()) IS NOT FALSE"
-		" AND p.permission IS NOT NULL",
+		" WHERE m.organization_id = $1 AND m.user_id = $2 AND (m.expires_at > pg_catalog.now()) IS NOT FALSE",
 		2,
 		{UUIDOID, UUIDOID}};
 	Datum values[2] = {UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(user_id)};

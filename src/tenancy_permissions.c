@@ -259,8 +259,8 @@ opsflow_require_permission(const char *permission)
 }
 
 /* Names that are no permission are mistakes, not refusals. */
-static void
-check_permission_name(const char *permission)
+void
+opsflow_check_permission_name(const char *permission)
 {
 	OpsflowSearch search = {"permissions"};
 
@@ -283,7 +283,7 @@ opsflow_has_permission_sql(PG_FUNCTION_ARGS)
 	char *permission = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool result = opsflow_has_permission(permission);
 
-	check_permission_name(permission);
+	opsflow_check_permission_name(permission);
 	PG_RETURN_BOOL(result);
 }
 

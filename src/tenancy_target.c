@@ -169,6 +169,7 @@ opsflow_optional_reason(FunctionCallInfo fcinfo, int arg)
 	if (pg_mbstrlen(reason) > MAX_REASON)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("reason must have %d characters at most", MAX_REASON)));
+				 errmsg("reason must have %d characters at most", MAX_REASON),
+				 errhint("The reason stays in the ledger: say shortly why.")));
 	return reason[strspn(reason, " \t\r\n")] == '\0' ? NULL : reason;
 }

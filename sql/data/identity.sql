@@ -169,6 +169,10 @@ CREATE POLICY owner_in_context ON opsflow.oauth_accounts TO opsflow_owner
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = oauth_accounts.user_id));
 GRANT SELECT (id, user_id, provider, provider_user_id, token_expires_at, scopes, created_at, updated_at)
     ON opsflow.oauth_accounts TO opsflow_member, opsflow_holding;
+-- In nobody's organization (the nil UUID), where only C code acts: of whichever person.
+CREATE POLICY system ON opsflow.oauth_accounts TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 
 -- Passwords and second factors -------------------------------------------------
 
@@ -218,6 +222,9 @@ CREATE POLICY owner_in_context ON opsflow.sign_in_failures TO opsflow_owner
     USING (EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = sign_in_failures.user_id));
+CREATE POLICY system ON opsflow.sign_in_failures TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 CREATE POLICY admin_reads ON opsflow.sign_in_failures FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.sign_in_failures TO opsflow_admin;
 
@@ -233,4 +240,7 @@ CREATE POLICY owner_in_context ON opsflow.recovery_codes TO opsflow_owner
     WITH CHECK (EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = recovery_codes.user_id));
+CREATE POLICY system ON opsflow.recovery_codes TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT (id, user_id, used_at, created_at) ON opsflow.recovery_codes TO opsflow_member, opsflow_holding;

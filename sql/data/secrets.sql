@@ -116,7 +116,8 @@ ALTER TABLE opsflow.environment_variables ENABLE ALWAYS TRIGGER encrypt_columns;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, masked_columns)
 VALUES ('environment_variables', 'configuration_change', 'environment_variable', '{value}');
 
-SELECT opsflow.protect('opsflow.environment_variables');
+SELECT opsflow.protect('opsflow.environment_variables',
+    selects => 'secrets.read', inserts => 'secrets.edit', updates => 'secrets.edit', deletes => 'secrets.edit');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, value, is_secret, scope, workflow_id, user_id, description, updated_at)
     ON opsflow.environment_variables TO opsflow_member;
 GRANT SELECT ON opsflow.environment_variables TO opsflow_holding;

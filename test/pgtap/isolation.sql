@@ -225,7 +225,7 @@ BEGIN
     FOR p IN SELECT * FROM probe WHERE has_any_column_privilege('opsflow_member', relation, 'SELECT')
                  AND relation = coalesce(only_relation, relation) ORDER BY relname LOOP
         RESET ROLE;
-        PERFORM set_config('opsflow.user_id', coalesce(p.foreign_row ->> 'user_id', ''), true);
+        PERFORM set_config('opsflow.user_id', coalesce(p.foreign_row ->> 'user_id', '00000000-0000-7000-8000-0000000000a2'), true);
         SET LOCAL ROLE opsflow_member;
         EXECUTE format('SELECT count(*) FROM (SELECT %1$I FROM %2$s WHERE %1$I = %3$L LIMIT 1) t', p.scope, p.relation, p.other) INTO n;
         IF n = 0 THEN found := found || p.relname::text; END IF;
@@ -237,10 +237,10 @@ BEGIN
 END $$;
 SELECT is(hidden(), '{}', 'a member sees the rows of its own organization in every table it may read');
 
--- What is a person's own is nobody else's: a member of organization two who has
+-- What is a person's own is nobody else's: a manager of organization two who has
 -- nothing sees nothing, changes nothing, and writes nothing in another's name.
-INSERT INTO opsflow.users (id, organization_id, email, full_name)
-VALUES ('00000000-0000-7000-8000-0000000000f2', :two, 'f@organization-2.example', 'Person F2');
+INSERT INTO opsflow.users (id, organization_id, email, full_name, role)
+VALUES ('00000000-0000-7000-8000-0000000000f2', :two, 'f@organization-2.example', 'Person F2', 'manager');
 CREATE FUNCTION strangers() RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     p record;
