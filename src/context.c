@@ -98,6 +98,7 @@ OpsflowContextHooks opsflow_context_hooks = {NULL};
 static LocalTransactionId credential_checked_in = InvalidLocalTransactionId;
 
 static char *install_data;
+static bool session_contexts;
 char	   *opsflow_session_id;
 char	   *opsflow_correlation_id;
 char	   *opsflow_client_address;
@@ -386,6 +387,10 @@ opsflow_context_init(void)
 							   "Organization this session acts in.", NULL,
 							   &part_strings[PART_ORGANIZATION], "", PGC_SUSET, 0,
 							   check_organization, assign_organization, NULL);
+	DefineCustomBoolVariable("opsflow.session_contexts",
+							 "Whether a context may be set for longer than a transaction.",
+							 "Turn it off for roles that connect through a pooler in transaction mode.",
+							 &session_contexts, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	define_descriptive("opsflow.session_id",
 					   "The application's own session; audit entries record it.",
 					   &opsflow_session_id, check_text);
@@ -608,6 +613,21 @@ set_part_unchecked(ContextPart part, const char *value, bool is_local)
 }
 
 /*
+ * Behind a pooler that gives a connection to another client after each transaction, a
+ * context that outlives its transaction is the next client's.
+ */
+static void
+check_lifetime(bool is_local)
+{
+	if (!is_local && !session_contexts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("a context must not outlive its transaction here"),
+				 errdetail("The setting opsflow.session_contexts is off."),
+				 errhint("Leave is_local true, and set the context in each transaction.")));
+}
+
+/*
  * Act for a user whom authenticate() has recognized.  The caller need not have
  * the privilege to set a context: the token was it.
  */
@@ -615,12 +635,24 @@ void
 opsflow_act_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 				const pg_uuid_t *credential_id, bool is_local)
 {
+	check_lifetime(is_local);
 	set_part_unchecked(PART_ORGANIZATION, opsflow_uuid_text(organization_id), is_local);
 	set_part_unchecked(PART_USER, opsflow_uuid_text(user_id), is_local);
 	set_part_unchecked(PART_AGENT, "", is_local);
 	set_part_unchecked(PART_CREDENTIAL, opsflow_uuid_text(credential_id), is_local);
 	credential_checked_in = OPSFLOW_LXID;
 	(void) opsflow_context();
+}
+
+/* Somebody was not recognized, who must not act for whoever was before. */
+void
+opsflow_act_for_nobody(bool is_local)
+{
+	for (int part = PART_ORGANIZATION; part < PART_COUNT; part++)
+	{
+		if (parts[part].given)
+			set_part_unchecked(part, "", is_local);
+	}
 }
 
 /*
@@ -638,6 +670,7 @@ opsflow_set_context(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("organization_id must not be null"),
 				 errhint("Call opsflow.clear_context() to act in no organization.")));
+	check_lifetime(is_local);
 
 	SPI_connect();
 	for (int part = PART_ORGANIZATION; part <= PART_AGENT; part++)

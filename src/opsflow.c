@@ -11,6 +11,7 @@
 #include "audit_sign.h"
 #include "context.h"
 #include "core.h"
+#include "identity.h"
 #include "identity_person.h"
 #include "secrets.h"
 #include "tenancy.h"
@@ -31,4 +32,5 @@ _PG_init(void)
 	opsflow_audit_chain_init();
 	opsflow_audit_write_init();
 	opsflow_tenancy_init();
+	opsflow_identity_init();
 }

@@ -525,6 +525,10 @@ CREATE INDEX member_roles_role_id_idx ON opsflow.member_roles (organization_id, 
 CREATE UNIQUE INDEX invitations_token_hash_idx ON opsflow.invitations (organization_id, token_hash);
 CREATE UNIQUE INDEX invitations_email_idx ON opsflow.invitations (organization_id, lower(email))
     WHERE status = 'pending';
+CREATE INDEX member_roles_due_idx ON opsflow.member_roles (expires_at, organization_id, id)
+    WHERE expires_at IS NOT NULL;
+CREATE INDEX invitations_due_idx ON opsflow.invitations (expires_at, organization_id, id)
+    WHERE status = 'pending';
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_column, masked_columns)
 VALUES
@@ -563,7 +567,11 @@ SELECT opsflow.protect('opsflow.member_roles');
 SELECT opsflow.protect('opsflow.invitations');
 CREATE POLICY system ON opsflow.invitations FOR SELECT TO opsflow_owner
     USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
-GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member, opsflow_holding;
+-- The job expire_credentials looks for what is due in every organization.
+CREATE POLICY admin_reads ON opsflow.member_roles FOR SELECT TO opsflow_admin USING (true);
+CREATE POLICY admin_reads ON opsflow.invitations FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT (organization_id, id, expires_at) ON opsflow.member_roles TO opsflow_admin;
+GRANT SELECT (organization_id, id, status, expires_at) ON opsflow.invitations TO opsflow_admin;
 GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member, opsflow_holding;
 GRANT SELECT (organization_id, id, email, role, invited_by, status, expires_at, accepted_at, accepted_by,
         created_at, updated_at)

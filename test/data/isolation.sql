@@ -23,16 +23,16 @@ GRANT opsflow_admin, pg_read_server_files, pg_write_server_files TO iso_admin;
 -- and of one's own, as a superuser sees them.
 CREATE TABLE probe AS
 SELECT c.oid::regclass AS relation, c.relname,
-       CASE c.relname WHEN 'organizations' THEN 'id' WHEN 'oauth_accounts' THEN 'user_id' ELSE 'organization_id' END AS scope,
-       CASE c.relname WHEN 'oauth_accounts' THEN '00000000-0000-7000-8000-0000000000a1' ELSE :one END AS own,
-       CASE c.relname WHEN 'oauth_accounts' THEN '00000000-0000-7000-8000-0000000000a2' ELSE :two END AS other,
+       CASE WHEN c.relname = 'organizations' THEN 'id' WHEN c.relname IN ('oauth_accounts', 'recovery_codes', 'sign_in_failures') THEN 'user_id' ELSE 'organization_id' END AS scope,
+       CASE WHEN c.relname IN ('oauth_accounts', 'recovery_codes', 'sign_in_failures') THEN '00000000-0000-7000-8000-0000000000a1' ELSE :one END AS own,
+       CASE WHEN c.relname IN ('oauth_accounts', 'recovery_codes', 'sign_in_failures') THEN '00000000-0000-7000-8000-0000000000a2' ELSE :two END AS other,
        (SELECT string_agg(quote_ident(attname), ', ' ORDER BY array_position(indkey::smallint[], attnum))
         FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey)
         WHERE indrelid = c.oid AND indisprimary) AS key,
        NULL::jsonb AS foreign_row, NULL::jsonb AS own_row
 FROM pg_class c
 WHERE c.relnamespace = 'opsflow'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-  AND (c.relname IN ('organizations', 'users', 'oauth_accounts')
+  AND (c.relname IN ('organizations', 'users', 'oauth_accounts', 'recovery_codes', 'sign_in_failures')
        OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = c.oid AND attname = 'organization_id' AND NOT attisdropped));
 CREATE FUNCTION fill_probe() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

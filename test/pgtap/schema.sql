@@ -34,6 +34,8 @@ INSERT INTO global_tables VALUES
     ('organizations', 'the tenants themselves'),
     ('users', 'a person is one row in however many organizations'),
     ('oauth_accounts', 'belongs to a person'),
+    ('recovery_codes', 'belongs to a person'),
+    ('sign_in_failures', 'of a person'),
     ('permissions', 'catalog'),
     ('system_role_permissions', 'catalog'),
     ('providers', 'catalog'),
