@@ -53,7 +53,8 @@ SELECT probed.function, probed.proname, probed.name AS argument,
            FROM parameter a, LATERAL (
                SELECT (SELECT g.value FROM given g WHERE coalesce(g.function, a.proname) = a.proname AND coalesce(g.argument, a.name) = a.name AND coalesce(g.type, a.type) = a.type
                        ORDER BY g.function IS NULL, g.argument IS NULL LIMIT 1)) value
-           WHERE a.function = probed.function AND (a.n = probed.n OR NOT a.optional))) AS statement
+           WHERE a.function = probed.function AND (a.n = probed.n OR NOT a.optional
+               OR EXISTS (SELECT FROM given g WHERE g.function = a.proname AND g.argument = a.name)))) AS statement
 FROM parameter probed WHERE probed.type IN ('uuid'::regtype, 'uuid[]'::regtype);
 GRANT SELECT ON call, known_id TO PUBLIC;
 
@@ -116,7 +117,8 @@ BEGIN
     RETURN found;
 END $$;
 SELECT is(array_agg(proname || ': ' || argument), NULL, 'every argument has a value') FROM call WHERE statement IS NULL;
-SELECT is(telling_calls('iso_' || r), '{}', 'no function tells opsflow_' || r || ' what there is in another organization')
+-- A service opens a session for whom it has recognized, in which organization ever: it is the one who asks for a password.
+SELECT is(ARRAY(SELECT t FROM unnest(telling_calls('iso_' || r)) t WHERE NOT (r = 'service' AND t LIKE 'create_session(user_id => %')), '{}', 'no function tells opsflow_' || r || ' what there is in another organization')
     FROM unnest('{member,worker,service,holding}'::text[]) r;
 -- Calls that take any id and look nothing up, or that need more than one's own id to get that far.
 CREATE TABLE unproven (call text, reason text);
