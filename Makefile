@@ -7,14 +7,14 @@ MODULE_big = opsflow
 # One C file per domain; a domain that outgrew one file splits by phase.
 OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 
-# SHA-256 straight from OpenSSL (src/audit_sha256.c).
+# SHA-256 straight from OpenSSL (src/core_sha256.c).
 SHLIB_LINK += -lcrypto
 
 # The rooms of the house in floor order: what is above may use what is below.
 # The ledger comes before tenancy because the tables of tenancy are under it.
 ROOMS = core context audit tenancy counters secrets identity partitions agents work_items approvals usage \
 	integrations webhooks notifications projects workflows executions queue schedules nodes oversight metrics \
-	jobs health install
+	jobs privacy health install
 
 # Code: members of the extension. Data: ordinary objects that opsflow.migrate() creates.
 CODE_PARTS = $(wildcard $(ROOMS:%=sql/code/%.sql))

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
@@ -96,6 +97,8 @@ extern void opsflow_audit_system_event(const char *entity_type, const char *enti
 									   const char *action, const char *severity);
 extern void opsflow_audit_security_event(const char *entity_type, const char *entity_key,
 										 const char *action, const char *severity, Datum metadata);
+extern void opsflow_audit_user_event(const pg_uuid_t *user_id, const char *action, const char *severity,
+									 Datum metadata);
 
 extern void opsflow_ledger_maintain(const char *table, void (*work)(void *arg), void *arg);
 
@@ -120,6 +123,9 @@ audit_set(AuditEntry *entry, AuditColumn column, Datum value)
 
 /* audit_track.c */
 extern void opsflow_capture_changes(Oid relid);
+extern bool opsflow_is_own_table(Oid relid);
+extern void opsflow_check_table(Oid relid, const char *done);
+extern void opsflow_track_users_table(Oid relid, const char *entity_type, const char *event_type);
 
 /* audit_write.c */
 extern void opsflow_audit_write_init(void);
@@ -131,6 +137,8 @@ extern void opsflow_audit_require_written(void);
 /* audit_redact.c */
 extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
 								 pg_uuid_t *record_id);
+extern int opsflow_audit_redact_many(const pg_uuid_t *organization_id, Datum ids, Datum timestamps, const char *reason);
+extern char *opsflow_redaction_reason(FunctionCallInfo fcinfo, int arg);
 
 /* audit_retention.c */
 typedef struct AuditPartition
@@ -166,9 +174,5 @@ extern void opsflow_audit_encode_payload(StringInfo buf, const AuditEntry *entry
 
 /* audit_jsonb.c */
 extern void opsflow_audit_jsonb_text(StringInfo buf, const Jsonb *jsonb);
-
-/* audit_sha256.c */
-extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
-						   size_t second_len, uint8 *digest);
 
 #endif							/* OPSFLOW_AUDIT_H */

@@ -103,6 +103,29 @@ append_for_user(AuditEntry *entry, const pg_uuid_t *organization_id)
 	append_captured(&reduced, organization_id);
 }
 
+/*
+ * Record what happened to a person: in the system ledger, and in those of their
+ * organizations; metadata is a jsonb object.
+ */
+void
+opsflow_audit_user_event(const pg_uuid_t *user_id, const char *action, const char *severity, Datum metadata)
+{
+	AuditEntry entry;
+	ListCell *lc;
+
+	opsflow_audit_entry_init(&entry);
+	opsflow_audit_circumstances(&entry);
+	audit_set_text(&entry, AUDIT_EVENT_TYPE, "security_event");
+	audit_set_text(&entry, AUDIT_ENTITY_TYPE, "user");
+	audit_set(&entry, AUDIT_ENTITY_ID, opsflow_uuid_datum(user_id));
+	audit_set_text(&entry, AUDIT_ACTION, action);
+	audit_set_text(&entry, AUDIT_SEVERITY, severity);
+	audit_set(&entry, AUDIT_METADATA, metadata);
+	append_captured(&entry, &opsflow_system_ledger);
+	foreach(lc, opsflow_user_organizations(user_id))
+		append_for_user(&entry, lfirst(lc));
+}
+
 static bool
 is_application_role(Oid roleid)
 {

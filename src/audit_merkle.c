@@ -16,6 +16,7 @@
 
 #include "audit.h"
 #include "audit_merkle.h"
+#include "core.h"
 
 /* The hash of a leaf.  An entry of the ledger has it in its column "hash". */
 void

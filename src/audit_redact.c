@@ -97,7 +97,16 @@ require_permission(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id)
  * ----------------------------------------------------------------
  */
 
-/* The text is made once, from the list of columns that the digest covers. */
+/* What of an entry goes, from the list of columns that the digest covers. */
+static void
+append_clearing(StringInfo sql)
+{
+	appendStringInfoString(sql, "UPDATE opsflow.audit_trail AS t SET payload_salt = NULL");
+	for (int column = AUDIT_HEADER_END; column < AUDIT_PAYLOAD_END; column++)
+		appendStringInfo(sql, ", %s = NULL", opsflow_audit_columns[column]);
+}
+
+/* The text is made once. */
 static OpsflowPlan *
 clear_plan(void)
 {
@@ -107,10 +116,8 @@ clear_plan(void)
 	if (plan.sql != NULL)
 		return &plan;
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "UPDATE opsflow.audit_trail SET payload_salt = NULL");
-	for (int column = AUDIT_HEADER_END; column < AUDIT_PAYLOAD_END; column++)
-		appendStringInfo(&sql, ", %s = NULL", opsflow_audit_columns[column]);
-	appendStringInfoString(&sql, " WHERE organization_id = $1 AND id = $2 AND payload_salt IS NOT NULL");
+	append_clearing(&sql);
+	appendStringInfoString(&sql, " WHERE t.organization_id = $1 AND t.id = $2 AND t.payload_salt IS NOT NULL");
 	plan.sql = MemoryContextStrdup(TopMemoryContext, sql.data);
 	return &plan;
 }
@@ -199,8 +206,75 @@ opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id
 	record_redaction(organization_id, entry_id, metadata, record_id);
 }
 
-static char *
-reason_argument(FunctionCallInfo fcinfo, int arg)
+/* ----------------------------------------------------------------
+ * Redacting many
+ * ----------------------------------------------------------------
+ */
+
+/* Entries of one organization, found by another room. */
+typedef struct Redactions
+{
+	Datum values[4];			/* organization, ids, timestamps, reason */
+	int changed;
+} Redactions;
+
+/* Returns of each entry what will be recorded of its redaction. */
+static OpsflowPlan *
+clear_many_plan(void)
+{
+	static OpsflowPlan plan = {NULL, 4, {UUIDOID, UUIDARRAYOID, TIMESTAMPTZARRAYOID, TEXTOID}};
+	StringInfoData sql;
+
+	if (plan.sql != NULL)
+		return &plan;
+	initStringInfo(&sql);
+	append_clearing(&sql);
+	appendStringInfoString(&sql,
+						   " FROM unnest($2, $3) AS e (id, timestamp)"
+						   " WHERE t.organization_id = $1 AND t.id = e.id AND t.timestamp = e.timestamp"
+						   " AND t.payload_salt IS NOT NULL"
+						   " RETURNING t.id, pg_catalog.jsonb_build_object('reason', $4, 'lane', t.lane, 'seq', t.seq)");
+	plan.sql = MemoryContextStrdup(TopMemoryContext, sql.data);
+	return &plan;
+}
+
+static void
+clear_payloads(void *arg)
+{
+	Redactions *redactions = arg;
+
+	redactions->changed = opsflow_execute(clear_many_plan(), redactions->values, NULL, SPI_OK_UPDATE_RETURNING);
+}
+
+/*
+ * Redact those of the entries that are not yet; ids and timestamps are arrays of the same
+ * length.  Each gets a record of its own, which is what verification looks for.  Whether
+ * the caller may, and that none is the record of a pruned partition, is for the caller to
+ * know, who is connected to SPI and acts as the owner in the organization.
+ */
+int
+opsflow_audit_redact_many(const pg_uuid_t *organization_id, Datum ids, Datum timestamps, const char *reason)
+{
+	Redactions redactions = {{UUIDPGetDatum(organization_id), ids, timestamps, CStringGetTextDatum(reason)}, 0};
+	SPITupleTable *cleared;
+
+	opsflow_ledger_maintain("audit_trail", clear_payloads, &redactions);
+	cleared = SPI_tuptable;
+	for (int row = 0; row < redactions.changed; row++)
+	{
+		bool isnull;
+		pg_uuid_t record_id;
+
+		record_redaction(organization_id, DatumGetUUIDP(SPI_getbinval(cleared->vals[row], cleared->tupdesc, 1, &isnull)),
+						 SPI_getbinval(cleared->vals[row], cleared->tupdesc, 2, &isnull), &record_id);
+	}
+	SPI_freetuptable(cleared);
+	return redactions.changed;
+}
+
+/* Why something is redacted: an argument that must say something (OF007). */
+char *
+opsflow_redaction_reason(FunctionCallInfo fcinfo, int arg)
 {
 	char *reason;
 
@@ -210,7 +284,7 @@ reason_argument(FunctionCallInfo fcinfo, int arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("reason must have 1 to %d characters", MAX_REASON),
-				 errhint("Say why the entry is redacted, without naming the person: the reason stays.")));
+				 errhint("Say why, without naming the person: the reason stays.")));
 	return reason;
 }
 
@@ -233,7 +307,7 @@ opsflow_redact_audit_entry(PG_FUNCTION_ARGS)
 	opsflow_require_data();
 	opsflow_require_argument(fcinfo, 0, "organization_id");
 	opsflow_require_argument(fcinfo, 1, "entry_id");
-	reason = reason_argument(fcinfo, 2);
+	reason = opsflow_redaction_reason(fcinfo, 2);
 	require_permission(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1));
 	opsflow_audit_redact(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), reason, record_id);
 	PG_RETURN_UUID_P(record_id);

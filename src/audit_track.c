@@ -42,10 +42,12 @@ PG_FUNCTION_INFO_V1(opsflow_untrack);
 #define ROW_EVENTS (TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE)
 #define MAX_WORD 50
 
+/* A table that has a row keeps its entity type, unless another is given. */
 static OpsflowPlan taken_plan = {
-	"SELECT FROM opsflow.audit_map WHERE entity_type = $1 AND strpos(relation, '.') = 0 LIMIT 1",
-	1,
-	{TEXTOID}};
+	"SELECT FROM opsflow.audit_map WHERE entity_type = $1 AND strpos(relation, '.') = 0"
+	" AND ($3 OR NOT EXISTS (SELECT FROM opsflow.audit_map WHERE relation = $2)) LIMIT 1",
+	3,
+	{TEXTOID, TEXTOID, BOOLOID}};
 
 /* An organization's table goes to its ledger, any other to the system's. */
 static OpsflowPlan map_plan = {
@@ -159,8 +161,8 @@ with_partitions(Oid relid)
  * ----------------------------------------------------------------
  */
 
-static bool
-is_own_table(Oid relid)
+bool
+opsflow_is_own_table(Oid relid)
 {
 	return get_rel_namespace(relid) == get_namespace_oid(OPSFLOW_SCHEMA, true);
 }
@@ -172,8 +174,9 @@ check_owner(Oid relid)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, get_rel_name(relid));
 }
 
-static void
-check_table(Oid relid)
+/* Can the caller do this to the table?  "done" ends the sentence: it cannot be ... */
+void
+opsflow_check_table(Oid relid, const char *done)
 {
 	char		kind = get_rel_relkind(relid);
 
@@ -185,13 +188,14 @@ check_table(Oid relid)
 		get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("%s cannot be put under the ledger", opsflow_qualified_name(relid)),
+				 errmsg("%s cannot be %s", opsflow_qualified_name(relid), done),
 				 errdetail("It is no table that lasts.")));
 	if (get_rel_relispartition(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("%s is a partition", opsflow_qualified_name(relid)),
-				 errhint("Track the partitioned table.")));
+				 errmsg("%s cannot be %s", opsflow_qualified_name(relid), done),
+				 errdetail("It is a partition."),
+				 errhint("Name the partitioned table.")));
 	check_owner(relid);
 }
 
@@ -213,11 +217,14 @@ word_argument(FunctionCallInfo fcinfo, int arg, const char *name)
 
 /* Nobody's table writes entries that look like those of opsflow's tables. */
 static void
-check_entity_type(const char *entity_type)
+check_entity_type(Oid relid, const char *entity_type, bool is_given)
 {
-	Datum		value = CStringGetTextDatum(entity_type);
+	Datum		values[3];
 
-	if (opsflow_execute(&taken_plan, &value, NULL, SPI_OK_SELECT) == 0)
+	values[0] = CStringGetTextDatum(entity_type);
+	values[1] = CStringGetTextDatum(opsflow_map_name(relid));
+	values[2] = BoolGetDatum(is_given);
+	if (opsflow_execute(&taken_plan, values, NULL, SPI_OK_SELECT) == 0)
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
@@ -225,7 +232,10 @@ check_entity_type(const char *entity_type)
 			 errhint("Give opsflow.track() another entity_type.")));
 }
 
-/* The column that identifies a row; of more than one, the map says what they are. */
+/*
+ * The column that identifies a row, in its organization; of more than one, the map says
+ * what they are.
+ */
 static char *
 key_columns(Oid relid)
 {
@@ -240,8 +250,12 @@ key_columns(Oid relid)
 	index = index_open(indexid, AccessShareLock);
 	initStringInfo(&names);
 	for (int i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
-		appendStringInfo(&names, "%s%s", i > 0 ? "," : "",
-						 NameStr(TupleDescAttr(RelationGetDescr(index), i)->attname));
+	{
+		const char *name = NameStr(TupleDescAttr(RelationGetDescr(index), i)->attname);
+
+		if (IndexRelationGetNumberOfKeyAttributes(index) == 1 || strcmp(name, "organization_id") != 0)
+			appendStringInfo(&names, "%s%s", names.len > 0 ? "," : "", name);
+	}
 	index_close(index, AccessShareLock);
 	return names.data;
 }
@@ -266,7 +280,7 @@ write_map(Oid relid, const char *entity_type, const char *event_type)
 	OpsflowUser caller = opsflow_become_owner();
 	bool		is_changed;
 
-	check_entity_type(name);
+	check_entity_type(relid, name, entity_type != NULL);
 	set_argument(&values[0], &nulls[0], opsflow_map_name(relid));
 	set_argument(&values[1], &nulls[1], name);
 	set_argument(&values[2], &nulls[2], entity_type);
@@ -278,8 +292,9 @@ write_map(Oid relid, const char *entity_type, const char *event_type)
 	return is_changed;
 }
 
-static void
-track_users_table(Oid relid, const char *entity_type, const char *event_type)
+/* Put a table of another schema under the ledger.  The caller is connected to SPI. */
+void
+opsflow_track_users_table(Oid relid, const char *entity_type, const char *event_type)
 {
 	int			before = list_length(capture_triggers(relid));
 	ListCell   *lc;
@@ -311,10 +326,10 @@ opsflow_track(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("no table is given")));
 	relid = PG_GETARG_OID(0);
-	check_table(relid);
+	opsflow_check_table(relid, "put under the ledger");
 	SPI_connect();
-	if (!is_own_table(relid))
-		track_users_table(relid, entity_type, event_type);
+	if (!opsflow_is_own_table(relid))
+		opsflow_track_users_table(relid, entity_type, event_type);
 	else if (entity_type == NULL && event_type == NULL)
 		opsflow_capture_changes(relid);
 	else
@@ -366,8 +381,8 @@ opsflow_untrack(PG_FUNCTION_ARGS)
 	int			dropped = 0;
 	ListCell   *lc;
 
-	check_table(relid);
-	if (is_own_table(relid))
+	opsflow_check_table(relid, "taken from under the ledger");
+	if (opsflow_is_own_table(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
 				 errmsg("table %s cannot be taken from under the ledger", opsflow_qualified_name(relid)),

@@ -98,6 +98,7 @@ OpsflowContextHooks opsflow_context_hooks = {NULL};
 static LocalTransactionId credential_checked_in = InvalidLocalTransactionId;
 
 static char *install_data;
+static bool session_contexts;
 char	   *opsflow_session_id;
 char	   *opsflow_correlation_id;
 char	   *opsflow_client_address;
@@ -386,6 +387,10 @@ opsflow_context_init(void)
 							   "Organization this session acts in.", NULL,
 							   &part_strings[PART_ORGANIZATION], "", PGC_SUSET, 0,
 							   check_organization, assign_organization, NULL);
+	DefineCustomBoolVariable("opsflow.session_contexts",
+							 "Whether a context may be set for longer than a transaction.",
+							 "Turn it off for roles that connect through a pooler in transaction mode.",
+							 &session_contexts, true, PGC_SUSET, 0, NULL, NULL, NULL);
 	define_descriptive("opsflow.session_id",
 					   "The application's own session; audit entries record it.",
 					   &opsflow_session_id, check_text);
@@ -608,6 +613,21 @@ set_part_unchecked(ContextPart part, const char *value, bool is_local)
 }
 
 /*
+ * Behind a pooler that gives a connection to another client after each transaction, a
+ * context that outlives its transaction is the next client's.
+ */
+static void
+check_lifetime(bool is_local)
+{
+	if (!is_local && !session_contexts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("a context must not outlive its transaction here"),
+				 errdetail("The setting opsflow.session_contexts is off."),
+				 errhint("Leave is_local true, and set the context in each transaction.")));
+}
+
+/*
  * Act for a user whom authenticate() has recognized.  The caller need not have
  * the privilege to set a context: the token was it.
  */
@@ -615,12 +635,24 @@ void
 opsflow_act_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 				const pg_uuid_t *credential_id, bool is_local)
 {
+	check_lifetime(is_local);
 	set_part_unchecked(PART_ORGANIZATION, opsflow_uuid_text(organization_id), is_local);
 	set_part_unchecked(PART_USER, opsflow_uuid_text(user_id), is_local);
 	set_part_unchecked(PART_AGENT, "", is_local);
 	set_part_unchecked(PART_CREDENTIAL, opsflow_uuid_text(credential_id), is_local);
 	credential_checked_in = OPSFLOW_LXID;
 	(void) opsflow_context();
+}
+
+/* Somebody was not recognized, who must not act for whoever was before. */
+void
+opsflow_act_for_nobody(bool is_local)
+{
+	for (int part = PART_ORGANIZATION; part < PART_COUNT; part++)
+	{
+		if (parts[part].given)
+			set_part_unchecked(part, "", is_local);
+	}
 }
 
 /*
@@ -638,6 +670,7 @@ opsflow_set_context(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("organization_id must not be null"),
 				 errhint("Call opsflow.clear_context() to act in no organization.")));
+	check_lifetime(is_local);
 
 	SPI_connect();
 	for (int part = PART_ORGANIZATION; part <= PART_AGENT; part++)
@@ -675,6 +708,31 @@ switch_part(ContextPart part, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
+/* From here on C code acts in an organization it entered; returns the GUC nest level. */
+static int
+begin_entry(void)
+{
+	int			nest_level = NewGUCNestLevel();
+
+	if (entered_level == 0)
+	{
+		entered_level = nest_level;
+		entered_xact_level = GetCurrentTransactionNestLevel();
+	}
+	return nest_level;
+}
+
+static void
+switch_context(const pg_uuid_t *organization_id, const OpsflowContext *actor)
+{
+	switching = true;
+	switch_part(PART_ORGANIZATION, opsflow_uuid_text(organization_id));
+	switch_part(PART_USER, actor != NULL && actor->has_user ? opsflow_uuid_text(&actor->user_id) : "");
+	switch_part(PART_AGENT, actor != NULL && actor->has_agent ? opsflow_uuid_text(&actor->agent_id) : "");
+	switch_part(PART_CREDENTIAL, "");
+	switching = false;
+}
+
 /*
  * Act as the system in one organization until opsflow_leave_organization().
  *
@@ -686,23 +744,24 @@ switch_part(ContextPart part, const char *value)
 int
 opsflow_enter_organization(const pg_uuid_t *organization_id)
 {
-	int			nest_level = NewGUCNestLevel();
+	int			nest_level = begin_entry();
 
-	if (entered_level == 0)
-	{
-		entered_level = nest_level;
-		entered_xact_level = GetCurrentTransactionNestLevel();
-	}
-	if (parts[PART_ORGANIZATION].given &&
-		opsflow_uuid_equal(&parts[PART_ORGANIZATION].id, organization_id))
-		return nest_level;
+	if (!parts[PART_ORGANIZATION].given ||
+		!opsflow_uuid_equal(&parts[PART_ORGANIZATION].id, organization_id))
+		switch_context(organization_id, NULL);
+	return nest_level;
+}
 
-	switching = true;
-	switch_part(PART_ORGANIZATION, opsflow_uuid_text(organization_id));
-	switch_part(PART_USER, "");
-	switch_part(PART_AGENT, "");
-	switch_part(PART_CREDENTIAL, "");
-	switching = false;
+/*
+ * The same in somebody's name: of a holding's admin in a subsidiary, of whom a
+ * token has named.  The ledger says who it was.
+ */
+int
+opsflow_enter_organization_as(const pg_uuid_t *organization_id, const OpsflowContext *actor)
+{
+	int			nest_level = begin_entry();
+
+	switch_context(organization_id, actor);
 	return nest_level;
 }
 

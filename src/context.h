@@ -51,9 +51,11 @@ extern const OpsflowContext *opsflow_require_user(void);
 
 extern void opsflow_act_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 							const pg_uuid_t *credential_id, bool is_local);
+extern void opsflow_act_for_nobody(bool is_local);
 
 /* Acting for another organization for a stretch of C (jobs, triggers) */
 extern int	opsflow_enter_organization(const pg_uuid_t *organization_id);
+extern int	opsflow_enter_organization_as(const pg_uuid_t *organization_id, const OpsflowContext *actor);
 extern void opsflow_leave_organization(int nest_level);
 
 #endif							/* OPSFLOW_CONTEXT_H */

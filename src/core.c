@@ -175,6 +175,11 @@ opsflow_set_updated_at(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("table \"%s\" has no column \"updated_at\"",
 						RelationGetRelationName(trigdata->tg_relation))));
+	if (TupleDescAttr(tupdesc, attnum - 1)->atttypid != TIMESTAMPTZOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("column \"updated_at\" of table \"%s\" is not of type timestamptz",
+						RelationGetRelationName(trigdata->tg_relation))));
 	value = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	tuple = heap_modify_tuple_by_cols(tuple, tupdesc, 1, &attnum, &value, &isnull);
 	return PointerGetDatum(tuple);

@@ -45,6 +45,11 @@ extern void opsflow_become(OpsflowUser user);
 /* Random bytes (core_random.c) */
 extern void opsflow_random(void *bytes, size_t len);
 
+/* SHA-256 of two byte strings, one after the other (core_sha256.c) */
+#define OPSFLOW_SHA256_LEN 32
+extern void opsflow_sha256(const void *first, size_t first_len, const void *second,
+						   size_t second_len, uint8 *digest);
+
 /* Files with keys (core_keyfile.c) */
 #define OPSFLOW_KEY_FILE_MAX 16384
 
@@ -93,6 +98,8 @@ typedef enum OpsflowLockClass
 	OPSFLOW_LOCK_ROLLUP,
 	OPSFLOW_LOCK_SEAL,
 	OPSFLOW_LOCK_VERIFY,
+	OPSFLOW_LOCK_MEMBERS,		/* who is a member, and owner: hash of the organization, 0 */
+	OPSFLOW_LOCK_TREE,			/* of organizations: 0, 0 */
 	OPSFLOW_LOCK_SECRET,		/* of an encryption key: hash of the organization, number; 0: the next one */
 
 	OPSFLOW_LOCK_SIGN_IN		/* of a person's ways to sign in: hash of the person, which one */
@@ -121,6 +128,10 @@ extern SPIPlanPtr opsflow_prepare(OpsflowPlan *plan);
 extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);
 OPSFLOW_NORETURN extern void opsflow_data_missing(void);
+
+/* Taking out an organization (core_purge.c) */
+extern void opsflow_purge(const pg_uuid_t *organization_id, void (*work)(void *arg), void *arg);
+extern bool opsflow_is_purged(const pg_uuid_t *organization_id);
 
 /* DDL of opsflow's own, which is not recorded as anybody else's (core_ddl.c) */
 extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);

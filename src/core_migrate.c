@@ -594,6 +594,50 @@ track_users_tables(void)
 		elog(ERROR, "could not track the tables of users");
 }
 
+static void
+protect_users_table(void *relation)
+{
+	Oid			argtype = TEXTOID;
+	Datum		value = CStringGetTextDatum(relation);
+
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT opsflow.protect(to_regclass(relation), EXISTS ("
+							  "SELECT FROM opsflow.audit_map m WHERE m.relation = t.relation),"
+							  " derived, selects, inserts, updates, deletes)"
+							  " FROM opsflow.protected_tables t WHERE relation = $1",
+							  1, &argtype, &value, NULL, false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not protect a table of a user");
+	SPI_finish();
+}
+
+/*
+ * They lost their policies too.  One that has become unfit must not keep the others,
+ * and opsflow, from being brought forward: without a policy nobody reaches its rows.
+ */
+static void
+protect_users_tables(void)
+{
+	SPITupleTable *tables;
+	uint64		count;
+
+	if (SPI_execute("SELECT relation FROM opsflow.protected_tables WHERE to_regclass(relation) IS NOT NULL"
+					" ORDER BY relation", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not read opsflow.protected_tables");
+	tables = SPI_tuptable;
+	count = SPI_processed;
+	for (uint64 i = 0; i < count; i++)
+	{
+		char	   *relation = SPI_getvalue(tables->vals[i], tables->tupdesc, 1);
+		ErrorData  *error = opsflow_attempt(protect_users_table, relation);
+
+		if (error != NULL)
+			ereport(WARNING,
+					(errmsg("table %s is not protected: %s", relation, error->message),
+					 error->hint != NULL ? errhint("%s", error->hint) : 0));
+	}
+	SPI_freetuptable(tables);
+}
+
 /* Run the data file with the rights of opsflow_owner. */
 static void
 run_as_owner(MigrationTask task)
@@ -613,7 +657,10 @@ run_as_owner(MigrationTask task)
 		record_version();
 	opsflow_become(caller);
 	if (task == TASK_ADOPT)
+	{
 		track_users_tables();
+		protect_users_tables();
+	}
 	AtEOXact_GUC(true, nest);
 }
 

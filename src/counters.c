@@ -54,6 +54,8 @@ static const char *const subjects[] = {
 	[OPSFLOW_WORKFLOW_TEMPLATE] = "workflow_template",
 	[OPSFLOW_NODE_TEMPLATE] = "node_template",
 	[OPSFLOW_MARKETPLACE_NODE] = "marketplace_node",
+	[OPSFLOW_SESSION] = "session",
+	[OPSFLOW_API_KEY] = "api_key",
 };
 
 /* Statements about the row of a subject: $1 its organization, $2 its id. */
@@ -79,6 +81,8 @@ static OpsflowPlan lock_plans[] = {
 	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(FIND("workflow_templates") UNLESS_HELD),
 	[OPSFLOW_NODE_TEMPLATE] = ABOUT(FIND("node_templates") UNLESS_HELD),
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE UNLESS_HELD),
+	[OPSFLOW_SESSION] = ABOUT(FIND("user_sessions") UNLESS_HELD),
+	[OPSFLOW_API_KEY] = ABOUT(FIND("api_keys") UNLESS_HELD),
 };
 
 /* Is there one at all? */
@@ -91,6 +95,8 @@ static OpsflowPlan exists_plans[] = {
 	[OPSFLOW_WORKFLOW_TEMPLATE] = ABOUT(FIND("workflow_templates")),
 	[OPSFLOW_NODE_TEMPLATE] = ABOUT(FIND("node_templates")),
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE),
+	[OPSFLOW_SESSION] = ABOUT(FIND("user_sessions")),
+	[OPSFLOW_API_KEY] = ABOUT(FIND("api_keys")),
 };
 
 /* An id says nothing about what it is the id of: applications choose those of their rows. */
@@ -159,6 +165,22 @@ static OpsflowPlan write_plans[] = {
 																												   " UPDATE opsflow.node_marketplace m SET download_count = v.download_count, rating_count = v.rating_count,"
 																												   " rating = v.rating FROM v WHERE m.id = $2 AND (m.download_count, m.rating_count, m.rating)"
 																												   " IS DISTINCT FROM (v.download_count, v.rating_count, v.rating)"),
+};
+
+/*
+ * Of a session or a key only the last use counts, which its column can say alone: what is
+ * folded goes.  It is one statement, so that nobody finds the use in neither place.
+ */
+#define FOLD_LAST_USE(table, column, subject)                                                                      \
+	"WITH gone AS (DELETE FROM opsflow.counters WHERE organization_id = $1 AND subject_id = $2"                    \
+	" AND subject = '" subject "' RETURNING last_at),"                                                             \
+	" written AS (UPDATE opsflow." table " t SET " column " = greatest(t." column ", last_at)"                     \
+	" FROM (SELECT max(last_at) AS last_at FROM gone) g WHERE t.organization_id = $1 AND t.id = $2 RETURNING 1)"   \
+	" SELECT count(*) FROM gone"
+
+static OpsflowPlan fold_plans[] = {
+	[OPSFLOW_SESSION] = ABOUT(FOLD_LAST_USE("user_sessions", "last_seen_at", "session")),
+	[OPSFLOW_API_KEY] = ABOUT(FOLD_LAST_USE("api_keys", "last_used_at", "api_key")),
 };
 
 static OpsflowSubject
@@ -475,6 +497,15 @@ opsflow_write_statistics(const pg_uuid_t *organization_id, OpsflowSubject subjec
 	return true;
 }
 
+static int64
+fold_last_use(OpsflowSubject subject, const Datum *values)
+{
+	bool isnull;
+
+	(void) opsflow_execute(&fold_plans[subject], values, NULL, SPI_OK_SELECT);
+	return DatumGetInt64(opsflow_result(0, 1, &isnull));
+}
+
 /*
  * Returns the number of deltas folded: 0 if somebody holds the subject.
  *
@@ -491,6 +522,8 @@ fold_subject(const FoldTarget *target)
 
 	if (!returns_row(&lock_plans[target->subject], values))
 		return returns_row(&exists_plans[target->subject], values) ? 0 : replace_rows(target, false, &more);
+	if (target->subject == OPSFLOW_SESSION || target->subject == OPSFLOW_API_KEY)
+		return fold_last_use(target->subject, values);
 	folded = replace_rows(target, true, &more);
 	if (!more)
 		write_columns(target->subject, values);

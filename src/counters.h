@@ -20,7 +20,9 @@ typedef enum OpsflowSubject
 	OPSFLOW_CREDIT_POOL,
 	OPSFLOW_WORKFLOW_TEMPLATE,
 	OPSFLOW_NODE_TEMPLATE,
-	OPSFLOW_MARKETPLACE_NODE /* of no organization: counted for the nil UUID */
+	OPSFLOW_MARKETPLACE_NODE, /* of no organization: counted for the nil UUID */
+	OPSFLOW_SESSION,
+	OPSFLOW_API_KEY
 } OpsflowSubject;
 
 /* What is added to the statistics of a subject; may be negative. */

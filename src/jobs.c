@@ -59,6 +59,7 @@ typedef struct Job
 
 static Job jobs[] = {
 	{"expire_approvals", BATCH("expire_approvals($1)")},
+	{"expire_credentials", BATCH("expire_credentials($1)")},
 	{"fold_counters", BATCH("fold_counters($1)")},
 	{"reset_quotas", BATCH("reset_quotas($1)")},
 	{"rollup_metrics", BATCH("rollup_metrics($1)")},

@@ -11,6 +11,8 @@
 #include "audit_sign.h"
 #include "context.h"
 #include "core.h"
+#include "identity.h"
+#include "identity_person.h"
 #include "secrets.h"
 #include "tenancy.h"
 
@@ -24,8 +26,11 @@ _PG_init(void)
 	opsflow_context_init();
 	opsflow_sign_init();
 	opsflow_secrets_init();
+	opsflow_password_init();
+	opsflow_attempts_init();
 	MarkGUCPrefixReserved("opsflow");
 	opsflow_audit_chain_init();
 	opsflow_audit_write_init();
 	opsflow_tenancy_init();
+	opsflow_identity_init();
 }

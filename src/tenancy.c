@@ -23,8 +23,10 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "pgtime.h"
 #include "replication/logicalworker.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -386,44 +388,124 @@ follow_reset_day(OpsflowChange *change)
 	}
 }
 
-/* Organizations are a tree: a parent is a holding, and nobody its own ancestor. */
-static void
-check_parent(OpsflowChange *change)
+/* Is there an organization with that id? */
+bool
+opsflow_organization_exists(const pg_uuid_t *id)
 {
-	pg_uuid_t	id;
-	pg_uuid_t	parent;
-	char	   *type = opsflow_row_text(change->tupdesc, change->after, "type");
+	TupleDesc	tupdesc;
 
-	if (!opsflow_row_uuid(change->tupdesc, change->after, "parent_organization_id", &parent) ||
-		!opsflow_changes(change, "parent_organization_id") ||
-		!opsflow_row_uuid(change->tupdesc, change->after, "id", &id))
-		return;
-	if (type != NULL && strcmp(type, "standalone") == 0)
-		opsflow_change_set_text(change, "type", "subsidiary");
+	return read_by_id("organizations", id, &tupdesc) != NULL;
+}
+
+/* Is the organization below the holding, at whatever depth?  No for one there is not. */
+bool
+opsflow_is_below(const pg_uuid_t *id, const pg_uuid_t *holding)
+{
+	pg_uuid_t	above = *id;
+
+	for (int depth = 0; depth <= MAX_TREE_DEPTH; depth++)
+	{
+		TupleDesc	tupdesc;
+		HeapTuple	row = read_by_id("organizations", &above, &tupdesc);
+
+		if (row == NULL || !opsflow_row_uuid(tupdesc, row, "parent_organization_id", &above))
+			return false;
+		if (opsflow_uuid_equal(&above, holding))
+			return true;
+	}
+	return false;
+}
+
+static void
+check_parent_row(TupleDesc tupdesc, HeapTuple parent)
+{
+	if (strcmp(opsflow_row_text(tupdesc, parent, "type"), "holding") != 0)
+		invalid_value("the parent organization is no holding",
+					  "Set the type of the parent to holding first.");
+	if (!opsflow_row_is_null(tupdesc, parent, "deleted_at"))
+		invalid_value("the parent organization is deleted",
+					  "Restore it with opsflow.restore_organization(), or choose another one.");
+}
+
+/* The way up from "parent" does not lead to "id", nor further than it may. */
+static void
+check_above(const pg_uuid_t *id, pg_uuid_t parent, int levels_below)
+{
 	for (int depth = 0;; depth++)
 	{
 		TupleDesc	tupdesc;
 		HeapTuple	row;
 
-		if (opsflow_uuid_equal(&parent, &id) || depth == MAX_TREE_DEPTH)
+		if (opsflow_uuid_equal(&parent, id))
 			invalid_value("an organization cannot be below itself",
 						  "Choose a parent_organization_id that is not below the organization.");
+		if (depth + levels_below >= MAX_TREE_DEPTH)
+			invalid_value("the tree of organizations is too deep",
+						  psprintf("Up to %d organizations can be above one.", MAX_TREE_DEPTH));
 		row = read_by_id("organizations", &parent, &tupdesc);
 		if (row == NULL)
 			return;				/* the foreign key says so */
-		if (depth == 0 && strcmp(opsflow_row_text(tupdesc, row, "type"), "holding") != 0)
-			invalid_value("the parent organization is no holding",
-						  "Set the type of the parent to holding first.");
+		if (depth == 0)
+			check_parent_row(tupdesc, row);
 		if (!opsflow_row_uuid(tupdesc, row, "parent_organization_id", &parent))
 			return;
 	}
 }
 
 /*
+ * Organizations are a tree: a parent is a holding, and nobody its own ancestor.
+ *
+ * Two that move at once could each be put below the other: one after the other.
+ */
+static void
+check_parent(OpsflowChange *change)
+{
+	pg_uuid_t	id;
+	pg_uuid_t	parent;
+	char	   *type = opsflow_row_text(change->tupdesc, change->after, "type");
+	bool		comes_back = opsflow_changes(change, "deleted_at") &&
+		opsflow_row_is_null(change->tupdesc, change->after, "deleted_at");
+
+	if (!opsflow_row_uuid(change->tupdesc, change->after, "parent_organization_id", &parent) ||
+		!(comes_back || opsflow_changes(change, "parent_organization_id")) ||
+		!opsflow_row_uuid(change->tupdesc, change->after, "id", &id))
+		return;
+	if (type != NULL && strcmp(type, "standalone") == 0)
+		opsflow_change_set_text(change, "type", "subsidiary");
+	(void) opsflow_lock(OPSFLOW_LOCK_TREE, 0, 0, true);
+	check_above(&id, parent, change->before == NULL ? 0 : opsflow_levels_below(&id, MAX_TREE_DEPTH));
+}
+
+/* What a member sets only with organization.limits; the other columns a policy permits. */
+static const char *const limits[] = {
+	"monthly_ai_calls_limit",
+	"quota_reset_day",
+	"quota_monthly_cost_limit",
+	"quota_max_assistants",
+	"quota_max_users",
+	"api_quota_limit",
+};
+
+static void
+check_limits(OpsflowChange *change)
+{
+	Oid			role = GetUserId();
+
+	if (change->before == NULL || opsflow_is_administrator(role) ||
+		role == get_role_oid(OPSFLOW_OWNER, false))
+		return;
+	for (int i = 0; i < lengthof(limits); i++)
+	{
+		if (opsflow_changes(change, limits[i]))
+			opsflow_require_permission("organization.limits");
+	}
+}
+
+/*
  * opsflow.check_organization() returns trigger
  *
- * BEFORE INSERT or UPDATE: checks the time zone and the place in the tree, and
- * keeps reset_date and quota_reset_day in step.
+ * BEFORE INSERT or UPDATE: checks who changes limits, the time zone and the
+ * place in the tree, and keeps reset_date and quota_reset_day in step.
  */
 Datum
 opsflow_check_organization(PG_FUNCTION_ARGS)
@@ -434,6 +516,7 @@ opsflow_check_organization(PG_FUNCTION_ARGS)
 	opsflow_tree_changed(&change, ((TriggerData *) fcinfo->context)->tg_relation);
 	if (IsLogicalWorker())
 		return PointerGetDatum(change.after);
+	check_limits(&change);
 	check_time_zone(&change);
 	check_parent(&change);
 	if (change.before == NULL)
@@ -444,8 +527,8 @@ opsflow_check_organization(PG_FUNCTION_ARGS)
 }
 
 /* Run a statement in an organization with the rights of the owner. */
-static int
-execute_in(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, const char *nulls,
+int
+opsflow_execute_in(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, const char *nulls,
 		   int expected)
 {
 	int			nest_level = opsflow_enter_organization(organization_id);
@@ -478,7 +561,7 @@ create_system_roles(const pg_uuid_t *organization_id)
 		{UUIDOID}};
 	Datum		values[1] = {UUIDPGetDatum(organization_id)};
 
-	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_INSERT);
+	(void) opsflow_execute_in(organization_id, &plan, values, NULL, SPI_OK_INSERT);
 }
 
 /*
@@ -509,7 +592,7 @@ opsflow_bootstrap_organization(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	values[0] = UUIDPGetDatum(&id);
 	values[1] = UUIDPGetDatum(&owner);
-	(void) execute_in(&id, &plan, values, NULL, SPI_OK_INSERT);
+	(void) opsflow_execute_in(&id, &plan, values, NULL, SPI_OK_INSERT);
 	return PointerGetDatum(NULL);
 }
 
@@ -639,7 +722,7 @@ update_membership(const OpsflowChange *change, const pg_uuid_t *organization_id,
 		{UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID}};
 
 	if (opsflow_changes(change, "role") || opsflow_changes(change, "permissions"))
-		(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
+		(void) opsflow_execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
 
 /*
@@ -666,11 +749,11 @@ join_home(const OpsflowChange *change, const pg_uuid_t *organization_id, Datum *
 		2,
 		{UUIDOID, UUIDOID}};
 
-	(void) execute_in(organization_id, &join, values, NULL, SPI_OK_INSERT);
+	(void) opsflow_execute_in(organization_id, &join, values, NULL, SPI_OK_INSERT);
 	if (change->before == NULL)
 		return;
 	update_membership(change, organization_id, values);
-	(void) execute_in(organization_id, &mirror, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_execute_in(organization_id, &mirror, values, NULL, SPI_OK_UPDATE);
 }
 
 /*
@@ -754,7 +837,7 @@ leave_home(const pg_uuid_t *organization_id, Datum *values)
 		2,
 		{UUIDOID, UUIDOID}};
 
-	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
 
 /*
@@ -771,7 +854,7 @@ mirror_home(const pg_uuid_t *organization_id, Datum *values)
 		5,
 		{UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID, BOOLOID}};
 
-	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
 
 /* The first owner among the members is the owner of the organization. */
@@ -783,7 +866,7 @@ fill_owner(const pg_uuid_t *organization_id, Datum *values)
 		2,
 		{UUIDOID, UUIDOID}};
 
-	(void) execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_execute_in(organization_id, &plan, values, NULL, SPI_OK_UPDATE);
 }
 
 /* The membership, for the statements that carry it to the person. */

@@ -14,85 +14,23 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "context.h"
 #include "core.h"
 #include "core_row.h"
+#include "core_search.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_has_permission_sql);
 PG_FUNCTION_INFO_V1(opsflow_require_permission_sql);
-
-/* ----------------------------------------------------------------
- * Reading rows
- * ----------------------------------------------------------------
- */
-
-/* What a scan of one of our tables by an index is looking for. */
-typedef struct Search
-{
-	const char *table;
-	const char *index; /* NULL: the primary key */
-	ScanKeyData keys[3];
-	int nkeys;
-} Search;
-
-static void
-search_uuid(Search *search, const char *column, const pg_uuid_t *value)
-{
-	ScanKeyInit(&search->keys[search->nkeys++],
-				get_attnum(opsflow_relation_id(search->table), column),
-				BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(value));
-}
-
-static void
-search_text(Search *search, const char *column, const char *value)
-{
-	ScanKeyData *key = &search->keys[search->nkeys++];
-
-	ScanKeyInit(key, get_attnum(opsflow_relation_id(search->table), column),
-				BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(value));
-	key->sk_collation = DEFAULT_COLLATION_OID;
-}
-
-/*
- * Call a function for each row found, until it returns true; did one?
- *
- * The snapshot is a new one, so that no old snapshot of the transaction keeps
- * alive what was revoked; in parallel mode there can be none.
- */
-static bool
-search_rows(Search *search, bool (*found)(TupleDesc tupdesc, HeapTuple row, void *arg), void *arg)
-{
-	Snapshot snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
-	Relation rel = table_open(opsflow_relation_id(search->table), AccessShareLock);
-	Oid index = search->index == NULL ? opsflow_primary_key_index(rel) : opsflow_relation_id(search->index);
-	SysScanDesc scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, search->nkeys, search->keys);
-	HeapTuple row;
-	bool result = false;
-
-	while (!result && HeapTupleIsValid(row = systable_getnext(scan)))
-		result = found == NULL || found(RelationGetDescr(rel), row, arg);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
-	UnregisterSnapshot(snapshot);
-	return result;
-}
 
 /* ----------------------------------------------------------------
  * Who holds what
@@ -163,11 +101,11 @@ is_closed(TupleDesc tupdesc, HeapTuple row, void *arg)
 static bool
 system_role_permits(const char *role, const char *permission)
 {
-	Search search = {"system_role_permissions"};
+	OpsflowSearch search = {"system_role_permissions"};
 
-	search_text(&search, "role", role);
-	search_text(&search, "permission", permission);
-	return search_rows(&search, NULL, NULL);
+	opsflow_search_text(&search, "role", role);
+	opsflow_search_text(&search, "permission", permission);
+	return opsflow_search_rows(&search, NULL, NULL);
 }
 
 /* A role of the organization: one of the six, or one it has made. */
@@ -175,17 +113,17 @@ static bool
 role_permits(TupleDesc tupdesc, HeapTuple role, void *arg)
 {
 	Question *question = arg;
-	Search search = {"role_permissions"};
+	OpsflowSearch search = {"role_permissions"};
 	pg_uuid_t id;
 	bool isnull;
 
 	if (DatumGetBool(opsflow_row_value(tupdesc, role, "is_system", &isnull)))
 		return system_role_permits(opsflow_row_text(tupdesc, role, "name"), question->permission);
 	(void) opsflow_row_uuid(tupdesc, role, "id", &id);
-	search_uuid(&search, "organization_id", question->organization_id);
-	search_uuid(&search, "role_id", &id);
-	search_text(&search, "permission", question->permission);
-	return search_rows(&search, NULL, NULL);
+	opsflow_search_uuid(&search, "organization_id", question->organization_id);
+	opsflow_search_uuid(&search, "role_id", &id);
+	opsflow_search_text(&search, "permission", question->permission);
+	return opsflow_search_rows(&search, NULL, NULL);
 }
 
 /* A role that was given, if its time is not up. */
@@ -193,7 +131,7 @@ static bool
 assignment_permits(TupleDesc tupdesc, HeapTuple assignment, void *arg)
 {
 	Question *question = arg;
-	Search search = {"roles"};
+	OpsflowSearch search = {"roles"};
 	TimestampTz expires_at;
 	pg_uuid_t role_id;
 
@@ -201,28 +139,29 @@ assignment_permits(TupleDesc tupdesc, HeapTuple assignment, void *arg)
 		expires_at <= GetCurrentTimestamp())
 		return false;
 	(void) opsflow_row_uuid(tupdesc, assignment, "role_id", &role_id);
-	search_uuid(&search, "organization_id", question->organization_id);
-	search_uuid(&search, "id", &role_id);
-	return search_rows(&search, role_permits, question);
+	opsflow_search_uuid(&search, "organization_id", question->organization_id);
+	opsflow_search_uuid(&search, "id", &role_id);
+	return opsflow_search_rows(&search, role_permits, question);
 }
 
 static bool
 assigned_role_permits(Question *question)
 {
-	Search search = {"member_roles", "member_roles_user_id_role_id_key"};
+	OpsflowSearch search = {"member_roles", "member_roles_user_id_role_id_key"};
 
-	search_uuid(&search, "organization_id", question->organization_id);
-	search_uuid(&search, "user_id", question->user_id);
-	return search_rows(&search, assignment_permits, question);
+	opsflow_search_uuid(&search, "organization_id", question->organization_id);
+	opsflow_search_uuid(&search, "user_id", question->user_id);
+	return opsflow_search_rows(&search, assignment_permits, question);
 }
 
-static bool
-is_active_user(const pg_uuid_t *user_id)
+/* Is the person's account active? */
+bool
+opsflow_is_active_user(const pg_uuid_t *user_id)
 {
-	Search search = {"users"};
+	OpsflowSearch search = {"users"};
 
-	search_uuid(&search, "id", user_id);
-	return search_rows(&search, is_active, NULL);
+	opsflow_search_uuid(&search, "id", user_id);
+	return opsflow_search_rows(&search, is_active, NULL);
 }
 
 /* Does an active member of the organization hold the permission? */
@@ -230,13 +169,13 @@ bool
 opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, const char *permission)
 {
 	Question question = {organization_id, user_id, permission};
-	Search search = {"organization_members", "organization_members_user_key"};
+	OpsflowSearch search = {"organization_members", "organization_members_user_key"};
 
 	if (!OidIsValid(opsflow_relation_id("system_role_permissions")))
 		opsflow_data_missing();
-	search_uuid(&search, "organization_id", organization_id);
-	search_uuid(&search, "user_id", user_id);
-	if (!search_rows(&search, note_member, &question) || !is_active_user(user_id))
+	opsflow_search_uuid(&search, "organization_id", organization_id);
+	opsflow_search_uuid(&search, "user_id", user_id);
+	if (!opsflow_search_rows(&search, note_member, &question) || !opsflow_is_active_user(user_id))
 		return false;
 	return strcmp(question.role, "owner") == 0 || question.direct ||
 		system_role_permits(question.role, permission) || assigned_role_permits(&question);
@@ -320,13 +259,13 @@ opsflow_require_permission(const char *permission)
 }
 
 /* Names that are no permission are mistakes, not refusals. */
-static void
-check_permission_name(const char *permission)
+void
+opsflow_check_permission_name(const char *permission)
 {
-	Search search = {"permissions"};
+	OpsflowSearch search = {"permissions"};
 
-	search_text(&search, "name", permission);
-	if (!search_rows(&search, NULL, NULL))
+	opsflow_search_text(&search, "name", permission);
+	if (!opsflow_search_rows(&search, NULL, NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("permission \"%s\" is not known", permission),
@@ -344,7 +283,7 @@ opsflow_has_permission_sql(PG_FUNCTION_ARGS)
 	char *permission = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	bool result = opsflow_has_permission(permission);
 
-	check_permission_name(permission);
+	opsflow_check_permission_name(permission);
 	PG_RETURN_BOOL(result);
 }
 
@@ -369,10 +308,10 @@ opsflow_require_permission_sql(PG_FUNCTION_ARGS)
 bool
 opsflow_organization_allows_changes(const pg_uuid_t *organization_id)
 {
-	Search search = {"organizations"};
+	OpsflowSearch search = {"organizations"};
 
-	search_uuid(&search, "id", organization_id);
-	return !search_rows(&search, is_closed, NULL);
+	opsflow_search_uuid(&search, "id", organization_id);
+	return !opsflow_search_rows(&search, is_closed, NULL);
 }
 
 /* Refuse what would change an organization that is suspended (OF014). */

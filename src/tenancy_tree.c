@@ -71,9 +71,7 @@ watch_organizations(void)
 void
 opsflow_tree_changed(const OpsflowChange *change, Relation organizations)
 {
-	bool moves = change->before == NULL
-		? !opsflow_row_is_null(change->tupdesc, change->after, "parent_organization_id")
-		: opsflow_changes(change, "parent_organization_id") || opsflow_changes(change, "deleted_at");
+	bool moves = change->before == NULL ? !opsflow_row_is_null(change->tupdesc, change->after, "parent_organization_id") : opsflow_changes(change, "parent_organization_id") || opsflow_changes(change, "deleted_at");
 
 	if (moves)
 		CacheInvalidateRelcache(organizations);
@@ -197,6 +195,64 @@ tree_below(const pg_uuid_t *root)
 	ids = DatumGetArrayTypePCopy(PointerGetDatum(ids));
 	MemoryContextDelete(work);
 	return ids;
+}
+
+/* How many levels of organizations are below it, at most "limit"? */
+int
+opsflow_levels_below(const pg_uuid_t *id, int limit)
+{
+	Oid indexid = opsflow_relation_id("organizations_parent_organization_id_idx");
+	Relation organizations;
+	AttrNumber parent_attnum;
+	HASHCTL ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(pg_uuid_t), .hcxt = CurrentMemoryContext};
+	Found found = {.size = 64};
+	int levels = 0;
+	int done = 0;
+
+	watch_organizations();
+	organizations = table_open(organizations_relid, AccessShareLock);
+	parent_attnum = get_attnum(organizations_relid, "parent_organization_id");
+	found.ids = palloc(found.size * sizeof(pg_uuid_t));
+	found.deleted = palloc(found.size * sizeof(bool));
+	found.seen = hash_create("opsflow tree", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	add_found(&found, id, false);
+	for (int end = found.count; levels < limit; levels++, end = found.count)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (; done < end; done++)
+		{
+			pg_uuid_t parent = found.ids[done];
+
+			find_children(organizations, indexid, parent_attnum, &found, &parent);
+		}
+		if (found.count == end)
+			break;
+	}
+	table_close(organizations, AccessShareLock);
+	hash_destroy(found.seen);
+	return levels;
+}
+
+/* Are there organizations right below it, those given up aside unless "deleted_too"? */
+bool
+opsflow_has_children(const pg_uuid_t *id, bool deleted_too)
+{
+	Oid relid = opsflow_relation_id("organizations");
+	Oid indexid = opsflow_relation_id("organizations_parent_organization_id_idx");
+	Relation organizations = table_open(relid, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple row;
+	bool found = false;
+
+	ScanKeyInit(&key, get_attnum(relid, "parent_organization_id"), BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum(id));
+	scan = systable_beginscan(organizations, indexid, OidIsValid(indexid), NULL, 1, &key);
+	while (!found && HeapTupleIsValid(row = systable_getnext(scan)))
+		found = deleted_too || opsflow_row_is_null(RelationGetDescr(organizations), row, "deleted_at");
+	systable_endscan(scan);
+	table_close(organizations, AccessShareLock);
+	return found;
 }
 
 /*

@@ -27,3 +27,7 @@ FROM (
     FROM generate_series(1::bigint, :requests) AS n) AS requests;
 ALTER TABLE opsflow.approval_requests ENABLE TRIGGER ALL;
 VACUUM ANALYZE;
+
+-- One of the requests of an organization, for who reads one.
+CREATE FUNCTION request(n integer, which integer) RETURNS uuid LANGUAGE sql STABLE SECURITY DEFINER AS
+$$ SELECT id FROM opsflow.approval_requests WHERE organization_id = bench.organization(n) ORDER BY created_at OFFSET which LIMIT 1 $$;

@@ -28,7 +28,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_protect';
 COMMENT ON FUNCTION opsflow.protect(regclass, boolean, text[], text, text, text, text) IS
-'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the policy holding, by which opsflow_holding reads those of the organizations below it too; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column; and, if captured, the triggers of opsflow.track(). derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member (to read, opsflow_holding too) must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none. For the owner of the tables.';
+'Makes what every table of an organization has, where it is missing: row security, enabled and forced, on the table and its partitions; the policy tenant, by which roles reach the rows of the organization they act in; the policy holding, by which opsflow_holding reads those of the organizations below it too; the trigger that asks for a context; the trigger that keeps updated_at, if there is such a column of type timestamptz; and, if captured, what opsflow.track() makes. derived: columns that a job writes, whose change leaves updated_at alone. selects, inserts, updates, deletes: the permission that opsflow_member (to read, opsflow_holding too) must have for that command, in the restrictive policies may_select, may_insert, may_update, may_delete; null: none, or that of before. A table of your own, in another schema, is kept in opsflow.protected_tables, and opsflow.migrate() protects it again; grants are yours to make. For opsflow_admin, and only for the owner of the table. Errors: OF004 if your table has permissive policies, or policies or triggers of these names, the first time; OF007 for what is no table that lasts, a partition, a table whose organization_id is missing, of another type or can be null, or a permission that is not known.';
 
 CREATE FUNCTION opsflow.readable_organization_ids()
 RETURNS uuid[]
@@ -42,7 +42,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_check_organization';
 COMMENT ON FUNCTION opsflow.check_organization() IS
-'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.organizations: checks the time zone and the place in the tree of organizations (OF007), and keeps reset_date and quota_reset_day in step.';
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.organizations: asks members who change limits for the permission organization.limits (OF005), checks the time zone and the place in the tree of organizations (OF007), and keeps reset_date and quota_reset_day in step.';
 
 CREATE FUNCTION opsflow.bootstrap_organization()
 RETURNS trigger
@@ -92,6 +92,177 @@ COMMENT ON FUNCTION opsflow.forget_member() IS
 
 GRANT EXECUTE ON FUNCTION opsflow.has_permission(text), opsflow.require_permission(text)
     TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_auditor, opsflow_admin;
+-- Who creates a trigger must be able to execute its function.
+GRANT EXECUTE ON FUNCTION
+    opsflow.protect(regclass, boolean, text[], text, text, text, text), opsflow.require_context(),
+    opsflow.set_updated_at()
+    TO opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.quota_period(timestamptz, text, integer)
     TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.readable_organization_ids() TO opsflow_member, opsflow_holding;
+
+-- Organizations. They run as opsflow_owner, in the organization that they are about.
+
+CREATE FUNCTION opsflow.create_organization(
+    name text, slug text, owner_email text, owner_name text DEFAULT NULL, type text DEFAULT 'standalone',
+    parent_organization_id uuid DEFAULT NULL, plan_type text DEFAULT NULL, timezone text DEFAULT 'UTC',
+    settings jsonb DEFAULT '{}')
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_create_organization';
+COMMENT ON FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb) IS
+'Makes an organization with its owner, its roles and the first entries of its ledger; returns its id. For opsflow_service without a user, opsflow_admin and superusers: owner_email is the address of the owner, who is the person with it, whatever the case, or else a new one, named owner_name; a parent that stands alone becomes a holding. For members with the permission: below the own organization (the parent unless given), which must be a holding; owner_email that of an active member of it, null for oneself; with the plan of the parent. name: 1 to 255 characters; slug: 1 to 100 letters, digits, hyphens, underscores and dots, stored in lower case; type standalone, holding or subsidiary; plan_type: null means starter, or the plan of the parent; timezone: an IANA name; settings: a JSON object. Errors: OF001 without a context, OF003 unknown parent, or an owner the member does not know, OF005 a member names a plan, OF007 unfit values, a slug that is taken, a parent that is no holding, OF014 the parent is suspended. Permission: subsidiaries.create.';
+
+CREATE FUNCTION opsflow.move_organization(organization_id uuid, parent_organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_move_organization';
+COMMENT ON FUNCTION opsflow.move_organization(uuid, uuid) IS
+'Puts an organization below another one, which becomes a holding, or (null) below none. For opsflow_service without a context, opsflow_admin and superusers. Errors: OF003 unknown organization, OF005 for members, OF007 it would be below itself, the parent is deleted, or the tree too deep, OF014 the parent is suspended.';
+
+CREATE FUNCTION opsflow.suspend_organization(organization_id uuid, reason text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_suspend_organization';
+COMMENT ON FUNCTION opsflow.suspend_organization(uuid, text) IS
+'Suspends an active organization: its members sign in and read, and what its applications write is refused with OF014. For opsflow_service without a user, opsflow_admin and superusers, and for members with the permission in a holding above it. reason: for the ledger, up to 1000 characters. Errors: OF003 unknown or not below the own organization, OF004 it is not active, OF005 the own organization, OF007 reason is too long. Permission: subsidiaries.manage.';
+
+CREATE FUNCTION opsflow.resume_organization(organization_id uuid)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_resume_organization';
+COMMENT ON FUNCTION opsflow.resume_organization(uuid) IS
+'Ends the suspension or the cancellation of an organization. For whom opsflow.suspend_organization() is. Errors: OF003 unknown or not below the own organization, OF004 it is active or deleted, OF005 the own organization. Permission: subsidiaries.manage.';
+
+CREATE FUNCTION opsflow.cancel_organization(reason text DEFAULT NULL, organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_cancel_organization';
+COMMENT ON FUNCTION opsflow.cancel_organization(text, uuid) IS
+'Cancels an organization, as its owners do who want no more of it: it reads, and changes nothing, like one that is suspended. reason: for the ledger, up to 1000 characters; organization_id: null means that of the context, else as in opsflow.suspend_organization(). Errors: OF001 without a context, OF003 unknown or not below the own organization, OF004 cancelled or deleted already, OF007 reason is too long, OF014 it is suspended. Permission: organization.delete.';
+
+CREATE FUNCTION opsflow.delete_organization(organization_id uuid, reason text DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_delete_organization';
+COMMENT ON FUNCTION opsflow.delete_organization(uuid, text) IS
+'Gives an organization up: nobody signs in to it any more, its rows stay until opsflow.purge_organization() takes them out. For its owners, for those of a holding above it who may also manage subsidiaries, and for opsflow_service without a user, opsflow_admin and superusers. reason: for the ledger, up to 1000 characters. Errors: OF003 unknown or not below the own organization, OF004 deleted already, or others are below it, OF007 reason is too long, OF014 it is suspended. Permission: organization.delete.';
+
+CREATE FUNCTION opsflow.restore_organization(organization_id uuid)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_restore_organization';
+COMMENT ON FUNCTION opsflow.restore_organization(uuid) IS
+'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete.';
+
+-- Members.
+
+CREATE FUNCTION opsflow.add_member(user_id uuid, role text DEFAULT 'member', permissions text[] DEFAULT '{}',
+    organization_id uuid DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_add_member';
+COMMENT ON FUNCTION opsflow.add_member(uuid, text, text[], uuid) IS
+'Makes a person a member, or brings one back who has left; returns the id of the membership. The person is invited, and a member after opsflow.accept_membership(); at once, if it is oneself, or if opsflow_service without a user, opsflow_admin or a superuser adds. Members add whom they know: who is or was a member here or, for a subsidiary, is one in the own organization; others are invited by e-mail. role: owner, admin, manager, operator, member or viewer; permissions: beyond those of the role; nobody gives what he does not hold. organization_id: null means that of the context, else one below it (with subsidiaries.manage instead); a service without a context and a DBA name any. Errors: OF001 without a context, OF003 unknown person or organization, OF004 a member already, not an active person, or quota_max_users is reached, OF005 a role or permission that is not one''s to give, OF007 unfit values, OF014 the organization is suspended. Permission: members.invite.';
+
+CREATE FUNCTION opsflow.accept_membership(organization_id uuid, user_id uuid DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_accept_membership';
+COMMENT ON FUNCTION opsflow.accept_membership(uuid, uuid) IS
+'Accepts the membership that opsflow.add_member() has offered to the user who acts, in whichever organization; returns its id. user_id: for opsflow_service without a user, opsflow_admin and superusers. Errors: OF001 without a user, OF003 none is offered, OF005 for somebody else, OF014 the organization is suspended.';
+
+CREATE FUNCTION opsflow.change_member(user_id uuid, role text DEFAULT NULL, permissions text[] DEFAULT NULL,
+    organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_change_member';
+COMMENT ON FUNCTION opsflow.change_member(uuid, text, text[], uuid) IS
+'Gives a member another role, or other permissions beyond it; null leaves as it is. Nobody gives what he does not hold, nor changes a member who holds more than himself. organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 no member, OF004 has left, or is the last owner, OF005 holds more, or gets what is not one''s to give, OF007 unfit values, OF014 the organization is suspended. Permission: members.edit.';
+
+CREATE FUNCTION opsflow.suspend_member(user_id uuid, reason text DEFAULT NULL, organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_suspend_member';
+COMMENT ON FUNCTION opsflow.suspend_member(uuid, text, uuid) IS
+'Suspends an active member: he may nothing and cannot sign in here, from the next statement on. reason: for the ledger, up to 1000 characters; organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 no member, OF004 not active, or the last owner, OF005 holds more than whoever acts, OF007 reason is too long, OF014 the organization is suspended. Permission: members.remove.';
+
+CREATE FUNCTION opsflow.resume_member(user_id uuid, organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_resume_member';
+COMMENT ON FUNCTION opsflow.resume_member(uuid, uuid) IS
+'Ends the suspension of a member. organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 no member, OF004 not suspended, OF005 holds more than whoever acts, OF014 the organization is suspended. Permission: members.remove.';
+
+CREATE FUNCTION opsflow.remove_member(user_id uuid, reason text DEFAULT NULL, organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_remove_member';
+COMMENT ON FUNCTION opsflow.remove_member(uuid, text, uuid) IS
+'Ends a membership: its status is left, the roles that were assigned and the permissions beyond the role are gone; the row stays, since what the person did refers to it. reason: for the ledger, up to 1000 characters; organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 no member, OF004 has left already, or is the last owner, OF005 holds more than whoever acts, OF007 reason is too long, OF014 the organization is suspended. Permission: members.remove.';
+
+CREATE FUNCTION opsflow.leave_organization()
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_leave_organization_sql';
+COMMENT ON FUNCTION opsflow.leave_organization() IS
+'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF014 the organization is suspended.';
+
+CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin', organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_transfer_ownership';
+COMMENT ON FUNCTION opsflow.transfer_ownership(uuid, text, uuid) IS
+'Makes an active member the owner. keep_role: the role of the owner who acts, or else of organizations.owner_id, afterwards; owner means both are. For owners, and for whom opsflow.add_member() names any organization. organization_id: as there. Errors: OF001 without a context, OF003 no member, OF004 not active, OF005 no owner, OF007 unknown role, OF014 the organization is suspended. Permission: organization.transfer.';
+
+CREATE FUNCTION opsflow.keep_owner()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_keep_owner';
+COMMENT ON FUNCTION opsflow.keep_owner() IS
+'Trigger, AFTER UPDATE or DELETE for each row of opsflow.organization_members: an organization that has an active owner keeps one (OF004), also of two owners who go at once; organizations.owner_id becomes another one where its owner is none any more.';
+
+-- Owned by opsflow_owner: row security holds for them.
+ALTER FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.move_organization(uuid, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.suspend_organization(uuid, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.resume_organization(uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.cancel_organization(text, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.delete_organization(uuid, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.restore_organization(uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.add_member(uuid, text, text[], uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.accept_membership(uuid, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.change_member(uuid, text, text[], uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.suspend_member(uuid, text, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.resume_member(uuid, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.remove_member(uuid, text, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.leave_organization() OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.transfer_ownership(uuid, text, uuid) OWNER TO opsflow_owner;
+
+GRANT EXECUTE ON FUNCTION
+    opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb),
+    opsflow.move_organization(uuid, uuid), opsflow.suspend_organization(uuid, text),
+    opsflow.resume_organization(uuid), opsflow.cancel_organization(text, uuid),
+    opsflow.delete_organization(uuid, text), opsflow.restore_organization(uuid),
+    opsflow.add_member(uuid, text, text[], uuid), opsflow.accept_membership(uuid, uuid),
+    opsflow.change_member(uuid, text, text[], uuid), opsflow.suspend_member(uuid, text, uuid),
+    opsflow.resume_member(uuid, uuid), opsflow.remove_member(uuid, text, uuid),
+    opsflow.transfer_ownership(uuid, text, uuid)
+    TO opsflow_member, opsflow_admin;
+GRANT EXECUTE ON FUNCTION opsflow.leave_organization() TO opsflow_member;

@@ -166,7 +166,8 @@ VALUES ('agents', 'configuration_change', 'agent',
     '{execution_count,success_rate,avg_execution_time,last_executed}');
 
 SELECT opsflow.protect('opsflow.agents',
-    derived => '{execution_count,success_rate,avg_execution_time,last_executed}');
+    derived => '{execution_count,success_rate,avg_execution_time,last_executed}',
+    inserts => 'agents.create', updates => 'agents.edit', deletes => 'agents.delete');
 GRANT SELECT ON opsflow.agents TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, slug, description, agent_type, assistant_type, capabilities, llm_provider,
@@ -455,12 +456,15 @@ VALUES
     ('communication_policies', 'configuration_change', 'communication_policy'),
     ('agent_messages', 'data_change', 'agent_message');
 
-SELECT opsflow.protect('opsflow.communication_policies');
+SELECT opsflow.protect('opsflow.communication_policies',
+    inserts => 'agents.policies', updates => 'agents.policies', deletes => 'agents.policies');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, description, from_assistant_types, to_assistant_types, allowed_channels,
         content_rules, rate_limit_per_hour, is_active, updated_at)
     ON opsflow.communication_policies TO opsflow_member;
 GRANT SELECT ON opsflow.communication_policies TO opsflow_holding;
 
-SELECT opsflow.protect('opsflow.agent_messages');
+SELECT opsflow.protect('opsflow.agent_messages', inserts => 'executions.work');
+CREATE POLICY may_insert_worker ON opsflow.agent_messages AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT, INSERT ON opsflow.agent_messages TO opsflow_member, opsflow_worker;
 GRANT SELECT ON opsflow.agent_messages TO opsflow_holding;

@@ -92,7 +92,8 @@ CREATE INDEX approval_policies_priority_idx ON opsflow.approval_policies (organi
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('approval_policies', 'configuration_change', 'approval_policy', 'warning');
 
-SELECT opsflow.protect('opsflow.approval_policies');
+SELECT opsflow.protect('opsflow.approval_policies',
+    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
 GRANT SELECT ON opsflow.approval_policies TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE,
     UPDATE (name, description, priority, entity_kind, category, action_kind, min_risk_level, max_risk_level, condition,
@@ -198,6 +199,7 @@ COMMENT ON COLUMN opsflow.approval_requests.decided_by IS 'The member who approv
 COMMENT ON COLUMN opsflow.approval_requests.form_data IS 'What was filled in with the decision: a JSON object.';
 COMMENT ON COLUMN opsflow.approval_requests.created_at IS 'When it was asked.';
 COMMENT ON COLUMN opsflow.approval_requests.updated_at IS 'When it last changed.';
+COMMENT ON CONSTRAINT approval_requests_requested_by_agent_fkey ON opsflow.approval_requests IS 'No index: who asked; an agent that did is archived.';
 
 -- What is open is little, whatever the history: the inbox of an organization,
 -- and what is due in all of them.
@@ -324,7 +326,8 @@ CREATE INDEX approval_stages_approver_permission_idx
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('approval_stages', 'approval_request', 'approval_stage');
 
-SELECT opsflow.protect('opsflow.approval_stages');
+SELECT opsflow.protect('opsflow.approval_stages',
+    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
 CREATE POLICY policies_only_insert ON opsflow.approval_stages AS RESTRICTIVE FOR INSERT TO opsflow_member
     WITH CHECK (approval_id IS NULL);
 CREATE POLICY policies_only_update ON opsflow.approval_stages AS RESTRICTIVE FOR UPDATE TO opsflow_member
@@ -382,6 +385,7 @@ COMMENT ON COLUMN opsflow.approval_assignments.reminded_at IS 'When the member w
 COMMENT ON COLUMN opsflow.approval_assignments.responded_at IS 'When the member answered.';
 COMMENT ON COLUMN opsflow.approval_assignments.created_at IS 'When the member was asked.';
 COMMENT ON COLUMN opsflow.approval_assignments.updated_at IS 'When it last changed.';
+COMMENT ON CONSTRAINT approval_assignments_user_id_fkey ON opsflow.approval_assignments IS 'No index: members leave by status; an inbox looks for what is pending.';
 
 CREATE INDEX approval_assignments_approval_id_idx ON opsflow.approval_assignments (organization_id, approval_id);
 CREATE INDEX approval_assignments_user_id_idx ON opsflow.approval_assignments (organization_id, user_id)

@@ -435,7 +435,7 @@ WHERE compliance_regimes.is_builtin
     AND (compliance_regimes.days, compliance_regimes.description)
         IS DISTINCT FROM (EXCLUDED.days, EXCLUDED.description);
 
--- Row security: everybody reads the ledger of the organization they act in,
+-- Row security: who may reads the ledger of the organization they act in,
 -- auditors read every ledger, nobody writes.
 ALTER TABLE opsflow.audit_trail ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.audit_trail FORCE ROW LEVEL SECURITY;
@@ -443,6 +443,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_trail FOR SELECT TO opsflow_member, 
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_trail FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_trail AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 -- redact_audit_entry() alone: the guard lets nothing else through.
 CREATE POLICY owner_redacts ON opsflow.audit_trail FOR UPDATE TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id());
@@ -461,6 +463,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_me
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_chain_heads FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_chain_heads AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_chain_heads TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_chain_heads FOR SELECT TO opsflow_admin USING (true);
@@ -472,6 +476,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_tiles FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_tiles FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_tiles AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_tiles FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_tiles TO opsflow_owner USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.audit_tiles TO opsflow_member, opsflow_holding, opsflow_auditor;
@@ -482,6 +488,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_ranges FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_ranges AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_ranges TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_ranges FOR SELECT TO opsflow_admin USING (true);
@@ -493,6 +501,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_me
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_checkpoints FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_checkpoints AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_checkpoints TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_checkpoints FOR SELECT TO opsflow_admin USING (true);
@@ -505,6 +515,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_member
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_prunes FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_prunes AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_prunes TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_prunes FOR SELECT TO opsflow_admin USING (true);
@@ -516,6 +528,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_retention FOR SELECT TO opsflow_memb
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_retention FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_retention AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_retention FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY admin_writes ON opsflow.audit_retention TO opsflow_admin USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.audit_retention TO opsflow_member, opsflow_holding, opsflow_auditor;
@@ -535,6 +549,8 @@ CREATE POLICY tenant_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_
     USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY holding ON opsflow.audit_verifications FOR SELECT TO opsflow_holding
     USING (organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
+CREATE POLICY may_select ON opsflow.audit_verifications AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
+    USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_auditor USING (true);
 CREATE POLICY owner_maintains ON opsflow.audit_verifications TO opsflow_owner USING (true) WITH CHECK (true);
 CREATE POLICY admin_reads ON opsflow.audit_verifications FOR SELECT TO opsflow_admin USING (true);

@@ -26,14 +26,14 @@ CREATE TABLE opsflow.counters (
     folded boolean NOT NULL DEFAULT false,
     PRIMARY KEY (organization_id, subject_id, id),
     CONSTRAINT counters_subject_check CHECK (subject IN ('agent', 'workflow', 'organization', 'integration',
-        'credit_pool', 'workflow_template', 'node_template', 'marketplace_node'))
+        'credit_pool', 'workflow_template', 'node_template', 'marketplace_node', 'session', 'api_key'))
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
 
-COMMENT ON TABLE opsflow.counters IS 'Statistics of agents, workflows, organizations, integrations, credit pools, templates and marketplace nodes: a value is the sum over the rows of its subject, most of which a fold has replaced by one.';
+COMMENT ON TABLE opsflow.counters IS 'Statistics of agents, workflows, organizations, integrations, credit pools, templates and marketplace nodes, and when sessions and keys were used: a value is the sum over the rows of its subject, most of which a fold has replaced by one.';
 COMMENT ON COLUMN opsflow.counters.organization_id IS 'Whose statistics; the nil UUID for marketplace nodes, which are nobody''s.';
 COMMENT ON COLUMN opsflow.counters.subject_id IS 'Which agent, workflow, ...: its id.';
 COMMENT ON COLUMN opsflow.counters.id IS 'Identity of the row (UUIDv7).';
-COMMENT ON COLUMN opsflow.counters.subject IS 'agent, workflow, organization, integration, credit_pool, workflow_template, node_template or marketplace_node.';
+COMMENT ON COLUMN opsflow.counters.subject IS 'agent, workflow, organization, integration, credit_pool, workflow_template, node_template, marketplace_node, session or api_key.';
 COMMENT ON COLUMN opsflow.counters.period IS 'First day of the quota period that calls of an organization and costs of a credit pool belong to; null for statistics over all time.';
 COMMENT ON COLUMN opsflow.counters.executions IS 'Executions.';
 COMMENT ON COLUMN opsflow.counters.finished IS 'Executions that have ended: completed, failed or cancelled.';
@@ -46,7 +46,7 @@ COMMENT ON COLUMN opsflow.counters.nanodollars IS 'Cost of AI calls that a credi
 COMMENT ON COLUMN opsflow.counters.uses IS 'Uses of a template; downloads of a marketplace node.';
 COMMENT ON COLUMN opsflow.counters.ratings IS 'Ratings of a marketplace node.';
 COMMENT ON COLUMN opsflow.counters.rating_sum IS 'Their sum.';
-COMMENT ON COLUMN opsflow.counters.last_at IS 'When the latest execution began; the greatest counts.';
+COMMENT ON COLUMN opsflow.counters.last_at IS 'When the latest execution began, or a session or key was used; the greatest counts.';
 COMMENT ON COLUMN opsflow.counters.folded IS 'True for the sums that a fold has written into the columns of the subject.';
 
 -- What there is to fold, without looking at what has been folded.

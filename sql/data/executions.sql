@@ -126,6 +126,7 @@ COMMENT ON COLUMN opsflow.workflow_executions.idempotency_key IS 'Key of the cal
 COMMENT ON COLUMN opsflow.workflow_executions.created_by IS 'The member who started it.';
 COMMENT ON COLUMN opsflow.workflow_executions.created_at IS 'When the row was created.';
 COMMENT ON COLUMN opsflow.workflow_executions.updated_at IS 'When it last changed.';
+COMMENT ON CONSTRAINT workflow_executions_workflow_version_fkey ON opsflow.workflow_executions IS 'No index: that of workflow_id narrows it down enough.';
 
 CREATE INDEX workflow_executions_workflow_id_idx
     ON opsflow.workflow_executions (organization_id, workflow_id, started_at);
@@ -302,6 +303,8 @@ COMMENT ON TABLE opsflow.execution_logs_default IS 'Entries of months that have 
 
 INSERT INTO opsflow.partition_settings (relation, retention) VALUES ('execution_logs', '90 days');
 
-SELECT opsflow.protect('opsflow.execution_logs', captured => false);
+SELECT opsflow.protect('opsflow.execution_logs', captured => false, inserts => 'executions.work');
+CREATE POLICY may_insert_worker ON opsflow.execution_logs AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT, INSERT ON opsflow.execution_logs TO opsflow_member, opsflow_worker;
 GRANT SELECT ON opsflow.execution_logs TO opsflow_holding;

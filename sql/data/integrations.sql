@@ -82,7 +82,8 @@ VALUES ('integrations', 'configuration_change', 'integration', '{requests_count,
     '{credentials}');
 
 SELECT opsflow.protect('opsflow.integrations',
-    derived => '{requests_count,success_count}');
+    derived => '{requests_count,success_count}',
+    inserts => 'integrations.create', updates => 'integrations.edit', deletes => 'integrations.delete');
 GRANT SELECT ON opsflow.integrations TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, type, description, config, credentials, webhook_url, status,
@@ -136,7 +137,8 @@ ALTER TABLE opsflow.oauth_connections ENABLE ALWAYS TRIGGER encrypt_columns;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, masked_columns)
 VALUES ('oauth_connections', 'configuration_change', 'oauth_connection', '{access_token,refresh_token}');
 
-SELECT opsflow.protect('opsflow.oauth_connections');
+SELECT opsflow.protect('opsflow.oauth_connections',
+    inserts => 'integrations.edit', updates => 'integrations.edit', deletes => 'integrations.edit');
 GRANT DELETE, INSERT,
     SELECT (organization_id, id, integration_id, provider, external_user_id, scopes, token_expires_at, created_at,
         updated_at),
@@ -210,7 +212,12 @@ ALTER TABLE opsflow.integration_operations ENABLE ALWAYS TRIGGER count_operation
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('integration_operations', 'data_change', 'integration_operation');
 
-SELECT opsflow.protect('opsflow.integration_operations');
+SELECT opsflow.protect('opsflow.integration_operations',
+    inserts => 'executions.work', updates => 'executions.work');
+CREATE POLICY may_insert_worker ON opsflow.integration_operations AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
+CREATE POLICY may_update_worker ON opsflow.integration_operations AS RESTRICTIVE FOR UPDATE TO opsflow_worker
+    USING ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT,
     INSERT (organization_id, id, integration_id, execution_id, operation_type, operation_params, status, result,
         error_details, created_at, updated_at),

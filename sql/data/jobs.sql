@@ -58,6 +58,7 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_
 VALUES ('job_settings', 'configuration_change', 'job_settings', 'system', 'name');
 INSERT INTO opsflow.job_settings (name, schedule, batch_size, overdue_after, description) VALUES
     ('expire_approvals', '* * * * *', 500, '10 minutes', 'Expires requests for approval whose time is up.'),
+    ('expire_credentials', '* * * * *', 1000, '10 minutes', 'Ends sessions, roles of members and invitations whose time is over, and sessions nobody uses any more.'),
     ('fold_counters', '* * * * *', 1000, '10 minutes', 'Folds appended counts into the columns of what they count for: statistics, quotas, balances.'),
     ('reset_quotas', '*/15 * * * *', 500, '1 hour', 'Begins a new quota period for organizations and credit pools whose day has come.'),
     ('rollup_metrics', '*/5 * * * *', 1000, '1 hour', 'Counts the days of workflows and nodes anew that have changed.'),

@@ -283,7 +283,8 @@ COMMENT ON COLUMN opsflow.custom_nodes.created_by IS 'The member who created it.
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('custom_nodes', 'configuration_change', 'custom_node');
 
-SELECT opsflow.protect('opsflow.custom_nodes');
+SELECT opsflow.protect('opsflow.custom_nodes',
+    inserts => 'nodes.create', updates => 'nodes.create', deletes => 'nodes.create');
 GRANT SELECT ON opsflow.custom_nodes TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE,
     UPDATE (name, description, type, category, icon, settings_schema, input_schema, output_schema, code, language,
@@ -333,7 +334,8 @@ CREATE UNIQUE INDEX node_templates_public_idx ON opsflow.node_templates (id) WHE
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns)
 VALUES ('node_templates', 'configuration_change', 'node_template', '{usage_count}');
 
-SELECT opsflow.protect('opsflow.node_templates', derived => '{usage_count}');
+SELECT opsflow.protect('opsflow.node_templates', derived => '{usage_count}',
+    inserts => 'templates.create', updates => 'templates.create', deletes => 'templates.create');
 CREATE POLICY public_reads ON opsflow.node_templates FOR SELECT TO opsflow_member, opsflow_holding, opsflow_owner
     USING (is_public AND opsflow.current_organization_id() IS NOT NULL);
 GRANT SELECT, DELETE,
@@ -460,7 +462,8 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('node_ratings', 'data_change', 'node_rating');
 
 -- A member reads the ratings of the organization and writes his or her own.
-SELECT opsflow.protect('opsflow.node_ratings');
+SELECT opsflow.protect('opsflow.node_ratings',
+    inserts => 'nodes.install', updates => 'nodes.install', deletes => 'nodes.install');
 CREATE POLICY own_inserts ON opsflow.node_ratings AS RESTRICTIVE FOR INSERT TO opsflow_member
     WITH CHECK (user_id = opsflow.current_user_id());
 CREATE POLICY own_updates ON opsflow.node_ratings AS RESTRICTIVE FOR UPDATE TO opsflow_member
@@ -516,7 +519,8 @@ ALTER TABLE opsflow.installed_nodes ENABLE ALWAYS TRIGGER count_download;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('installed_nodes', 'configuration_change', 'installed_node');
 
-SELECT opsflow.protect('opsflow.installed_nodes');
+SELECT opsflow.protect('opsflow.installed_nodes',
+    inserts => 'nodes.install', updates => 'nodes.install', deletes => 'nodes.install');
 GRANT SELECT ON opsflow.installed_nodes TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT, DELETE, UPDATE (marketplace_node_id, name, version, config, is_active, updated_at)
     ON opsflow.installed_nodes TO opsflow_member;

@@ -103,7 +103,7 @@ CREATE INDEX notifications_pending_idx
     ON opsflow.notifications (organization_id, channel, status, next_attempt_at)
     WHERE status = 'pending';
 
-SELECT opsflow.protect('opsflow.notifications', captured => false);
+SELECT opsflow.protect('opsflow.notifications', captured => false, updates => 'notifications.edit');
 CREATE POLICY own_reads ON opsflow.notifications AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
     USING (user_id = opsflow.current_user_id());
 CREATE POLICY own_updates ON opsflow.notifications AS RESTRICTIVE FOR UPDATE TO opsflow_member

@@ -62,7 +62,9 @@ COMMENT ON TABLE opsflow.conversation_logs_default IS 'Conversations of months t
 
 INSERT INTO opsflow.partition_settings (relation) VALUES ('conversation_logs');
 
-SELECT opsflow.protect('opsflow.conversation_logs', captured => false);
+SELECT opsflow.protect('opsflow.conversation_logs', captured => false, inserts => 'executions.work');
+CREATE POLICY may_insert_worker ON opsflow.conversation_logs AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT, INSERT ON opsflow.conversation_logs TO opsflow_member, opsflow_worker;
 GRANT SELECT ON opsflow.conversation_logs TO opsflow_holding;
 
@@ -130,7 +132,9 @@ ALTER TABLE opsflow.hallucination_flags ENABLE ALWAYS TRIGGER check_status;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('hallucination_flags', 'security_event', 'hallucination_flag', 'warning');
 
-SELECT opsflow.protect('opsflow.hallucination_flags');
+SELECT opsflow.protect('opsflow.hallucination_flags', inserts => 'executions.work', updates => 'oversight.review');
+CREATE POLICY may_insert_worker ON opsflow.hallucination_flags AS RESTRICTIVE FOR INSERT TO opsflow_worker
+    WITH CHECK ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT,
     INSERT (organization_id, id, agent_id, work_item_id, execution_id, conversation_log_id, detection_method,
         confidence_score, flagged_content, status, notes, created_at, updated_at)

@@ -52,7 +52,8 @@ ALTER TABLE opsflow.projects ENABLE ALWAYS TRIGGER check_status;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('projects', 'data_change', 'project');
 
-SELECT opsflow.protect('opsflow.projects');
+SELECT opsflow.protect('opsflow.projects',
+    inserts => 'projects.create', updates => 'projects.edit', deletes => 'projects.edit');
 GRANT SELECT, DELETE,
     INSERT (organization_id, id, name, description, topic, status, priority, metadata, settings, created_at,
         updated_at, created_by),

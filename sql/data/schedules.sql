@@ -47,7 +47,8 @@ CREATE INDEX workflow_triggers_trigger_type_idx ON opsflow.workflow_triggers (or
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns)
 VALUES ('workflow_triggers', 'configuration_change', 'workflow_trigger', '{last_triggered_at}');
 
-SELECT opsflow.protect('opsflow.workflow_triggers', derived => '{last_triggered_at}');
+SELECT opsflow.protect('opsflow.workflow_triggers', derived => '{last_triggered_at}',
+    inserts => 'workflows.edit', updates => 'workflows.edit', deletes => 'workflows.edit');
 GRANT SELECT, DELETE,
     INSERT (organization_id, id, workflow_id, trigger_type, name, settings, is_active, created_at, updated_at,
         created_by),
@@ -110,7 +111,8 @@ ALTER TABLE opsflow.workflow_schedules ENABLE ALWAYS TRIGGER check_time_zone;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns)
 VALUES ('workflow_schedules', 'configuration_change', 'workflow_schedule', '{next_run_at,last_run_at}');
 
-SELECT opsflow.protect('opsflow.workflow_schedules', derived => '{next_run_at,last_run_at}');
+SELECT opsflow.protect('opsflow.workflow_schedules', derived => '{next_run_at,last_run_at}',
+    inserts => 'workflows.edit', updates => 'workflows.edit', deletes => 'workflows.edit');
 CREATE POLICY admin_reads ON opsflow.workflow_schedules FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.workflow_schedules TO opsflow_member, opsflow_holding, opsflow_admin;
 GRANT DELETE,
@@ -161,7 +163,8 @@ ALTER TABLE opsflow.webhook_endpoints ENABLE ALWAYS TRIGGER encrypt_columns;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('webhook_endpoints', 'configuration_change', 'webhook_endpoint', '{last_used_at}', '{secret}');
 
-SELECT opsflow.protect('opsflow.webhook_endpoints', derived => '{last_used_at}');
+SELECT opsflow.protect('opsflow.webhook_endpoints', derived => '{last_used_at}',
+    inserts => 'webhooks.edit', updates => 'webhooks.edit', deletes => 'webhooks.edit');
 GRANT DELETE,
     SELECT (organization_id, id, workflow_id, endpoint_path, is_active, last_used_at, created_at, updated_at,
         created_by),

@@ -41,7 +41,7 @@ VALUES ('encryption_keys', 'security_event', 'encryption_key', 'number', '{wrapp
 SELECT opsflow.protect('opsflow.encryption_keys');
 CREATE POLICY admin_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT (organization_id, number, status, wrapped_by, handed_out, created_at, retired_at, destroyed_at)
-    ON opsflow.encryption_keys TO opsflow_member, opsflow_admin;
+    ON opsflow.encryption_keys TO opsflow_member, opsflow_holding, opsflow_admin;
 
 CREATE VIEW opsflow.encryption_status WITH (security_invoker = true) AS
 SELECT organization_id, number, status, status = 'retiring' AS is_rotating, wrapped_by, handed_out, created_at,
@@ -57,7 +57,7 @@ COMMENT ON COLUMN opsflow.encryption_status.handed_out IS 'Are there ciphertexts
 COMMENT ON COLUMN opsflow.encryption_status.created_at IS 'When it was made.';
 COMMENT ON COLUMN opsflow.encryption_status.retired_at IS 'When a newer key took its place.';
 COMMENT ON COLUMN opsflow.encryption_status.destroyed_at IS 'When it was destroyed.';
-GRANT SELECT ON opsflow.encryption_status TO opsflow_member, opsflow_admin;
+GRANT SELECT ON opsflow.encryption_status TO opsflow_member, opsflow_holding, opsflow_admin;
 
 -- The second factor of people, whose table is below this room.
 CREATE TRIGGER encrypt_columns BEFORE INSERT OR UPDATE ON opsflow.users
@@ -116,7 +116,8 @@ ALTER TABLE opsflow.environment_variables ENABLE ALWAYS TRIGGER encrypt_columns;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, masked_columns)
 VALUES ('environment_variables', 'configuration_change', 'environment_variable', '{value}');
 
-SELECT opsflow.protect('opsflow.environment_variables');
+SELECT opsflow.protect('opsflow.environment_variables',
+    selects => 'secrets.read', inserts => 'secrets.edit', updates => 'secrets.edit', deletes => 'secrets.edit');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, value, is_secret, scope, workflow_id, user_id, description, updated_at)
     ON opsflow.environment_variables TO opsflow_member;
 GRANT SELECT ON opsflow.environment_variables TO opsflow_holding;

@@ -137,6 +137,7 @@ CREATE TABLE opsflow.users (
     email_verified_at timestamptz,
     two_factor_enabled boolean NOT NULL DEFAULT false,
     two_factor_secret text,
+    two_factor_last_step bigint,
     last_login timestamptz,
     -- authorization, mirrored from the home membership
     role text NOT NULL DEFAULT 'member',
@@ -185,6 +186,7 @@ COMMENT ON COLUMN opsflow.users.email_verified IS 'Has the e-mail address been v
 COMMENT ON COLUMN opsflow.users.email_verified_at IS 'When it was.';
 COMMENT ON COLUMN opsflow.users.two_factor_enabled IS 'Is a second factor asked for?';
 COMMENT ON COLUMN opsflow.users.two_factor_secret IS 'Encrypted secret of the second factor. No application can read it.';
+COMMENT ON COLUMN opsflow.users.two_factor_last_step IS 'Number of the 30 seconds since 1970 of the last code that was used: no earlier one, nor that one, counts again. No application can read it.';
 COMMENT ON COLUMN opsflow.users.last_login IS 'When the person last logged in.';
 COMMENT ON COLUMN opsflow.users.role IS 'Role in the home organization: owner, admin, manager, operator, member or viewer.';
 COMMENT ON COLUMN opsflow.users.permissions IS 'Permissions in the home organization beyond those of the role.';
@@ -260,6 +262,9 @@ CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF owner_id ON opsflow.organizat
     FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_organization();
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.organizations
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('monthly_ai_calls_used', 'api_quota_used', 'reset_date');
+CREATE TRIGGER require_context BEFORE UPDATE ON opsflow.organizations
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
+ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER require_context;
 SELECT opsflow.track('opsflow.organizations');
 
 CREATE TRIGGER check_user BEFORE INSERT OR UPDATE ON opsflow.users
@@ -268,7 +273,10 @@ ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER check_user;
 CREATE TRIGGER bootstrap AFTER INSERT OR UPDATE OF organization_id, role, permissions ON opsflow.users
     FOR EACH ROW EXECUTE FUNCTION opsflow.bootstrap_user();
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.users
-    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('last_login');
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at('last_login', 'two_factor_last_step');
+CREATE TRIGGER require_context BEFORE UPDATE ON opsflow.users
+    FOR EACH STATEMENT EXECUTE FUNCTION opsflow.require_context();
+ALTER TABLE opsflow.users ENABLE ALWAYS TRIGGER require_context;
 SELECT opsflow.track('opsflow.users');
 
 CREATE TRIGGER check_member BEFORE INSERT OR UPDATE ON opsflow.organization_members
@@ -278,25 +286,42 @@ CREATE TRIGGER mirror AFTER INSERT OR UPDATE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.mirror_member();
 CREATE TRIGGER forget BEFORE DELETE ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.forget_member();
+CREATE TRIGGER keep_owner AFTER UPDATE OR DELETE ON opsflow.organization_members
+    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_owner();
+ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER keep_owner;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, scope_column, ignored_columns, masked_columns)
 VALUES
     ('organizations', 'configuration_change', 'organization', 'organization', 'id',
         '{monthly_ai_calls_used,api_quota_used,is_active}', '{}'),
-    ('users', 'security_event', 'user', 'user', 'id', '{last_login,is_active}', '{password_hash,two_factor_secret}'),
+    ('users', 'security_event', 'user', 'user', 'id', '{last_login,two_factor_last_step,is_active}',
+        '{password_hash,two_factor_secret}'),
     ('organization_members', 'security_event', 'member', 'organization', 'organization_id', '{}', '{}');
 
--- Row security. Organizations and people are written by functions.
+-- Row security. Organizations and people are made by functions, and their state
+-- is changed by them; members with the permission describe their organization and
+-- set its limits (a trigger asks for organization.limits), people describe themselves.
 ALTER TABLE opsflow.organizations ENABLE ROW LEVEL SECURITY;
 ALTER TABLE opsflow.organizations FORCE ROW LEVEL SECURITY;
 CREATE POLICY tenant ON opsflow.organizations TO opsflow_member, opsflow_worker, opsflow_owner
     USING (id = opsflow.current_organization_id())
     WITH CHECK (id = opsflow.current_organization_id());
+-- The nil UUID is the organization of nobody: only C code acts in it, on what is
+-- a person's in whichever organizations.
+CREATE POLICY system ON opsflow.organizations FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 CREATE POLICY holding ON opsflow.organizations FOR SELECT TO opsflow_holding
     USING (id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]));
 CREATE POLICY admin_reads ON opsflow.organizations FOR SELECT TO opsflow_admin USING (true);
 CREATE POLICY auditor_reads ON opsflow.organizations FOR SELECT TO opsflow_auditor USING (true);
 GRANT SELECT ON opsflow.organizations TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
+GRANT UPDATE (name, description, industry, size_category, headquarters_location, timezone, ai_configuration,
+        automation_preferences, risk_tolerance, approval_thresholds, approval_expiry, settings, business_objectives,
+        key_processes, compliance_requirements, integration_priorities, monthly_ai_calls_limit, quota_reset_day,
+        quota_monthly_cost_limit, quota_max_assistants, quota_max_users, api_quota_limit)
+    ON opsflow.organizations TO opsflow_member;
+CREATE POLICY may_update ON opsflow.organizations AS RESTRICTIVE FOR UPDATE TO opsflow_member
+    USING ((SELECT opsflow.require_permission('organization.edit')));
 -- Whose ledger it is that an auditor reads.
 GRANT SELECT (id, name, slug, status) ON opsflow.organizations TO opsflow_auditor;
 
@@ -313,11 +338,22 @@ CREATE POLICY holding ON opsflow.users FOR SELECT TO opsflow_holding
     USING (EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = ANY ((SELECT opsflow.readable_organization_ids())::uuid[]) AND m.user_id = users.id));
+CREATE POLICY own_profile ON opsflow.users FOR UPDATE TO opsflow_member
+    USING (id = opsflow.current_user_id()) WITH CHECK (id = opsflow.current_user_id());
+CREATE POLICY may_update ON opsflow.users AS RESTRICTIVE FOR UPDATE TO opsflow_member
+    USING ((SELECT opsflow.require_permission('profile.edit')));
+GRANT UPDATE (full_name, first_name, last_name, job_title, department, avatar_url, notification_preferences,
+        ai_interaction_style, preferences)
+    ON opsflow.users TO opsflow_member;
 CREATE POLICY owner_in_context ON opsflow.users TO opsflow_owner
     USING (organization_id = opsflow.current_organization_id() OR EXISTS (
         SELECT FROM opsflow.organization_members m
         WHERE m.organization_id = opsflow.current_organization_id() AND m.user_id = users.id))
     WITH CHECK (organization_id IS NULL OR organization_id = opsflow.current_organization_id());
+-- To be erased one need not be a member of any.
+CREATE POLICY system ON opsflow.users TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000')
+    WITH CHECK (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_name, job_title, department,
         avatar_url, email_verified, email_verified_at, two_factor_enabled, last_login, role, permissions,
         notification_preferences, ai_interaction_style, preferences, status, is_active, created_at, updated_at,
@@ -325,6 +361,8 @@ GRANT SELECT (id, organization_id, email, username, full_name, first_name, last_
     ON opsflow.users TO opsflow_member, opsflow_holding;
 
 SELECT opsflow.protect('opsflow.organization_members');
+CREATE POLICY system ON opsflow.organization_members FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
 GRANT SELECT ON opsflow.organization_members TO opsflow_member, opsflow_holding;
 
 -- What can be permitted. The names are the application's to ask for; a role
@@ -487,6 +525,10 @@ CREATE INDEX member_roles_role_id_idx ON opsflow.member_roles (organization_id, 
 CREATE UNIQUE INDEX invitations_token_hash_idx ON opsflow.invitations (organization_id, token_hash);
 CREATE UNIQUE INDEX invitations_email_idx ON opsflow.invitations (organization_id, lower(email))
     WHERE status = 'pending';
+CREATE INDEX member_roles_due_idx ON opsflow.member_roles (expires_at, organization_id, id)
+    WHERE expires_at IS NOT NULL;
+CREATE INDEX invitations_due_idx ON opsflow.invitations (expires_at, organization_id, id)
+    WHERE status = 'pending';
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_column, masked_columns)
 VALUES
@@ -523,6 +565,13 @@ SELECT opsflow.protect('opsflow.roles');
 SELECT opsflow.protect('opsflow.role_permissions');
 SELECT opsflow.protect('opsflow.member_roles');
 SELECT opsflow.protect('opsflow.invitations');
+CREATE POLICY system ON opsflow.invitations FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+-- The job expire_credentials looks for what is due in every organization.
+CREATE POLICY admin_reads ON opsflow.member_roles FOR SELECT TO opsflow_admin USING (true);
+CREATE POLICY admin_reads ON opsflow.invitations FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT (organization_id, id, expires_at) ON opsflow.member_roles TO opsflow_admin;
+GRANT SELECT (organization_id, id, status, expires_at) ON opsflow.invitations TO opsflow_admin;
 GRANT SELECT ON opsflow.roles, opsflow.role_permissions, opsflow.member_roles TO opsflow_member, opsflow_holding;
 GRANT SELECT (organization_id, id, email, role, invited_by, status, expires_at, accepted_at, accepted_by,
         created_at, updated_at)
@@ -543,6 +592,7 @@ FROM (VALUES
     ('members.edit', 'members', 'Change the role and the permissions of members.'),
     ('members.remove', 'members', 'Suspend members and end memberships.'),
     ('members.export', 'members', 'Export what is held about a member.'),
+    ('profile.edit', 'members', 'Change one''s own name and preferences.'),
     ('roles.edit', 'roles', 'Define roles and what they permit.'),
     ('roles.assign', 'roles', 'Give roles to members and take them away.'),
     ('projects.create', 'projects', 'Start projects.'),
@@ -607,7 +657,7 @@ FROM (VALUES
         analytics.view,metrics.read,audit.read,audit.verify}'::text[]),
     ('{member,operator,manager,admin}', '{projects.create,projects.edit,work_items.create,work_items.edit,
         approvals.request,approvals.decide,approvals.delegate,orchestrations.run,executions.start,
-        executions.work,templates.create,notifications.edit,usage.record,audit.record}'),
+        executions.work,templates.create,notifications.edit,profile.edit,usage.record,audit.record}'),
     ('{operator,manager,admin}', '{agents.edit,workflows.edit,workflows.publish,executions.cancel,
         integrations.edit,oversight.review,secrets.read}'),
     ('{manager,admin}', '{members.invite,members.export,agents.create,agents.delete,agents.policies,
@@ -618,3 +668,36 @@ FROM (VALUES
         members.remove,roles.edit,roles.assign,api_keys.revoke,secrets.rotate,billing.edit,audit.redact}')
 ) AS granted (holders, permissions), unnest(holders) AS holder, unnest(permissions) AS permission
 ON CONFLICT (role, permission) DO NOTHING;
+
+-- What opsflow.protect() was told of tables in other schemas: opsflow.migrate() protects them again.
+CREATE TABLE opsflow.protected_tables (
+    relation text NOT NULL PRIMARY KEY,
+    derived text[] NOT NULL DEFAULT '{}',
+    selects text,
+    inserts text,
+    updates text,
+    deletes text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE opsflow.protected_tables IS 'Tables of other schemas that opsflow.protect() was given, and how; opsflow.audit_map says which of them are under the ledger. A global table.';
+COMMENT ON COLUMN opsflow.protected_tables.relation IS 'Name of the table, with its schema.';
+COMMENT ON COLUMN opsflow.protected_tables.derived IS 'Columns whose change leaves updated_at alone.';
+COMMENT ON COLUMN opsflow.protected_tables.selects IS 'Permission that reading it asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.inserts IS 'Permission that INSERT asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.updates IS 'Permission that UPDATE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.deletes IS 'Permission that DELETE asks for; null: none.';
+COMMENT ON COLUMN opsflow.protected_tables.created_at IS 'Since when it is protected.';
+COMMENT ON COLUMN opsflow.protected_tables.updated_at IS 'When it was last protected in another way.';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity, scope, entity_column)
+VALUES ('protected_tables', 'security_event', 'protected_table', 'warning', 'system', 'relation');
+
+CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.protected_tables
+    FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();
+SELECT opsflow.track('opsflow.protected_tables');
+ALTER TABLE opsflow.protected_tables ENABLE ROW LEVEL SECURITY;
+ALTER TABLE opsflow.protected_tables FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_writes ON opsflow.protected_tables TO opsflow_owner USING (true) WITH CHECK (true);
+CREATE POLICY admin_writes ON opsflow.protected_tables TO opsflow_admin USING (true) WITH CHECK (true);
+GRANT SELECT, DELETE ON opsflow.protected_tables TO opsflow_admin;

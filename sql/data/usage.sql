@@ -65,6 +65,7 @@ COMMENT ON COLUMN opsflow.ai_usage_logs.response_time_ms IS 'How long the answer
 COMMENT ON COLUMN opsflow.ai_usage_logs.cached_response IS 'Did the answer come from a cache?';
 COMMENT ON COLUMN opsflow.ai_usage_logs.metadata IS 'Whatever the application adds.';
 COMMENT ON COLUMN opsflow.ai_usage_logs.year_month IS 'Year and month of timestamp in UTC, as YYYYMM.';
+COMMENT ON CONSTRAINT ai_usage_logs_user_id_fkey ON opsflow.ai_usage_logs IS 'No index: a log of high volume; members leave by status.';
 
 CREATE INDEX ai_usage_logs_timestamp_idx ON opsflow.ai_usage_logs (organization_id, timestamp);
 CREATE INDEX ai_usage_logs_year_month_idx ON opsflow.ai_usage_logs (organization_id, year_month);
@@ -83,7 +84,7 @@ CREATE TRIGGER count_ai_call AFTER INSERT OR UPDATE OR DELETE ON opsflow.ai_usag
     FOR EACH ROW EXECUTE FUNCTION opsflow.count_ai_call();
 ALTER TABLE opsflow.ai_usage_logs ENABLE ALWAYS TRIGGER count_ai_call;
 
-SELECT opsflow.protect('opsflow.ai_usage_logs', captured => false);
+SELECT opsflow.protect('opsflow.ai_usage_logs', captured => false, selects => 'usage.read');
 GRANT SELECT ON opsflow.ai_usage_logs TO opsflow_member, opsflow_holding;
 
 -- What models cost. A price is never changed: a new one begins.
@@ -209,7 +210,7 @@ CREATE INDEX usage_holds_execution_id_idx ON opsflow.usage_holds (organization_i
 CREATE INDEX usage_holds_work_item_id_idx ON opsflow.usage_holds (organization_id, work_item_id)
     WHERE work_item_id IS NOT NULL;
 
-SELECT opsflow.protect('opsflow.usage_holds', captured => false);
+SELECT opsflow.protect('opsflow.usage_holds', captured => false, selects => 'usage.read');
 GRANT SELECT ON opsflow.usage_holds TO opsflow_member, opsflow_holding;
 
 -- The balance is derived: monthly_budget less what the calls of the period cost, and what a person has added to it or
@@ -267,7 +268,8 @@ VALUES ('provider_credit_pools', 'configuration_change', 'provider_credit_pool',
 
 -- The job that refills pools looks for them in every organization.
 SELECT opsflow.protect('opsflow.provider_credit_pools',
-    derived => '{current_balance,alert_threshold_50,alert_threshold_75,alert_threshold_90,alert_threshold_100,period}');
+    derived => '{current_balance,alert_threshold_50,alert_threshold_75,alert_threshold_90,alert_threshold_100,period}',
+    inserts => 'budgets.edit', updates => 'budgets.edit', deletes => 'budgets.edit');
 CREATE POLICY admin_reads ON opsflow.provider_credit_pools FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.provider_credit_pools TO opsflow_member, opsflow_holding, opsflow_admin;
 GRANT INSERT, DELETE, UPDATE (monthly_budget, current_balance, reset_day_of_month)
@@ -449,7 +451,7 @@ CREATE TRIGGER count_api_call AFTER INSERT OR UPDATE OR DELETE ON opsflow.api_us
     FOR EACH ROW EXECUTE FUNCTION opsflow.count_api_call();
 ALTER TABLE opsflow.api_usage ENABLE ALWAYS TRIGGER count_api_call;
 
-SELECT opsflow.protect('opsflow.api_usage', captured => false);
+SELECT opsflow.protect('opsflow.api_usage', captured => false, selects => 'usage.read', inserts => 'usage.record');
 GRANT SELECT ON opsflow.api_usage TO opsflow_member, opsflow_holding;
 GRANT INSERT ON opsflow.api_usage TO opsflow_service;
 
@@ -485,7 +487,8 @@ COMMENT ON TABLE opsflow.usage_records_default IS 'Usage of months that have no 
 -- Invoices rest on it: what is kept how long is for the DBA to say.
 INSERT INTO opsflow.partition_settings (relation) VALUES ('usage_records');
 
-SELECT opsflow.protect('opsflow.usage_records', captured => false);
+SELECT opsflow.protect('opsflow.usage_records', captured => false,
+    selects => 'billing.read', inserts => 'usage.record');
 GRANT SELECT ON opsflow.usage_records TO opsflow_member, opsflow_holding;
 GRANT INSERT ON opsflow.usage_records TO opsflow_service;
 
@@ -622,7 +625,8 @@ CREATE INDEX subscriptions_plan_id_idx ON opsflow.subscriptions (organization_id
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('subscriptions', 'configuration_change', 'subscription', 'warning');
 
-SELECT opsflow.protect('opsflow.subscriptions');
+SELECT opsflow.protect('opsflow.subscriptions',
+    selects => 'billing.read', inserts => 'billing.edit', updates => 'billing.edit');
 GRANT SELECT ON opsflow.subscriptions TO opsflow_member, opsflow_holding;
 GRANT INSERT, UPDATE (user_id, plan_id, status, current_period_start, current_period_end, cancel_at_period_end,
         cancelled_at, updated_at)

@@ -46,7 +46,8 @@ ALTER TABLE opsflow.webhooks ENABLE ALWAYS TRIGGER encrypt_columns;
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns, masked_columns)
 VALUES ('webhooks', 'configuration_change', 'webhook', '{last_triggered_at}', '{secret_key}');
 
-SELECT opsflow.protect('opsflow.webhooks', derived => '{last_triggered_at}');
+SELECT opsflow.protect('opsflow.webhooks', derived => '{last_triggered_at}',
+    inserts => 'webhooks.edit', updates => 'webhooks.edit', deletes => 'webhooks.edit');
 GRANT DELETE,
     SELECT (organization_id, id, name, url, events, is_active, last_triggered_at, created_at, updated_at, created_by),
     INSERT (organization_id, id, name, url, events, secret_key, is_active, last_triggered_at, created_at, updated_at,

@@ -73,7 +73,9 @@ ALTER TABLE opsflow.work_items ENABLE ALWAYS TRIGGER check_status;
 INSERT INTO opsflow.audit_map (relation, entity_type)
 VALUES ('work_items', 'work_item');
 
-SELECT opsflow.protect('opsflow.work_items');
+SELECT opsflow.protect('opsflow.work_items', inserts => 'work_items.create', updates => 'work_items.edit');
+CREATE POLICY may_update_worker ON opsflow.work_items AS RESTRICTIVE FOR UPDATE TO opsflow_worker
+    USING ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT ON opsflow.work_items TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT INSERT (organization_id, id, agent_id, title, description, status, priority, risk_level, estimated_cost,
         context, result, error_details, due_at, created_at, updated_at, created_by),

@@ -103,7 +103,8 @@ INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_column
 VALUES ('workflows', 'configuration_change', 'workflow', '{execution_count,success_count,avg_completion_time}');
 
 SELECT opsflow.protect('opsflow.workflows',
-    derived => '{execution_count,success_count,avg_completion_time}');
+    derived => '{execution_count,success_count,avg_completion_time}',
+    inserts => 'workflows.create', updates => 'workflows.edit', deletes => 'workflows.delete');
 GRANT SELECT ON opsflow.workflows TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, description, category, trigger_conditions, steps, nodes, edges,
@@ -214,7 +215,8 @@ COMMENT ON COLUMN opsflow.workflow_tags.created_by IS 'The member who created it
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('workflow_tags', 'configuration_change', 'workflow_tag');
 
-SELECT opsflow.protect('opsflow.workflow_tags');
+SELECT opsflow.protect('opsflow.workflow_tags',
+    inserts => 'workflows.edit', updates => 'workflows.edit', deletes => 'workflows.edit');
 GRANT SELECT, INSERT, DELETE, UPDATE (name, color, updated_at) ON opsflow.workflow_tags TO opsflow_member;
 GRANT SELECT ON opsflow.workflow_tags TO opsflow_holding;
 
@@ -243,7 +245,7 @@ CREATE INDEX workflow_tag_assignments_tag_id_idx ON opsflow.workflow_tag_assignm
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, entity_column)
 VALUES ('workflow_tag_assignments', 'configuration_change', 'workflow_tag_assignment', 'workflow_id');
 
-SELECT opsflow.protect('opsflow.workflow_tag_assignments');
+SELECT opsflow.protect('opsflow.workflow_tag_assignments', inserts => 'workflows.edit', deletes => 'workflows.edit');
 GRANT SELECT, INSERT, DELETE ON opsflow.workflow_tag_assignments TO opsflow_member;
 GRANT SELECT ON opsflow.workflow_tag_assignments TO opsflow_holding;
 
@@ -289,7 +291,8 @@ CREATE UNIQUE INDEX workflow_templates_public_idx ON opsflow.workflow_templates 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ignored_columns)
 VALUES ('workflow_templates', 'configuration_change', 'workflow_template', '{usage_count}');
 
-SELECT opsflow.protect('opsflow.workflow_templates', derived => '{usage_count}');
+SELECT opsflow.protect('opsflow.workflow_templates', derived => '{usage_count}',
+    inserts => 'templates.create', updates => 'templates.create', deletes => 'templates.create');
 CREATE POLICY public_reads ON opsflow.workflow_templates FOR SELECT TO opsflow_member, opsflow_holding, opsflow_owner
     USING (is_public AND opsflow.current_organization_id() IS NOT NULL);
 GRANT SELECT, DELETE,

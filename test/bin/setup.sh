@@ -49,8 +49,10 @@ tools()
 				perl -MTAP::Parser -MTest::More -e 1|perl|Perl with TAP::Parser and Test::More
 				perl -MIPC::Run -e 1|libipc-run-perl|Perl's IPC::Run
 				python3 -c 'import base64, hashlib, json'|python3|Python 3 with its standard library
+				PATH=$PATH:/usr/sbin command -v pgbouncer|pgbouncer|PgBouncer
 			END
 			;;
+		bench) echo "PATH=$PATH:/usr/sbin command -v pgbouncer|pgbouncer|PgBouncer" ;;
 		lint)
 			cat <<-END
 				command -v clang|clang|clang
@@ -178,6 +180,22 @@ no_main_cluster()
 	trap 'as_root rm -f "$own_conf"' EXIT
 }
 
+# Nor for a PgBouncer that dpkg starts, now and with the machine.
+policy=/usr/sbin/policy-rc.d
+no_services()
+{
+	[ ! -e "$policy" ] || return 0
+	printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+	as_root chmod 0755 "$policy"
+	trap 'as_root rm -f "$own_conf" "$policy"' EXIT
+}
+
+not_at_boot()
+{
+	command -v systemctl >/dev/null || return 0
+	as_root systemctl disable pgbouncer >/dev/null 2>&1 || true
+}
+
 need=
 case ${PG_CONFIG:-} in
 	'') ;;
@@ -219,9 +237,15 @@ if [ -n "$need" ]; then
 	case " $need" in
 		*" postgresql-"*) no_main_cluster ;;
 	esac
+	case " $need " in
+		*" pgbouncer "*) no_services ;;
+	esac
 	fresh_lists || update_lists
 	# shellcheck disable=SC2086
 	logged apt-install install_packages $need
+	case " $need " in
+		*" pgbouncer "*) not_at_boot ;;
+	esac
 fi
 
 [ -z "$(missing_tools 2)$(missing_pieces "$PG_CONFIG")" ] || by_hand "the set-up is not complete" "$PG_CONFIG"

@@ -61,6 +61,14 @@ INSERT INTO opsflow.oauth_accounts (user_id, provider, provider_user_id)
 SELECT id, 'keycloak', id::text
 FROM opsflow.users WHERE role = 'owner';
 
+INSERT INTO opsflow.recovery_codes (user_id, code_hash)
+SELECT id, sha256(id::text::bytea)
+FROM opsflow.users WHERE role = 'owner';
+
+INSERT INTO opsflow.sign_in_failures (user_id, factor)
+SELECT id, 'password'
+FROM opsflow.users WHERE role = 'owner';
+
 INSERT INTO opsflow.environment_variables (organization_id, name, value, scope, created_by)
 SELECT organization_id, 'REGION', 'eu', 'global', id
 FROM opsflow.users WHERE role = 'owner';

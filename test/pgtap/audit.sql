@@ -87,8 +87,8 @@ UPDATE opsflow.users SET department = 'Secret service' WHERE id = :ada;
 SELECT is(count(*), 0::bigint, 'an organization that a person has left records no changes of the person any more')
     FROM opsflow.audit_trail WHERE organization_id = :two AND new_values ->> 'department' = 'Secret service';
 ROLLBACK TO leaving;
-SELECT is(count(*), 1::bigint, 'an organization begins its own ledger')
-    FROM opsflow.audit_trail WHERE organization_id = :two AND seq = 1 AND entity_type = 'organization' AND entity_id = :two;
+SELECT is(count(*), 1::bigint, 'an organization begins its own ledger, after its six roles')
+    FROM opsflow.audit_trail WHERE organization_id = :two AND seq = 7 AND entity_type = 'organization' AND entity_id = :two;
 TRUNCATE opsflow.integrations CASCADE;
 SELECT is(count(*), 1::bigint, 'TRUNCATE is recorded in the system ledger')
     FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-0000-0000-000000000000' AND action = 'truncate' AND entity_key = 'integrations' AND severity = 'critical';

@@ -1,4 +1,5 @@
--- audit: chain heads, which are stored at commit (each file has a database of its own).
+-- audit: chain heads, which are stored at commit (each file has a database of its own). An
+-- organization and its six roles are seven entries, the update is the eighth.
 INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000002', 'Two', 'two');
 UPDATE opsflow.organizations SET name = 'Two again' WHERE slug = 'two';
 BEGIN;
@@ -7,15 +8,15 @@ SELECT is(count(*), 2::bigint, 'each transaction appends the head of its lane')
     FROM opsflow.audit_chain_heads WHERE organization_id = '00000000-0000-7000-8000-000000000002';
 SAVEPOINT a;
 UPDATE opsflow.audit_chain_heads SET hash = set_byte(hash, 0, 255 - get_byte(hash, 0)) WHERE seq = (SELECT max(seq) FROM opsflow.audit_chain_heads WHERE organization_id = '00000000-0000-7000-8000-000000000002');
-SELECT is((bad_seq, detail)::text, '(2,"the chain head does not fit entry 2")', 'an edited chain head is found')
+SELECT is((bad_seq, detail)::text, '(8,"the chain head does not fit entry 8")', 'an edited chain head is found')
     FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
 ROLLBACK TO a;
 DELETE FROM opsflow.audit_chain_heads;
-SELECT is((bad_seq, detail)::text, '(2,"the chain head of the lane is missing")', 'a deleted chain head is found')
+SELECT is((bad_seq, detail)::text, '(8,"the chain head of the lane is missing")', 'a deleted chain head is found')
     FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
 ROLLBACK TO a;
-DELETE FROM opsflow.audit_chain_heads WHERE seq = 2;
-SELECT is((bad_seq, detail)::text, '(2,"the chain head says that the lane ends at entry 1")', 'a head that was set back is found')
+DELETE FROM opsflow.audit_chain_heads WHERE seq = 8;
+SELECT is((bad_seq, detail)::text, '(8,"the chain head says that the lane ends at entry 7")', 'a head that was set back is found')
     FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002') WHERE verdict = 'tampered';
 ROLLBACK TO a;
 -- The worked example of doc/audit.md, byte for byte.
@@ -34,14 +35,14 @@ SELECT is(verdict, 'ok', 'the worked example of doc/audit.md verifies') FROM ops
 
 SELECT is(count(*), 0::bigint, 'verification since a time after everything finds nothing wrong')
     FROM opsflow.verify_audit(since => now() + interval '1 day') WHERE verdict <> 'ok';
-SELECT is((entries, first_seq, verdict)::text, '(1,2,ok)', 'verification since a time takes what is before as given')
-    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', (SELECT timestamp FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 2));
+SELECT is((entries, first_seq, verdict)::text, '(1,8,ok)', 'verification since a time takes what is before as given')
+    FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', (SELECT timestamp FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 8));
 ALTER TABLE opsflow.audit_trail DISABLE TRIGGER audit_guard;
-DELETE FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 2;
-SELECT is((bad_seq, detail)::text, '(2,"entry 2 is missing")', 'and still finds a missing tail')
+DELETE FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002' AND seq = 8;
+SELECT is((bad_seq, detail)::text, '(8,"entry 8 is missing")', 'and still finds a missing tail')
     FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002', now() + interval '1 day') WHERE verdict = 'tampered';
 DELETE FROM opsflow.audit_trail WHERE organization_id = '00000000-0000-7000-8000-000000000002';
-SELECT is((entries, bad_seq, detail)::text, '(0,1,"entries 1 to 2 are missing")', 'a deletion of everything is found')
+SELECT is((entries, bad_seq, detail)::text, '(0,1,"entries 1 to 8 are missing")', 'a deletion of everything is found')
     FROM opsflow.verify_audit('00000000-0000-7000-8000-000000000002');
 ROLLBACK TO a;
 SELECT ok(bool_and(verdict = 'ok'), 'and when all that is undone, the ledger verifies') FROM opsflow.verify_audit();

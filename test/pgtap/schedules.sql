@@ -63,7 +63,7 @@ FROM (VALUES ('SELECT secret FROM opsflow.webhook_endpoints', '42501'), ('SELECT
     (format('INSERT INTO opsflow.webhook_endpoints (organization_id, workflow_id, endpoint_path, secret) VALUES (%L, %L, ''orders/NEW'', ''s'')', :one, :'flow'), '23505'),
     (format('INSERT INTO opsflow.webhook_endpoints (organization_id, workflow_id, endpoint_path, secret) VALUES (%L, %L, ''other'', ''s'')', :one, :'foreign_flow'), '23503')) s (statement, state);
 RESET ROLE;
-SELECT opsflow.set_context(:two);
+SELECT opsflow.set_context(:two, '00000000-0000-7000-8000-0000000000a2');
 SET LOCAL ROLE opsflow_member;
 SELECT is(refused(format('INSERT INTO opsflow.webhook_endpoints (organization_id, workflow_id, endpoint_path, secret) VALUES (%L, %L, %L, ''s'')', :two, :'foreign_flow', path)), state, 'another organization: ' || path)
 FROM (VALUES ('ORDERS/new', '23505'), ('orders/old', 'done')) c (path, state);

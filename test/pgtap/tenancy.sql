@@ -228,6 +228,8 @@ SELECT description AS built_in FROM opsflow.permissions WHERE name = 'agents.edi
 UPDATE opsflow.permissions SET description = 'spoilt', category = 'spoilt' WHERE name = 'agents.edit';
 UPDATE opsflow.permissions SET description = 'ours now', is_builtin = false WHERE name = 'agents.delete';
 INSERT INTO opsflow.permissions (name, category, description) VALUES ('robots.paint', 'robots', 'Paint robots.');
+SELECT throws_ok('DELETE FROM opsflow.permissions WHERE name = ''agents.create''', '23503', NULL, 'a permission that a system role has cannot go');
+DELETE FROM opsflow.system_role_permissions WHERE permission = 'agents.create';
 DELETE FROM opsflow.permissions WHERE name = 'agents.create';
 SELECT is(opsflow.migrate(), 'adopted', 'migrate() looks after built-in rows');
 SELECT is((category, description)::text, format('(agents,%I)', :'built_in'), 'a changed one is as it was') FROM opsflow.permissions WHERE name = 'agents.edit';

@@ -37,11 +37,18 @@ my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'base', has_streaming => 1);
 $standby->start;
 $node->safe_psql('postgres', $insert);
+my $token = $node->safe_psql('postgres', "SELECT opsflow.create_session('$ada', '$org')");
 $node->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', $bad), '0', 'the ledger verifies on a hot standby');
 is($standby->safe_psql('postgres', $entries), $node->safe_psql('postgres', $entries), 'with all its entries');
 my ($rc, $out, $err) = $standby->psql('postgres', "SET opsflow.organization_id = '$org'; SELECT opsflow.audit_event('x', 'x', opsflow.uuidv7(), 'x')");
 like($err, qr/cannot execute audit_event\(\) (during recovery|in a read-only transaction)/, 'a standby records nothing');
+my $authenticate = "BEGIN; SET LOCAL ROLE opsflow_member; SELECT opsflow.authenticate('$token'), opsflow.has_permission('agents.read'); SELECT opsflow.current_user_id(); COMMIT";
+is($standby->safe_psql('postgres', $authenticate), "$ada|t\n$ada", 'but it recognizes whom it reads for');
+is($standby->safe_psql('postgres', "SELECT opsflow.authenticate('nobody')"), '', 'and who is nobody');
+$node->safe_psql('postgres', "UPDATE opsflow.user_sessions SET status = 'revoked' WHERE user_id = '$ada'");
+$node->wait_for_catchup($standby);
+isnt($standby->safe_psql('postgres', $authenticate), "$ada|t\n$ada", 'until the session is revoked');
 
 # Failover: the promoted standby continues the chains.
 $standby->promote;

@@ -149,6 +149,14 @@ FROM (VALUES
     ('grace@northwind.example', 'keycloak', 'f7c2b1e0-5a8e-4a55-9d8f-0f5a5f3d2c11', '["openid"]')
 ) AS a (email, provider, provider_user_id, scopes);
 
+INSERT INTO recovery_codes (id, user_id, code_hash, used_at, created_at)
+SELECT key('recovery code/' || n), key('person/admin@techcorp.com'), hash('recovery code/' || n),
+    CASE n WHEN 1 THEN clock() - interval '3 days' END, clock() - interval '40 days'
+FROM generate_series(1, 10) AS n;
+
+INSERT INTO sign_in_failures (user_id, factor, id, failed_at)
+VALUES (key('person/sam@techcorp.com'), 'password', key('failure/sam'), clock() - interval '2 hours');
+
 -- Secrets and the plan -----------------------------------------------------
 
 INSERT INTO environment_variables (organization_id, id, name, value, is_secret, scope, workflow_id, user_id,

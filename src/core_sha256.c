@@ -1,6 +1,6 @@
 /*
- * audit_sha256.c
- *		SHA-256, for entries, the Merkle tree and digests of all kinds.
+ * core_sha256.c
+ *		SHA-256, for entries, the Merkle tree, tokens and digests of all kinds.
  *
  * PostgreSQL's pg_cryptohash looks its algorithm up anew for every hash, which
  * in OpenSSL 3 takes longer than hashing an entry does.  Here it is looked up
@@ -13,7 +13,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 
-#include "audit.h"
+#include "core.h"
 
 #if OPENSSL_VERSION_NUMBER < 0x30000000L
 #error "opsflow needs OpenSSL 3.0 or later"

@@ -1,0 +1,38 @@
+/*
+ * core_purge.c
+ *		The organization that is being taken out.
+ *
+ * Guards keep rows from being deleted, and the ledger copies each that is.  While
+ * opsflow.purge_organization() works they ask here: it is one organization, known by
+ * a C variable that no setting and no role can reach.
+ */
+#include "postgres.h"
+
+#include "core.h"
+
+static const pg_uuid_t *purged = NULL;
+
+/* Do "work", which deletes the rows of an organization. */
+void
+opsflow_purge(const pg_uuid_t *organization_id, void (*work)(void *arg), void *arg)
+{
+	const pg_uuid_t *outer = purged;
+
+	PG_TRY();
+	{
+		purged = organization_id;
+		work(arg);
+	}
+	PG_FINALLY();
+	{
+		purged = outer;
+	}
+	PG_END_TRY();
+}
+
+/* Is it being taken out right now? */
+bool
+opsflow_is_purged(const pg_uuid_t *organization_id)
+{
+	return purged != NULL && opsflow_uuid_equal(purged, organization_id);
+}
