@@ -72,7 +72,7 @@ extern char *opsflow_optional_reason(FunctionCallInfo fcinfo, int arg);
 /* Members (tenancy_members.c) */
 extern void opsflow_check_role_word(const char *role);
 extern void opsflow_lock_members(const pg_uuid_t *organization_id);
-extern void opsflow_require_seat(const OpsflowTarget *target);
+extern void opsflow_join_invited(const OpsflowTarget *target, const char *role, const pg_uuid_t *inviter);
 
 /* People by their address (tenancy_organizations.c) */
 extern char *opsflow_email_argument(FunctionCallInfo fcinfo, int arg, const char *name);

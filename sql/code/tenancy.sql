@@ -229,13 +229,49 @@ AS 'MODULE_PATHNAME', 'opsflow_leave_organization_sql';
 COMMENT ON FUNCTION opsflow.leave_organization() IS
 'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF014 the organization is suspended.';
 
-CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin', organization_id uuid DEFAULT NULL)
+CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin',
+    organization_id uuid DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_transfer_ownership';
 COMMENT ON FUNCTION opsflow.transfer_ownership(uuid, text, uuid) IS
 'Makes an active member the owner. keep_role: the role of the owner who acts, or else of organizations.owner_id, afterwards; owner means both are. For owners, and for whom opsflow.add_member() names any organization. organization_id: as there. Errors: OF001 without a context, OF003 no member, OF004 not active, OF005 no owner, OF007 unknown role, OF014 the organization is suspended. Permission: organization.transfer.';
+
+-- Invitations.
+
+CREATE FUNCTION opsflow.invite_member(email text, role text DEFAULT 'member', expires_in interval DEFAULT '7 days',
+    organization_id uuid DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_invite_member';
+COMMENT ON FUNCTION opsflow.invite_member(text, text, interval, uuid) IS
+'Invites whoever reads mail to an address, and returns the token (ofi_...) for that mail: it is shown once. An invitation of that address that waits is replaced. email: blanks around it do not count; role: the role of the member to be, one that whoever acts could give; expires_in: how long it can be accepted, up to 366 days; organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 unknown organization, OF004 a member already, OF005 a role that is not one''s to give, OF007 unfit values, OF014 the organization is suspended. Permission: members.invite.';
+
+CREATE FUNCTION opsflow.revoke_invitation(id uuid, organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_revoke_invitation';
+COMMENT ON FUNCTION opsflow.revoke_invitation(uuid, uuid) IS
+'Takes back an invitation that is pending; its token is worth nothing from then on. organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 unknown invitation, OF004 not pending, OF005 its role is not one''s to give, OF014 the organization is suspended. Permission: members.invite.';
+
+CREATE FUNCTION opsflow.accept_invitation(token text, full_name text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_accept_invitation';
+COMMENT ON FUNCTION opsflow.accept_invitation(text, text) IS
+'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and no context. Who is a member by now stays what he is. Returns the id of the person. Errors: OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
+
+CREATE FUNCTION opsflow.purge_organization(organization_id uuid, confirm_slug text DEFAULT NULL)
+RETURNS TABLE (relation regclass, rows bigint, effect text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_purge_organization';
+COMMENT ON FUNCTION opsflow.purge_organization(uuid, text) IS
+'Names the tables that have rows of an organization, and how many; with confirm_slug, its slug, it deletes them for good, in one transaction, and records that in the ledger of the organization and in the system ledger. For opsflow_admin and superusers, and only for an organization that was deleted and has none below it. effect: deleted; without a home (people whose home it is; they stay, with whatever else they belong to); kept (the ledger, as long as opsflow.audit_retention says, where the compliance regimes of the organization are written first). Tables of your own that have a column organization_id are included if opsflow_owner may SELECT and DELETE. Errors: OF003 unknown organization, OF004 not deleted, or others are below it, OF005 no administrator, OF007 confirm_slug is not its slug.';
 
 CREATE FUNCTION opsflow.keep_owner()
 RETURNS trigger
@@ -246,7 +282,8 @@ COMMENT ON FUNCTION opsflow.keep_owner() IS
 'Trigger, AFTER UPDATE or DELETE for each row of opsflow.organization_members: an organization that has an active owner keeps one (OF004), also of two owners who go at once; organizations.owner_id becomes another one where its owner is none any more.';
 
 -- Owned by opsflow_owner: row security holds for them.
-ALTER FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb)
+    OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.move_organization(uuid, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.suspend_organization(uuid, text) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.resume_organization(uuid) OWNER TO opsflow_owner;
@@ -261,6 +298,10 @@ ALTER FUNCTION opsflow.resume_member(uuid, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.remove_member(uuid, text, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.leave_organization() OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.transfer_ownership(uuid, text, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.invite_member(text, text, interval, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.revoke_invitation(uuid, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.accept_invitation(text, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.purge_organization(uuid, text) OWNER TO opsflow_owner;
 
 GRANT EXECUTE ON FUNCTION
     opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb),
@@ -270,9 +311,11 @@ GRANT EXECUTE ON FUNCTION
     opsflow.add_member(uuid, text, text[], uuid), opsflow.accept_membership(uuid, uuid),
     opsflow.change_member(uuid, text, text[], uuid), opsflow.suspend_member(uuid, text, uuid),
     opsflow.resume_member(uuid, uuid), opsflow.remove_member(uuid, text, uuid),
-    opsflow.transfer_ownership(uuid, text, uuid)
+    opsflow.transfer_ownership(uuid, text, uuid), opsflow.invite_member(text, text, interval, uuid),
+    opsflow.revoke_invitation(uuid, uuid), opsflow.accept_invitation(text, text)
     TO opsflow_member, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.leave_organization() TO opsflow_member;
+GRANT EXECUTE ON FUNCTION opsflow.purge_organization(uuid, text) TO opsflow_admin;
 
 -- Roles that an organization defines.
 
