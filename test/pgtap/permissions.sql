@@ -50,6 +50,7 @@ SELECT id AS workflow FROM opsflow.workflows WHERE organization_id = :one \gset
 SELECT id AS workflow_template FROM opsflow.workflow_templates WHERE organization_id = :one \gset
 SELECT id AS node_template FROM opsflow.node_templates WHERE organization_id = :one \gset
 SELECT id AS entry FROM opsflow.audit_trail WHERE organization_id = :one AND seq = 1 AND lane = 0 \gset
+SELECT id AS invitation FROM opsflow.invitations WHERE organization_id = :one \gset
 SELECT id AS webhook FROM opsflow.webhooks WHERE organization_id = :one \gset
 
 -- The cases: what is called for each permission that a function asks for. outcome: what whoever has only that
@@ -77,6 +78,8 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('restore_organization', 'organization.delete', format('restore_organization(%L)', :gone), 'done', 'subsidiaries.manage'),
     ('restore_organization', 'subsidiaries.manage', format('restore_organization(%L)', :gone), 'done', 'organization.delete'),
     ('add_member', 'members.invite', format('add_member(%L, ''viewer'')', :ira), 'done', ''),
+    ('invite_member', 'members.invite', 'invite_member(''new@one.example'', ''viewer'')', 'done', ''),
+    ('revoke_invitation', 'members.invite', format('revoke_invitation(%L)', :'invitation'), 'done', ''),
     ('change_member', 'members.edit', format('change_member(%L, ''viewer'')', :vi), 'done', ''),
     ('suspend_member', 'members.remove', format('suspend_member(%L, ''r'')', :vi), 'done', ''),
     ('resume_member', 'members.remove', format('resume_member(%L)', :lou), 'done', ''),
