@@ -37,6 +37,16 @@ COMMENT ON FUNCTION opsflow.secret_columns() IS
 
 GRANT EXECUTE ON FUNCTION opsflow.secret_columns() TO opsflow_member, opsflow_admin;
 
+CREATE FUNCTION opsflow.plain_secrets()
+RETURNS TABLE (relation regclass, column_name text, "rows" bigint)
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_plain_secrets';
+COMMENT ON FUNCTION opsflow.plain_secrets() IS
+'The columns of opsflow.secret_columns() that have values which are not encrypted, and in how many rows: written before there was the trigger, or while it was disabled. Reads the whole tables. For opsflow_admin.';
+
+GRANT EXECUTE ON FUNCTION opsflow.plain_secrets() TO opsflow_admin;
+
 CREATE FUNCTION opsflow.read_secret(relation regclass, id uuid, column_name text, key text DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE PARALLEL UNSAFE

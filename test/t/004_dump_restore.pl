@@ -122,6 +122,7 @@ sub check_restored
 	is($node->safe_psql($db, "SELECT count(*) FROM opsflow.verify_audit() WHERE verdict <> 'ok'"), '0', "$how: the ledger verifies");
 	is($node->safe_psql($db, "SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'opsflow') AND deptype = 'e' AND classid <> 'pg_proc'::regclass"),
 		'0', "$how: only functions are members");
+	is($node->safe_psql($db, "SELECT string_agg(concat_ws(' ', object, detail), '; ') FROM opsflow.lint()"), '', "$how: lint() finds nothing");
 	$node->safe_psql($db, qq{
 		INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by) VALUES ('$org', 'New', 'custom', 'p', '$ada');
 		BEGIN; SELECT opsflow.set_context('$org', '$ada'); SELECT opsflow.request_approval(title => 'New', description => 'after the restore'); COMMIT;
