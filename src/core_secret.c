@@ -4,7 +4,7 @@
  *
  * The server writes the statement that failed to its log, with whatever literals an
  * application put there.  Between the two calls an error, of whatever origin, is logged
- * without its statement.
+ * without its statement, and without its context, which can have the parameters.
  */
 #include "postgres.h"
 
@@ -14,6 +14,7 @@ static void
 hide_statement(void *arg)
 {
 	(void) errhidestmt(true);
+	(void) errhidecontext(true);
 }
 
 /* From here on; "callback" belongs to the caller and lives until opsflow_show_statement(). */

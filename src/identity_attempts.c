@@ -69,8 +69,9 @@ opsflow_lock_factor(const OpsflowPerson *person, OpsflowFactor factor)
 	(void) opsflow_lock(OPSFLOW_LOCK_SIGN_IN, lock_key(person), factor, true);
 }
 
-static void
-unlock_factor(const OpsflowPerson *person, OpsflowFactor factor)
+/* Give the lock back, once for each time that it was taken. */
+void
+opsflow_unlock_factor(const OpsflowPerson *person, OpsflowFactor factor)
 {
 	opsflow_unlock(OPSFLOW_LOCK_SIGN_IN, lock_key(person), factor);
 }
@@ -177,7 +178,7 @@ opsflow_attempt_failed(const OpsflowPerson *person, OpsflowFactor factor)
 	if (count % sign_in_attempts == 0)
 		opsflow_person_event(person, "locked_out", "error",
 							 psprintf("{\"factor\": \"%s\", \"seconds\": " INT64_FORMAT "}", factor_name(factor), lockout_seconds(count)));
-	unlock_factor(person, factor);
+	opsflow_unlock_factor(person, factor);
 }
 
 /* After a success, under the lock. */

@@ -44,7 +44,7 @@ opsflow_base32_decode(const char *text, uint8 *bytes, int size)
 		length--;
 	for (size_t i = 0; i < length; i++)
 	{
-		const char *at = memchr(alphabet, pg_toupper((unsigned char) text[i]), 32);
+		const char *at = strchr(alphabet, pg_toupper((unsigned char) text[i]));
 
 		if (at == NULL)
 			return -1;

@@ -172,6 +172,7 @@ settle_attempt(OpsflowPerson *person, const text *password, bool is_right)
 	if (!opsflow_may_attempt(person, OPSFLOW_PASSWORD))
 	{
 		opsflow_attempt_refused(person, OPSFLOW_PASSWORD, "locked");
+		opsflow_unlock_factor(person, OPSFLOW_PASSWORD);
 		return false;
 	}
 	if (!is_right)

@@ -143,6 +143,14 @@ not_allowed(const char *message, const char *hint)
 			 errhint("%s", hint)));
 }
 
+/* People prove who they are themselves. */
+static void
+refuse_agents(const OpsflowContext *context)
+{
+	if (context->has_agent)
+		not_allowed("an agent does not do this for a person", "The person has to act without an agent.");
+}
+
 /* A trusted backend, or a DBA, in no user's name. */
 static bool
 is_trusted(const OpsflowContext *context)
@@ -219,8 +227,7 @@ opsflow_person_argument(FunctionCallInfo fcinfo, int arg, bool *is_own)
 	*is_own = !is_trusted(context);
 	if (*is_own || PG_ARGISNULL(arg))
 		context = opsflow_require_user();
-	if (context->has_agent)
-		not_allowed("an agent does not do this for a person", "The person has to act without an agent.");
+	refuse_agents(context);
 	if (*is_own && !PG_ARGISNULL(arg) && !opsflow_uuid_equal(&context->user_id, PG_GETARG_UUID_P(arg)))
 		not_allowed("people do this for themselves only",
 					"Act as the person, or as a service without a user in the context.");
@@ -239,6 +246,7 @@ opsflow_person_administered(FunctionCallInfo fcinfo, int arg)
 	OpsflowPerson *person;
 
 	opsflow_require_argument(fcinfo, arg, "user_id");
+	refuse_agents(context);
 	if (is_trusted(context))
 		return require_person(PG_GETARG_UUID_P(arg), context);
 	context = opsflow_require_user();

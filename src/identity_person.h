@@ -54,6 +54,7 @@ typedef enum OpsflowFactor
 /* identity_attempts.c */
 extern void opsflow_attempts_init(void);
 extern void opsflow_lock_factor(const OpsflowPerson *person, OpsflowFactor factor);
+extern void opsflow_unlock_factor(const OpsflowPerson *person, OpsflowFactor factor);
 extern bool opsflow_may_attempt(const OpsflowPerson *person, OpsflowFactor factor);
 extern void opsflow_attempt_failed(const OpsflowPerson *person, OpsflowFactor factor);
 extern void opsflow_attempt_refused(const OpsflowPerson *person, OpsflowFactor factor, const char *reason);

@@ -68,6 +68,9 @@ sign_in(FunctionCallInfo fcinfo)
 	OpsflowSignIn request = {{{0}}};
 	OpsflowPerson *person;
 
+	if (PG_ARGISNULL(SIGN_IN_LOGIN) || PG_ARGISNULL(SIGN_IN_PASSWORD))
+		return NULL;
+	PreventCommandIfReadOnly("sign_in()");
 	describe_sign_in(fcinfo, &request);
 	person = opsflow_person_by_login(text_to_cstring(PG_GETARG_TEXT_PP(SIGN_IN_LOGIN)));
 	if (!opsflow_check_password(person, PG_GETARG_TEXT_PP(SIGN_IN_PASSWORD)))
@@ -89,9 +92,6 @@ opsflow_sign_in(PG_FUNCTION_ARGS)
 	int nest_level;
 	char *token;
 
-	PreventCommandIfReadOnly("sign_in()");
-	if (PG_ARGISNULL(SIGN_IN_LOGIN) || PG_ARGISNULL(SIGN_IN_PASSWORD))
-		PG_RETURN_NULL();
 	opsflow_hide_statement(&hidden);
 	nest_level = NewGUCNestLevel();
 	token = sign_in(fcinfo);

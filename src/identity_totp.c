@@ -251,6 +251,7 @@ settle_attempt(OpsflowPerson *person, const char *code, bool with_recovery_codes
 	if (!opsflow_may_attempt(person, OPSFLOW_CODE))
 	{
 		opsflow_attempt_refused(person, OPSFLOW_CODE, "locked");
+		opsflow_unlock_factor(person, OPSFLOW_CODE);
 		return false;
 	}
 	if (!use_code(person, digits) && !(with_recovery_codes && opsflow_use_recovery_code(person, digits)))
@@ -269,7 +270,12 @@ opsflow_check_code(OpsflowPerson *person, const char *code)
 	if (!person->is_active || !person->has_organization)
 		return false;
 	opsflow_lock_second_factor(person);
-	return person->has_second_factor && settle_attempt(person, code, true);
+	if (!person->has_second_factor)
+	{
+		opsflow_unlock_factor(person, OPSFLOW_CODE);
+		return false;
+	}
+	return settle_attempt(person, code, true);
 }
 
 /* The same for other rooms; false for whom nobody knows. */

@@ -74,12 +74,12 @@ AS 'MODULE_PATHNAME', 'opsflow_rotate_encryption_key';
 COMMENT ON FUNCTION opsflow.rotate_encryption_key(uuid, integer) IS
 'Gives an organization (null: the one in the context; an administrator may name any, and the nil UUID for the secrets of people) a new data key, and re-encrypts up to batch rows (null: all). While a rotation is under way, it goes on with that and makes no other key. Job rotate_encryption does the rest, what others hold meanwhile included, and destroys the older key once nothing uses it. Returns the number of rows re-encrypted. Needs permission secrets.rotate. Errors: OF001 without a context, OF003 for an organization that is not there, OF005 without the permission, OF007 if batch is not positive, OF012 without the master key.';
 
-CREATE FUNCTION opsflow.continue_key_rotation(batch integer DEFAULT 500)
+CREATE FUNCTION opsflow.rotate_encryption(batch integer DEFAULT 500)
 RETURNS bigint
 LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-AS 'MODULE_PATHNAME', 'opsflow_continue_key_rotation';
-COMMENT ON FUNCTION opsflow.continue_key_rotation(integer) IS
+AS 'MODULE_PATHNAME', 'opsflow_rotate_encryption';
+COMMENT ON FUNCTION opsflow.rotate_encryption(integer) IS
 'Goes on with the rotations of all organizations, up to batch rows: re-encrypts what is of an older key, retires keys that no row uses, destroys those that no snapshot can show any more. Skips what somebody else holds. An organization that fails gives a WARNING and does not stop the others. Returns the number of rows re-encrypted. For opsflow_admin. Errors: OF007 if batch is not positive.';
 
 CREATE FUNCTION opsflow.rewrap_encryption_keys(batch integer DEFAULT NULL)
@@ -108,5 +108,5 @@ COMMENT ON FUNCTION opsflow.master_key_id() IS
 
 GRANT EXECUTE ON FUNCTION opsflow.rotate_encryption_key(uuid, integer),
     opsflow.destroy_encryption_key(uuid, integer) TO opsflow_member, opsflow_admin;
-GRANT EXECUTE ON FUNCTION opsflow.continue_key_rotation(integer), opsflow.rewrap_encryption_keys(integer),
+GRANT EXECUTE ON FUNCTION opsflow.rotate_encryption(integer), opsflow.rewrap_encryption_keys(integer),
     opsflow.master_key_id() TO opsflow_admin;

@@ -170,9 +170,11 @@ guards_off="SELECT opsflow.stop_jobs(); $(printf 'ALTER TABLE %s DISABLE TRIGGER
 guards_on=$(printf 'ALTER TABLE %s ENABLE ALWAYS TRIGGER audit_guard; ' $ledger_tables)
 forger() { psql -Xq -v ON_ERROR_STOP=1 "$@"; }
 
-# Who does it. All but the DBA and the reports come through the application's login; it says for whom it acts.
+# Who does it. All but the DBA, the script and the reports come through the application's login; it
+# says for whom it acts.
 dba() { session "$PGUSER" dba '' '' '' "$@"; }
 app() { session demo_app app '' '' '' "$@"; }
+script() { session demo_script script '' '' '' "$@"; }
 reports() { session demo_reports reports '' '' '' "$@"; }
 agent() { session demo_app 'agent for Tom' techcorp tom agent "$@"; }
 tom() { session demo_app Tom techcorp tom '' "$@"; }
@@ -320,6 +322,48 @@ check "Grace sees her own organization" \
 check "nothing has happened to the request" \
 	"status <> 'approved' FROM opsflow.approval_requests WHERE id = :'password'"
 
+heading "A program signs in with a key"
+tell "A script has a plain login: what it says counts for nothing. Priya gives it a key that acts for" \
+	"her, but only to see agents and start runs. The key is shown once; the database keeps a hash."
+dba show <<'SQL'
+CREATE ROLE demo_script LOGIN;
+GRANT opsflow_member TO demo_script;
+SQL
+script refused 42501 <<'SQL'
+SELECT opsflow.set_context(:'techcorp', :'priya');
+SQL
+run_as_priya="BEGIN; SELECT opsflow.set_context(:'techcorp', :'priya') \\g /dev/null"
+new_key="SELECT opsflow.create_api_key(:'priya', 'script', '[\"agents.read\", \"executions.*\"]') AS key;"
+who=Priya echo_sql "$new_key"
+key=$(printf '%s\n' "$run_as_priya" "$new_key" 'COMMIT;' | PGUSER=demo_app psql -XqAt -v ON_ERROR_STOP=1 "${vars[@]}")
+answer "$key" ""
+vars+=(-v "key=$key")
+script show '^ t +[|] t +[|] f' <<'SQL'
+BEGIN;
+SELECT opsflow.authenticate(:'key') = :'priya' AS acts_for_priya,
+       opsflow.has_permission('executions.start') AS may_start,
+       opsflow.has_permission('approvals.decide') AS may_decide;
+SELECT count(*) AS agents FROM opsflow.agents;
+COMMIT;
+SQL
+script refused OF005 <<'SQL'
+BEGIN;
+SELECT opsflow.authenticate(:'key') \g /dev/null
+SELECT opsflow.create_api_key(:'priya', 'another one');
+SQL
+tell "Priya ends the key. Who shows it now is nobody, and the ledger knows of it."
+priya show <<'SQL'
+SELECT opsflow.revoke_api_key(id) FROM opsflow.api_keys WHERE name = 'script' \g /dev/null
+SQL
+script show ' 0$' <<'SQL'
+BEGIN;
+SELECT opsflow.authenticate(:'key') AS acts_for;
+SELECT count(*) AS agents FROM opsflow.agents;
+COMMIT;
+SQL
+check "the attempt is in the ledger" \
+	"count(*) = 1 FROM opsflow.audit_trail WHERE action = 'authentication_failed' AND entity_type = 'api_key'"
+
 heading "The ledger"
 tell "Who asked for the release, who decided, and why. Nobody called a logging function: the change" \
 	"itself left the entry, in the same transaction. Each entry holds the hash of the one before it."
@@ -441,7 +485,6 @@ SELECT opsflow.seal_audit() >= 0 AS sealed;
 SQL
 outside=$(mktemp -d)
 trap 'rm -rf "$outside"' EXIT
-run_as_priya="BEGIN; SELECT opsflow.set_context(:'techcorp', :'priya') \\g /dev/null"
 printf '   %s$%s\n     %spsql -At -c "SELECT opsflow.audit_checkpoint(...)" >checkpoint; cat checkpoint%s\n' \
 	"$faint" "$plain" "$faint" "$plain"
 # shellcheck disable=SC2016 # these single quotes are psql's

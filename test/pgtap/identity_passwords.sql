@@ -115,7 +115,7 @@ SELECT is(array_agg(user_id), ARRAY[:ada]::uuid[], 'those of the person end, in 
 -- Who is it? -------------------------------------------------------------------
 
 :as_service
-SELECT is(opsflow.verify_password(login, 'better horse'), :ada, format('%L is ada', login))
+SELECT is(opsflow.verify_password(login, 'better horse'), :ada, format('%s is ada', to_json(login)))
     FROM unnest(ARRAY['Ada@one.example', 'ADA@ONE.EXAMPLE', E'  ada@one.example\t\n', 'Ada', 'aDA', ' ada']) login;
 SELECT is(opsflow.verify_password('ada@one.example', 'correct horse'), NULL, 'an e-mail address is not taken for somebody else''s username');
 SELECT is(opsflow.verify_password(login, password), NULL, format('%L and %L are nobody''s', login, password))

@@ -42,7 +42,7 @@ CREATE FUNCTION secret_in(uri text) RETURNS bytea LANGUAGE sql AS $$
          generate_series(1, length(bits) - 7, 8) n
 $$;
 CREATE TABLE keys (person uuid, secret bytea);
-GRANT SELECT, INSERT, DELETE ON keys TO opsflow_member;
+GRANT SELECT, INSERT, DELETE ON keys TO opsflow_member, opsflow_service;
 -- The code that the person's authenticator shows, some steps from now.
 CREATE FUNCTION code(of_person uuid, steps int DEFAULT 0) RETURNS text LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = public AS
     $$ SELECT opsflow.totp_code(secret, clock_timestamp() + steps * interval '30 s') FROM keys WHERE person = of_person $$;
@@ -176,6 +176,42 @@ SELECT is(count(*), 2::bigint, 'is recorded with it, in the home organization an
     WHERE action = 'sign_in_failed' AND ip_address = '192.0.2.44' AND user_agent = 'tester' AND organization_id IN (:one, '00000000-0000-0000-0000-000000000000');
 SELECT cmp_ok(count(*), '>=', 4::bigint, 'sessions were made') FROM opsflow.user_sessions WHERE user_id = :bob OR user_id = :ada;
 
+-- What the token is good for, and where the organization asks for more.
+SAVEPOINT signed_in;
+SELECT opsflow.sign_in('bob', 'correct horse', expires_in => '1 hour', client_address => '192.0.2.45', user_agent => 'tester') AS token \gset
+SELECT is((ip_address, user_agent, expires_at BETWEEN now() + interval '59 min' AND clock_timestamp() + interval '1 hour')::text, '(192.0.2.45,tester,t)', 'a session is what was asked for')
+    FROM opsflow.user_sessions WHERE ip_address = '192.0.2.45';
+SET LOCAL ROLE opsflow_member;
+SELECT is(opsflow.authenticate(:'token'), :bob, 'the token lets him act');
+SELECT is((opsflow.current_organization_id(), opsflow.current_user_id())::text, format('(%s,%s)', :one, :bob), 'at home');
+SELECT throws_ok(format('SELECT opsflow.set_password(%L, ''better horse'')', :bob), 'OF007', NULL, 'but whoever has stolen it sets no password');
+SELECT is(opsflow.set_password(:bob, 'better horse', 'correct horse'), true, 'who knows the password does');
+SELECT is(array_agg(user_agent), '{tester}', 'which ends his other sessions, not this one') FROM opsflow.user_sessions WHERE is_active;
+ROLLBACK TO signed_in;
+:as_dba
+UPDATE opsflow.organizations SET settings = '{"security_settings": {"require_2fa": true}}' WHERE id = :one;
+SET LOCAL ROLE opsflow_member;
+SELECT is(opsflow.sign_in('bob', 'correct horse'), NULL, 'where the organization asks for a second factor, who has none is not let in');
+:as_service
+SELECT is(opsflow.verify_password('bob', 'correct horse'), :bob, 'but a service that has seen the password');
+SELECT opsflow.enroll_totp(:bob) AS uri \gset
+INSERT INTO keys VALUES (:bob, secret_in(:'uri'));
+SELECT ok(opsflow.confirm_totp(code(:bob, -1), :bob), 'enrolls him');
+SET LOCAL ROLE opsflow_member;
+SELECT isnt(opsflow.sign_in('bob', 'correct horse', code(:bob)), NULL, 'and then he is');
+:as_dba
+ROLLBACK TO signed_in;
+UPDATE opsflow.organizations SET status = 'suspended' WHERE id = :one;
+SET LOCAL ROLE opsflow_member;
+SELECT isnt(opsflow.sign_in('bob', 'correct horse'), NULL, 'people of a suspended organization sign in');
+SELECT is(opsflow.sign_in('bob', 'wrong horse'), NULL, 'and fail to');
+:as_dba
+ROLLBACK TO signed_in;
+UPDATE opsflow.organization_members SET status = 'suspended' WHERE user_id = :bob;
+SELECT is(opsflow.sign_in('bob', 'correct horse'), NULL, 'suspended members do not');
+ROLLBACK TO signed_in;
+SELECT throws_ok('SELECT opsflow.sign_in(''bob'', ''correct horse'', expires_in => ''-1 day'')', 'OF007', NULL, 'a session ends after it begins');
+
 -- The end of it ----------------------------------------------------------------
 
 :as_one :ada :go
@@ -200,6 +236,10 @@ SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :bob
 SELECT lives_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost "the" phone'')', :mia), 'an admin does from a member');
 SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, '' '')', :mia), 'OF007', NULL, 'for a reason');
 SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :eve), 'OF003', NULL, 'from nobody elsewhere');
+RESET ROLE;
+SET LOCAL opsflow.agent_id = '00000000-0000-7000-8000-0000000000c9';
+SET LOCAL ROLE opsflow_member;
+SELECT throws_ok(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :mia), 'OF005', NULL, 'no agent does it for him');
 :as_service
 SELECT lives_ok(format('SELECT opsflow.reset_second_factor(%L, ''came by in person'')', :ada), 'a service does it too');
 :as_dba

@@ -5,15 +5,18 @@ use strict;
 use warnings;
 
 use FindBin;
+use MIME::Base64;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('dump');
 $node->init;
-$node->append_conf('postgresql.conf', "fsync = off\n");
-$node->start;
 my $dir = $node->basedir;
+$node->append_conf('postgresql.conf', "fsync = off\nopsflow.master_key_file = '$dir/master.key'\n");
+append_to_file("$dir/master.key", encode_base64(pack('C*', 0 .. 63), ''));
+chmod(0600, "$dir/master.key");
+$node->start;
 
 my $org = '00000000-0000-7000-8000-000000000001';
 my $ada = '00000000-0000-7000-8000-0000000000a1';
