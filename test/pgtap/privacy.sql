@@ -62,7 +62,7 @@ UPDATE opsflow.agents SET description = 'changed by somebody' WHERE organization
 SET LOCAL opsflow.agent_id = '00000000-0000-7000-8000-0000000000c2';
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'by her agent') AS by_agent \gset
 SELECT set_config('opsflow.' || s, '', true) FROM unnest('{agent_id,user_id,client_address,user_agent,session_id}'::text[]) s \g /dev/null
-SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => E'{"text": "Dear\\n<Carol1@example.org>."}') AS about \gset
+SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => E'{"text": "Dear\\nCarol1@example.org."}') AS about \gset
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => '{"cc": "carol31@example.org"}') AS about_before \gset
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about others',
     changes => '{"to": ["xcarol1@example.org", "carol1@example.org.example", "carol1@example.organic", "a-carol1@example.org"]}') AS others \gset
