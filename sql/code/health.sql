@@ -149,6 +149,18 @@ WHERE EXISTS (SELECT FROM policies x WHERE x.relation = p.relation)
     AND (a.role = 0 OR p.grantee <> 0 AND pg_has_role(p.grantee, a.role, 'USAGE')))
 GROUP BY p.relation, p.grantee
 UNION ALL
+-- Else a viewer writes.
+SELECT 'permission', 'error', p.relation::text,
+    format('opsflow_member may %s without a permission', string_agg(p.command, ', ' ORDER BY p.command)),
+    'SELECT opsflow.migrate() makes the restrictive policy again.'
+FROM privileges p JOIN checked c ON c.relation = p.relation AND c.is_own
+WHERE p.grantee = to_regrole('opsflow_member') AND p.command <> 'SELECT'
+  AND NOT EXISTS (SELECT FROM policies x
+    WHERE x.relation = p.relation AND NOT x.polpermissive AND p.grantee = ANY (x.polroles)
+      AND x.polcmd IN (CASE p.command WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END, '*')
+      AND x.expression ~ 'opsflow\.(require|has)_permission\(')
+GROUP BY p.relation
+UNION ALL
 -- What a role of applications, or one it can become, is let through.
 SELECT 'open_policy', 'error', p.object,
     format('is not bound to the organization that acts: %s', left(p.expression, 200)),
@@ -263,8 +275,8 @@ WITH checked AS MATERIALIZED (
 ), triggers AS MATERIALIZED (
     SELECT c.relation, c.relowner, t.tgname, t.tgenabled, t.tgisinternal, t.tgtype & 32 > 0 AS is_truncate, p.proname,
         p.pronamespace = 'opsflow'::regnamespace AS is_own, p.proowner, p.oid::regprocedure AS function,
-        -- What only fills in need not be done again where it was replicated from.
-        p.proname !~ '^(set_updated_at$|bootstrap_|mirror_|forget_)' AS is_always
+        -- What writes other rows, which are replicated as well, is not to be done again by a replica.
+        p.proname !~ '^(set_updated_at|bootstrap_.*|mirror_member|forget_member|end_credentials)$' AS is_always
     FROM checked c JOIN pg_trigger t ON t.tgrelid = c.relation JOIN pg_proc p ON p.oid = t.tgfoid
 ), needed AS (
     -- Governed tables record changes, the ledger and each of its partitions refuse them.
@@ -507,11 +519,12 @@ FROM (VALUES ('opsflow_service', 'opsflow_member'), ('opsflow_service', 'opsflow
 WHERE NOT EXISTS (SELECT FROM belongs b
     WHERE pg_get_userbyid(b.member) = n.member AND pg_get_userbyid(b.roleid) = n.roleid)
 UNION ALL
--- Its policies would be added to those of every query.
-SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding',
+-- Its policies would be added to those of every query. A login for reports has them alone.
+SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding beside its others',
     'Revoke that: a session becomes opsflow_holding by SET LOCAL ROLE, and only to read.'
 FROM applications a JOIN pg_roles r ON r.oid = a.role, groups h
 WHERE h.rolname = 'opsflow_holding' AND a.role <> h.oid AND NOT r.rolsuper AND pg_has_role(a.role, h.oid, 'USAGE')
+    AND EXISTS (SELECT FROM groups g WHERE g.name IN ('opsflow_member', 'opsflow_worker') AND pg_has_role(a.role, g.oid, 'USAGE'))
 UNION ALL
 SELECT 'parameter', 'error', format('parameter %s', p.parname), format('role %s may set it',
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END),
