@@ -351,7 +351,7 @@ opsflow_approval_guard(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	}
 	change = opsflow_change(fcinfo, "opsflow.approval_guard", OPSFLOW_BEFORE);
-	if (IsLogicalWorker())
+	if (IsLogicalWorker() || (change.after == NULL && opsflow_row_is_purged(change.tupdesc, change.before)))
 		return PointerGetDatum(change.after != NULL ? change.after : change.before);
 
 	if (change.before == NULL)

@@ -19,6 +19,7 @@
 #include "context.h"
 #include "core.h"
 #include "core_row.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_decide_approval);
 PG_FUNCTION_INFO_V1(opsflow_approve);
@@ -105,10 +106,7 @@ check_decider(const OpsflowChange *change, const OpsflowContext *context)
 		not_allowed("the requester cannot decide an approval request",
 					"Somebody else has to decide; cancel it with opsflow.cancel_approval() if it is not wanted any more.");
 	role = opsflow_approval_role(&context->organization_id, &context->user_id);
-	if (role == NULL)
-		not_allowed("only an active member of the organization can decide an approval request",
-					"Act as an active member.");
-	if (!is_approver(change, &context->user_id, role))
+	if (role == NULL || !is_approver(change, &context->user_id, role))
 		not_allowed("the user is not an approver of this request",
 					"One of its approvers has to decide, or an owner, admin or manager if none were named.");
 }
@@ -141,28 +139,23 @@ check_decision(const OpsflowChange *change, void *arg)
 		check_digest(change, ending->digest);
 }
 
-/* Who asked may cancel, and who leads; an agent only what it asked itself. */
+/* Who asked may cancel, and who may cancel what others asked; an agent only what it asked itself. */
 static void
 check_cancellation(const OpsflowChange *change, void *arg)
 {
 	Ending	   *ending = arg;
 	const OpsflowContext *context = &ending->context;
 	bool		own = row_names(change, "requested_by", context->has_user, &context->user_id);
-	bool		allowed = own;
 
 	ending->met = true;
 	if (context->has_agent)
-		allowed = row_names(change, "requested_by_agent", true, &context->agent_id) &&
-			(own || !context->has_user);
-	else if (!own)
 	{
-		char	   *role = opsflow_approval_role(&context->organization_id, &context->user_id);
-
-		allowed = role != NULL && (strcmp(role, "owner") == 0 || strcmp(role, "admin") == 0);
+		if (!row_names(change, "requested_by_agent", true, &context->agent_id) || (!own && context->has_user))
+			not_allowed("an agent can cancel only what it has asked for",
+						"A person cancels it, in a context without an agent.");
+		own = true;
 	}
-	if (!allowed)
-		not_allowed("only the requester, an owner or an admin can cancel an approval request",
-					"Ask one of them to cancel it.");
+	opsflow_require_permission(own ? "approvals.request" : "approvals.cancel");
 	opsflow_approval_check_open(change);
 }
 
@@ -225,6 +218,7 @@ decide(Ending *ending)
 		not_allowed("an agent cannot decide an approval request",
 					"A person decides, in a context without an agent.");
 	(void) opsflow_require_user();
+	opsflow_require_permission("approvals.decide");
 	return end_approval(ending, check_decision);
 }
 

@@ -22,6 +22,7 @@
 #include "approvals.h"
 #include "context.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_request_approval);
 
@@ -198,7 +199,7 @@ expires_at(FunctionCallInfo fcinfo, const ApprovalSettings *settings)
 }
 
 /*
- * Who is to decide, each once: active members, and somebody among them who is
+ * Who is to decide, each once: active members who may, and somebody among them who is
  * not the requester, so that the request does not wait for nobody.
  */
 static ArrayType *
@@ -224,11 +225,11 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 			seen = opsflow_uuid_equal(approver, DatumGetUUIDP(ids[j]));
 		if (seen)
 			continue;
-		if (opsflow_approval_role(&context->organization_id, approver) == NULL)
+		if (!opsflow_member_has_permission(&context->organization_id, approver, "approvals.decide"))
 			ereport(ERROR,
 					(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-					 errmsg("approver %s is not an active member of this organization", opsflow_uuid_text(approver)),
-					 errhint("Name active members, or leave approvers out: then every owner, admin and manager may decide.")));
+					 errmsg("approver %s is no active member of this organization who may decide", opsflow_uuid_text(approver)),
+					 errhint("Name active members with permission \"approvals.decide\", or leave approvers out: then every owner, admin and manager may decide.")));
 		ids[(*count)++] = ids[i];
 		others = others || !context->has_user || !opsflow_uuid_equal(approver, &context->user_id);
 	}
@@ -242,20 +243,15 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 	return construct_array(ids, *count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
-/* Does the organization exist, and is the user one of it? */
+/* Does the organization exist? */
 static void
-check_requester(const OpsflowContext *context, ApprovalSettings *settings)
+check_organization(const OpsflowContext *context, ApprovalSettings *settings)
 {
 	if (!opsflow_approval_settings(&context->organization_id, settings))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("organization %s was not found", opsflow_uuid_text(&context->organization_id)),
 				 errhint("Set the context to an organization that exists.")));
-	if (context->has_user && opsflow_approval_role(&context->organization_id, &context->user_id) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
-				 errmsg("user %s is not an active member of this organization", opsflow_uuid_text(&context->user_id)),
-				 errhint("Only active members ask for approvals.")));
 }
 
 /* ----------------------------------------------------------------
@@ -353,7 +349,7 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 {
 	ApprovalSettings settings;
 
-	check_requester(context, &settings);
+	check_organization(context, &settings);
 	values[REQUEST_EXPIRES_AT] = TimestampTzGetDatum(expires_at(fcinfo, &settings));
 	nulls[REQUEST_EXPIRES_AT] = ' ';
 	if (!PG_ARGISNULL(REQUEST_APPROVERS))
@@ -390,6 +386,7 @@ opsflow_request_approval(PG_FUNCTION_ARGS)
 
 	if (!context.has_user && !context.has_agent)
 		(void) opsflow_require_user();
+	opsflow_require_permission("approvals.request");
 	check_request(fcinfo);
 
 	opsflow_new_uuid(id);

@@ -183,6 +183,19 @@ append_by_scope(AuditEntry *entry, const Capture *capture, TupleDesc tupdesc, He
 		append_for_user(entry, lfirst(lc));
 }
 
+/* A purge is recorded as one entry, which does not copy what has to go. */
+static bool
+is_purged(const Capture *capture, TupleDesc tupdesc, HeapTuple row)
+{
+	bool		isnull;
+	Datum		id;
+
+	if (capture->scope != SCOPE_ORGANIZATION)
+		return false;
+	id = heap_getattr(row, capture->scope_attnum, tupdesc, &isnull);
+	return !isnull && opsflow_is_purged(DatumGetUUIDP(id));
+}
+
 static void
 capture_row(const Capture *capture, TriggerData *trigdata)
 {
@@ -195,6 +208,8 @@ capture_row(const Capture *capture, TriggerData *trigdata)
 	opsflow_audit_entry_init(&entry);
 	if (TRIGGER_FIRED_BY_UPDATE(trigdata->tg_event))
 		row = trigdata->tg_newtuple;
+	if (is_purged(capture, tupdesc, row))
+		return;
 	if (capture->is_foreign && capture->scope == SCOPE_ORGANIZATION)
 	{
 		check_organization(capture, tupdesc, trigdata->tg_trigtuple);

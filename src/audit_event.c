@@ -15,6 +15,7 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_audit_event);
 
@@ -150,12 +151,14 @@ set_event_confidence(AuditEntry *entry, FunctionCallInfo fcinfo)
 Datum
 opsflow_audit_event(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t	organization_id = opsflow_require_organization()->organization_id;
+	OpsflowContext context = *opsflow_require_organization();
 	AuditEntry	entry;
 
 	PreventCommandIfReadOnly("audit_event()");
 	PreventCommandIfParallelMode("audit_event()");
 	opsflow_require_data();
+	opsflow_require_permission("audit.record");
+	opsflow_require_active_organization(&context);
 	opsflow_audit_entry_init(&entry);
 	opsflow_audit_circumstances(&entry);
 	set_word(&entry, AUDIT_EVENT_TYPE, fcinfo, EVENT_TYPE, 50);
@@ -177,6 +180,6 @@ opsflow_audit_event(PG_FUNCTION_ARGS)
 		invalid_event("tokens_used", "It must not be negative.");
 	set_optional(&entry, AUDIT_TOKENS_USED, fcinfo, EVENT_TOKENS);
 	set_optional(&entry, AUDIT_CORRELATION_ID, fcinfo, EVENT_CORRELATION_ID);
-	opsflow_audit_append_to(&entry, &organization_id);
+	opsflow_audit_append_to(&entry, &context.organization_id);
 	PG_RETURN_DATUM(entry.values[AUDIT_ID]);
 }

@@ -40,6 +40,7 @@
 #include "audit_sign.h"
 #include "audit_tiles.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_export_audit);
 
@@ -663,6 +664,7 @@ begin_export(FunctionCallInfo fcinfo)
 	MemoryContext context = CurrentMemoryContext;
 	Export *export = palloc0(sizeof(Export));
 
+	opsflow_require_permission("audit.export");
 	opsflow_require_argument(fcinfo, 0, "organization_id");
 	export->organization_id = *PG_GETARG_UUID_P(0);
 	export->since = PG_ARGISNULL(1) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(1);

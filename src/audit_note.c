@@ -27,6 +27,7 @@
 #include "audit_tiles.h"
 #include "context.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_audit_checkpoint);
 PG_FUNCTION_INFO_V1(opsflow_audit_checkpoint_key);
@@ -280,6 +281,7 @@ opsflow_verify_checkpoint(PG_FUNCTION_ARGS)
 	CheckpointNote *note = opsflow_note_parse(PG_GETARG_TEXT_PP(0));
 	const char *verdict;
 
+	opsflow_require_permission("audit.verify");
 	SPI_connect();
 	verdict = verify_note(note);
 	SPI_finish();
@@ -306,6 +308,7 @@ opsflow_audit_checkpoint(PG_FUNCTION_ARGS)
 	char *body;
 	char *signature;
 
+	opsflow_require_permission("audit.verify");
 	SPI_connect();
 	newest = opsflow_checkpoint_newest(organization_id);
 	body = opsflow_checkpoint_body(organization_id, newest->origin, newest->frontier.size, newest->root);

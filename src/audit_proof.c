@@ -26,6 +26,7 @@
 #include "audit.h"
 #include "audit_tiles.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_verify_inclusion);
 PG_FUNCTION_INFO_V1(opsflow_verify_consistency);
@@ -344,6 +345,7 @@ opsflow_audit_inclusion_proof(PG_FUNCTION_ARGS)
 	Entry entry;
 	Datum values[5];
 
+	opsflow_require_permission("audit.read");
 	opsflow_require_argument(fcinfo, 0, "organization_id");
 	opsflow_require_argument(fcinfo, 1, "entry_id");
 	inclusion.size = size_argument(fcinfo, 2, "tree_size");
@@ -384,6 +386,7 @@ opsflow_audit_consistency_proof(PG_FUNCTION_ARGS)
 	TileReader *tree;
 	Datum values[5];
 
+	opsflow_require_permission("audit.read");
 	opsflow_require_argument(fcinfo, 1, "size1");
 	size1 = size_argument(fcinfo, 1, "size1");
 	if (size2 != -1 && size1 > size2)
@@ -446,6 +449,7 @@ opsflow_audit_checkpoint_proof(PG_FUNCTION_ARGS)
 	char *body;
 	Datum values[6];
 
+	opsflow_require_permission("audit.read");
 	opsflow_require_argument(fcinfo, 0, "organization_id");
 	tree_size = size_argument(fcinfo, 1, "tree_size");
 	inclusion.size = size_argument(fcinfo, 2, "log_size");

@@ -26,6 +26,7 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_redact_audit_entry);
 
@@ -54,29 +55,9 @@ entry_not_found(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id)
 			 errhint("Look for it in opsflow.audit_trail.")));
 }
 
-/* The caller acts as the owner, in the context's organization. */
-static bool
-is_owner_or_admin(const OpsflowContext *context)
-{
-	static OpsflowPlan plan = {
-		"SELECT 1 FROM opsflow.organization_members"
-		" WHERE organization_id = $1 AND user_id = $2 AND status = 'active' AND role IN ('owner', 'admin')",
-		2,
-		{UUIDOID, UUIDOID}};
-	Datum values[2] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(&context->user_id)};
-	OpsflowUser caller = opsflow_become_owner();
-	bool found;
-
-	SPI_connect();
-	found = opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) > 0;
-	SPI_finish();
-	opsflow_become(caller);
-	return found;
-}
-
-/* DBAs redact in every ledger; an organization's owners and admins in its own. */
+/* DBAs redact in every ledger; members who may in their organization's, in person. */
 static void
-require_permission(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id)
+check_caller(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id)
 {
 	const OpsflowContext *context;
 
@@ -85,11 +66,13 @@ require_permission(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id)
 	context = opsflow_require_user();
 	if (!opsflow_uuid_equal(&context->organization_id, organization_id))
 		entry_not_found(organization_id, entry_id);
-	if (context->has_agent || !is_owner_or_admin(context))
+	if (context->has_agent)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
-				 errmsg("only owners and admins of the organization may redact entries of its ledger"),
-				 errhint("Let one of them do it, in person.")));
+				 errmsg("an agent cannot redact entries of the ledger"),
+				 errhint("A person redacts, in a context without an agent.")));
+	opsflow_require_permission("audit.redact");
+	opsflow_require_active_organization(context);
 }
 
 /* ----------------------------------------------------------------
@@ -294,7 +277,7 @@ opsflow_redaction_reason(FunctionCallInfo fcinfo, int arg)
  * Removes payload and salt of an entry and returns the id of the entry that records it.
  * Errors: OF001 without a user in the context, OF003 if there is no such entry or it is
  * another organization's, OF004 if it has been redacted already or is a record itself,
- * OF005 for who is no owner or admin, OF007 without a reason.
+ * OF005 without permission audit.redact, OF007 without a reason, OF014.
  */
 Datum
 opsflow_redact_audit_entry(PG_FUNCTION_ARGS)
@@ -308,7 +291,7 @@ opsflow_redact_audit_entry(PG_FUNCTION_ARGS)
 	opsflow_require_argument(fcinfo, 0, "organization_id");
 	opsflow_require_argument(fcinfo, 1, "entry_id");
 	reason = opsflow_redaction_reason(fcinfo, 2);
-	require_permission(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1));
+	check_caller(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1));
 	opsflow_audit_redact(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), reason, record_id);
 	PG_RETURN_UUID_P(record_id);
 }

@@ -37,6 +37,7 @@
 #include "audit_note.h"
 #include "audit_verify.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_verify_audit);
 
@@ -613,6 +614,7 @@ opsflow_verify_audit(PG_FUNCTION_ARGS)
 	CheckpointNote *note = PG_ARGISNULL(2) ? NULL : opsflow_note_parse(PG_GETARG_TEXT_PP(2));
 	Verification *v;
 
+	opsflow_require_permission("audit.verify");
 	if (note != NULL && !PG_ARGISNULL(1))
 		note_refused("verification begins at a time or at a checkpoint, not at both", "Leave one of them out.");
 	InitMaterializedSRF(fcinfo, 0);

@@ -75,17 +75,6 @@ opsflow_insert_index_tuples(ResultRelInfo *rri, TupleTableSlot *slot,
 #endif
 }
 
-/* 18 added the parameter instrument. */
-static inline IndexScanDesc
-opsflow_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
-{
-#if PG_VERSION_NUM >= 180000
-	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
-#else
-	return index_beginscan(rel, index, snapshot, nkeys, 0);
-#endif
-}
-
 /*
  * Put a row, which is locked, in the place of the one at "tid", with its index
  * entries.  16 says which indexes need one.
@@ -113,6 +102,17 @@ opsflow_update_row(Relation rel, ItemPointer tid, TupleTableSlot *slot, Snapshot
 #endif
 	ExecCloseIndices(rri);
 	FreeExecutorState(estate);
+}
+
+/* 18 added the parameter instrument. */
+static inline IndexScanDesc
+opsflow_index_beginscan(Relation rel, Relation index, Snapshot snapshot, int nkeys)
+{
+#if PG_VERSION_NUM >= 180000
+	return index_beginscan(rel, index, snapshot, NULL, nkeys, 0);
+#else
+	return index_beginscan(rel, index, snapshot, nkeys, 0);
+#endif
 }
 
 /* 18 added the parameter deferrable_ok. */

@@ -546,15 +546,14 @@ opsflow_current_agent_id(PG_FUNCTION_ARGS)
 }
 
 /*
- * An organization that is suspended is not changed by its applications.  DBAs
- * and jobs are not held up, nor is C code that acts as the system in it: to be
- * signed in, and told, one must have a session.
+ * An organization that is suspended is not changed by its applications.  C code
+ * that acts as the system in it is not held up: to be signed in, and told, one
+ * must have a session.
  */
 static void
 check_change(const OpsflowContext *context)
 {
-	if (entered_level == 0 && opsflow_context_hooks.check_change != NULL &&
-		!opsflow_is_administrator(GetOuterUserId()))
+	if (entered_level == 0 && opsflow_context_hooks.check_change != NULL)
 		opsflow_context_hooks.check_change(context);
 }
 

@@ -132,6 +132,7 @@ OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 /* Taking out an organization (core_purge.c) */
 extern void opsflow_purge(const pg_uuid_t *organization_id, void (*work)(void *arg), void *arg);
 extern bool opsflow_is_purged(const pg_uuid_t *organization_id);
+extern bool opsflow_row_is_purged(TupleDesc tupdesc, HeapTuple row);
 
 /* DDL of opsflow's own, which is not recorded as anybody else's (core_ddl.c) */
 extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "core.h"
+#include "core_row.h"
 
 static const pg_uuid_t *purged = NULL;
 
@@ -35,4 +36,14 @@ bool
 opsflow_is_purged(const pg_uuid_t *organization_id)
 {
 	return purged != NULL && opsflow_uuid_equal(purged, organization_id);
+}
+
+/* Is it a row (of a table with organization_id) of that one? */
+bool
+opsflow_row_is_purged(TupleDesc tupdesc, HeapTuple row)
+{
+	pg_uuid_t organization_id;
+
+	return purged != NULL && row != NULL && opsflow_row_uuid(tupdesc, row, "organization_id", &organization_id) &&
+		opsflow_is_purged(&organization_id);
 }

@@ -166,7 +166,8 @@ opsflow_keep_row(PG_FUNCTION_ARGS)
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.keep_row", OPSFLOW_BEFORE);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
-	if (change.before == NULL || IsLogicalWorker())
+	if (change.before == NULL || IsLogicalWorker() ||
+		(change.after == NULL && opsflow_row_is_purged(change.tupdesc, change.before)))
 		return PointerGetDatum(change.after != NULL ? change.after : change.before);
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),

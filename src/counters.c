@@ -248,8 +248,11 @@ opsflow_count(const OpsflowDelta *deltas, int count)
 	writer = opsflow_writer_open(counters);
 	for (int i = 0; i < count; i++)
 	{
-		OpsflowNewRow row = opsflow_new_row(counters);
+		OpsflowNewRow row;
 
+		if (opsflow_is_purged(&deltas[i].organization_id))
+			continue;			/* who goes takes the counts along */
+		row = opsflow_new_row(counters);
 		fill_row(&row, &deltas[i]);
 		opsflow_writer_insert_row(writer, &row);
 	}

@@ -27,6 +27,7 @@
 #include "core_row.h"
 #include "core_states.h"
 #include "counters.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_check_execution);
 PG_FUNCTION_INFO_V1(opsflow_count_execution);
@@ -674,6 +675,7 @@ opsflow_start_execution(PG_FUNCTION_ARGS)
 	pg_uuid_t *id;
 	pg_uuid_t *result;
 
+	opsflow_require_permission("executions.start");
 	check_start_arguments(fcinfo);
 	SPI_connect();
 	id = find_started(fcinfo, &context);

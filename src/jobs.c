@@ -67,7 +67,7 @@ static Job jobs[] = {
 	{"seal_audit", BATCH("seal_audit(NULL, $1)")},
 	{"verify_audit", BATCH("record_audit_verification($1)")},
 	{"trim_chain_heads", BATCH("trim_chain_heads($1)")},
-	{"rotate_encryption", BATCH("continue_key_rotation($1)")},
+	{"rotate_encryption", BATCH("rotate_encryption($1)")},
 	{"maintain_partitions", BATCH("maintain_partitions($1)")},
 	{"apply_retention", BATCH("apply_retention($1)")},
 	{"purge_job_history", BATCH("purge_job_history($1)")},

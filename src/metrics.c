@@ -223,7 +223,7 @@ opsflow_mark_metrics(PG_FUNCTION_ARGS)
 	bool has;
 	int count = 0;
 
-	if (IsLogicalWorker())
+	if (IsLogicalWorker() || opsflow_row_is_purged(change.tupdesc, change.before))
 		return PointerGetDatum(NULL);
 	had = key_of_row(change.tupdesc, change.before, is_node, &was);
 	has = key_of_row(change.tupdesc, change.after, is_node, &is);

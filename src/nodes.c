@@ -19,6 +19,7 @@
 #include "core.h"
 #include "core_row.h"
 #include "counters.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_count_download);
 PG_FUNCTION_INFO_V1(opsflow_count_rating);
@@ -130,20 +131,22 @@ find_template(const pg_uuid_t *organization_id, Datum template_id)
 Datum
 opsflow_use_node_template(PG_FUNCTION_ARGS)
 {
-	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
+	OpsflowContext context = *opsflow_require_organization();
 	MemoryContext caller = CurrentMemoryContext;
 	OpsflowDelta delta = {.subject = OPSFLOW_NODE_TEMPLATE, .uses = 1};
 	MemoryContext spi;
 	Jsonb *result;
 	bool isnull;
 
+	opsflow_require_permission("nodes.create");
+	opsflow_require_active_organization(&context);
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("template_id must not be null")));
 	PreventCommandIfReadOnly("opsflow.use_node_template()");
 	SPI_connect();
-	if (!find_template(&organization_id, PG_GETARG_DATUM(0)))
+	if (!find_template(&context.organization_id, PG_GETARG_DATUM(0)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("node template not found"),

@@ -54,16 +54,29 @@ result_text(int row, int column)
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
+/*
+ * By what rows and words name a person: the addresses of now, and those of before that the
+ * ledger knows and nobody else has got since.
+ */
+#define READ_SUBJECT                                                                             \
+	"SELECT lower(s.email), s.full_name, ARRAY("                                                 \
+	"SELECT lower(a) FROM (VALUES (s.email), (s.username), ($2)) AS now (a) WHERE a IS NOT NULL" \
+	" UNION SELECT lower(a) FROM opsflow.audit_trail AS t, LATERAL (VALUES"                      \
+	" (t.previous_values ->> 'email'), (t.previous_values ->> 'username'),"                      \
+	" (t.new_values ->> 'email'), (t.new_values ->> 'username')) AS before (a)"                  \
+	" WHERE t.organization_id = $3 AND t.entity_id = $1 AND t.entity_type = 'user' AND a <> ''"  \
+	" AND NOT EXISTS (SELECT FROM opsflow.users AS o"                                            \
+	" WHERE o.id <> $1 AND lower(a) IN (lower(o.email), lower(o.username))))"                    \
+	" FROM opsflow.users AS s WHERE s.id = $1"
+
 /* Read the row of a person, and keep others from changing it; false if there is none. */
 bool
 opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSubject *person)
 {
-#define READ_PERSON                                                                          \
-	"SELECT lower(email), full_name, array_remove(ARRAY[lower(email), lower(username), $2], NULL)" \
-	" FROM opsflow.users WHERE id = $1"
-	static OpsflowPlan read = {READ_PERSON, 2, {UUIDOID, TEXTOID}};
-	static OpsflowPlan lock = {READ_PERSON " FOR NO KEY UPDATE", 2, {UUIDOID, TEXTOID}};
-	Datum values[2] = {UUIDPGetDatum(id), CStringGetTextDatum(opsflow_erased_address(id))};
+	static OpsflowPlan read = {READ_SUBJECT, 3, {UUIDOID, TEXTOID, UUIDOID}};
+	static OpsflowPlan lock = {READ_SUBJECT " FOR NO KEY UPDATE", 3, {UUIDOID, TEXTOID, UUIDOID}};
+	Datum values[3] = {UUIDPGetDatum(id), CStringGetTextDatum(opsflow_erased_address(id)),
+					   UUIDPGetDatum(&opsflow_system_ledger)};
 	bool isnull;
 
 	if (opsflow_execute(for_update ? &lock : &read, values, NULL, SPI_OK_SELECT) == 0)
@@ -81,8 +94,11 @@ bool
 opsflow_names_subject(const char *text, const OpsflowSubject *person)
 {
 	static OpsflowPlan plan = {
-		"SELECT strpos(lower($1), $2) > 0 OR length($3) > 3 AND strpos(lower($1), lower($3)) > 0", 3, {TEXTOID, TEXTOID, TEXTOID}};
-	Datum values[3] = {CStringGetTextDatum(text), CStringGetTextDatum(person->email), CStringGetTextDatum(person->full_name)};
+		"SELECT strpos(lower($1), $2) > 0 OR length($3) > 3 AND strpos(lower($1), lower($3)) > 0",
+		3,
+		{TEXTOID, TEXTOID, TEXTOID}};
+	Datum values[3] = {CStringGetTextDatum(text), CStringGetTextDatum(person->email),
+					   CStringGetTextDatum(person->full_name)};
 	bool isnull;
 
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
@@ -124,13 +140,13 @@ opsflow_subject_organizations(const OpsflowSubject *person)
 {
 	List *organizations = NIL;
 	uint64 count = opsflow_subject_execute(person, &opsflow_system_ledger,
-										  "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
-										  " UNION SELECT organization_id FROM opsflow.users"
-										  " WHERE id = $2 AND organization_id IS NOT NULL"
-										  " UNION SELECT organization_id FROM opsflow.invitations"
-										  " WHERE accepted_by = $2 OR lower(email) = ANY ($3)"
-										  " ORDER BY 1",
-										  SPI_OK_SELECT);
+										   "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
+										   " UNION SELECT organization_id FROM opsflow.users"
+										   " WHERE id = $2 AND organization_id IS NOT NULL"
+										   " UNION SELECT organization_id FROM opsflow.invitations"
+										   " WHERE accepted_by = $2 OR lower(email) = ANY ($3)"
+										   " ORDER BY 1",
+										   SPI_OK_SELECT);
 
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -156,12 +172,13 @@ opsflow_subject_organizations(const OpsflowSubject *person)
 #define KEY_QUERIES                                                                                     \
 	"SELECT DISTINCT"                                                                                   \
 	" format('SELECT %L || t.%I::text FROM %I.%I AS t WHERE %s%s', m.entity_type || ':', m.entity_column," \
-	" n.nspname, c.relname, CASE WHEN" PERSONAL_IS_SCOPED " THEN 't.organization_id = $1 AND ' ELSE '' END," PERSONAL_MATCH ")," \
+	" n.nspname, c.relname, CASE WHEN" PERSONAL_IS_SCOPED " THEN 't.organization_id = $1 AND ' ELSE '' END," \
+	" " PERSONAL_MATCH "),"                                                                                 \
 	" format(CASE p.matched_by"                                                                         \
 	" WHEN 'id' THEN '(t.entity_type = %1$L AND $2::text IN (t.previous_values ->> %2$L, t.new_values ->> %2$L))'" \
 	" ELSE '(t.entity_type = %1$L AND (lower(t.previous_values ->> %2$L) = ANY ($3)"                    \
 	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column)"               \
-	PERSONAL_TABLES                                                                                     \
+	" " PERSONAL_TABLES                                                                                     \
 	" JOIN opsflow.audit_map AS m ON m.relation = p.relation"                                           \
 	" JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = m.entity_column AND NOT a.attisdropped"  \
 	" WHERE has_table_privilege(c.oid, 'SELECT')"

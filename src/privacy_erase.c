@@ -85,40 +85,13 @@ change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const
 {
 	count_rows(e, relation,
 			   opsflow_subject_execute(&e->person, organization_id, sql,
-									  sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE));
+									   sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE));
 }
 
 /* ----------------------------------------------------------------
  * Nobody acts as the person any more
  * ----------------------------------------------------------------
  */
-
-/* An organization that goes on needs an owner; of two that go at once the second waits. */
-static void
-require_other_owner(Erasure *e, const pg_uuid_t *organization_id)
-{
-	if (opsflow_subject_execute(&e->person, organization_id,
-							   "SELECT FROM opsflow.organizations AS o JOIN opsflow.organization_members AS m"
-							   " ON m.organization_id = o.id AND m.user_id = $2 AND m.role = 'owner' AND m.status = 'active'"
-							   " WHERE o.id = $1 AND o.deleted_at IS NULL AND o.status <> 'cancelled' FOR NO KEY UPDATE OF o",
-							   SPI_OK_SELECT) == 0)
-		return;
-	if (opsflow_subject_execute(&e->person, organization_id,
-							   "SELECT FROM opsflow.organization_members AS m JOIN opsflow.users AS u ON u.id = m.user_id"
-							   " WHERE m.organization_id = $1 AND m.user_id <> $2 AND m.role = 'owner'"
-							   " AND m.status = 'active' AND u.status = 'active' LIMIT 1",
-							   SPI_OK_SELECT) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("user %s is the only owner of organization %s", opsflow_uuid_text(&e->person.id),
-						opsflow_uuid_text(organization_id)),
-				 errhint("Call opsflow.transfer_ownership() first, or give up the organization.")));
-	change(e, organization_id, "opsflow.organizations",
-		   "UPDATE opsflow.organizations SET owner_id = (SELECT m.user_id FROM opsflow.organization_members AS m"
-		   " JOIN opsflow.users AS u ON u.id = m.user_id WHERE m.organization_id = $1 AND m.user_id <> $2"
-		   " AND m.role = 'owner' AND m.status = 'active' AND u.status = 'active' ORDER BY m.accepted_at, m.user_id LIMIT 1)"
-		   " WHERE id = $1 AND owner_id = $2");
-}
 
 /*
  * End what the person could act by in an organization.  A trigger sees to it that it keeps
@@ -127,7 +100,6 @@ require_other_owner(Erasure *e, const pg_uuid_t *organization_id)
 static void
 leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 {
-	require_other_owner(e, organization_id);
 	change(e, organization_id, "opsflow.user_sessions",
 		   "UPDATE opsflow.user_sessions SET status = 'revoked', revoked_at = now()"
 		   " WHERE organization_id = $1 AND user_id = $2 AND status = 'active'");
@@ -160,23 +132,28 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 #define ERASING_STATEMENTS                                                                                \
 	"WITH columns AS ("                                                                                   \
 	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid,"           \
-	PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                       \
-	" CASE p.action WHEN 'replace' THEN '''erased''' WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''" \
-	" WHEN 'clear' THEN CASE WHEN NOT a.attnotnull THEN 'NULL' WHEN a.atttypid IN ('text'::regtype, 'varchar'::regtype) THEN ''''''" \
-	" WHEN a.atttypid = 'jsonb'::regtype THEN format('CASE jsonb_typeof(t.%I) WHEN ''array'' THEN ''[]''::jsonb ELSE ''{}'' END', p.column_name)" \
+	" " PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                       \
+	" CASE p.action WHEN 'replace' THEN '''erased'''"  \
+	" WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''" \
+	" WHEN 'clear' THEN CASE WHEN NOT a.attnotnull THEN 'NULL'"  \
+	" WHEN a.atttypid IN ('text'::regtype, 'varchar'::regtype) THEN ''''''" \
+	" WHEN a.atttypid = 'jsonb'::regtype THEN"  \
+	" format('CASE jsonb_typeof(t.%I) WHEN ''array'' THEN ''[]''::jsonb ELSE ''{}'' END', p.column_name)" \
 	" END ELSE '' END AS value,"                                                                          \
 	" CASE WHEN c.oid IS NULL THEN 'there is no such table'"                                              \
 	" WHEN a.attnum IS NULL THEN 'there is no such column'"                                               \
 	" WHEN b.attnum IS NULL THEN format('there is no column \"%s\"', p.person_column)"                    \
 	" WHEN p.action IN ('replace', 'address') AND a.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)" \
 	" THEN 'the column takes no text'"                                                                    \
-	" WHEN NOT has_table_privilege(c.oid, 'SELECT') OR NOT CASE p.action WHEN 'delete' THEN has_table_privilege(c.oid, 'DELETE')" \
+	" WHEN NOT has_table_privilege(c.oid, 'SELECT')"  \
+	" OR NOT CASE p.action WHEN 'delete' THEN has_table_privilege(c.oid, 'DELETE')" \
 	" ELSE has_column_privilege(c.oid, a.attnum, 'UPDATE') END THEN 'privilege' END AS problem"           \
-	PERSONAL_TABLES                                                                                       \
+	" " PERSONAL_TABLES                                                                                       \
 	" LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = p.column_name AND NOT a.attisdropped" \
 	" LEFT JOIN pg_attribute AS b ON b.attrelid = c.oid AND b.attname = p.person_column AND NOT b.attisdropped)" \
 	", checked AS ("                                                                                      \
-	"SELECT *, coalesce(problem, CASE WHEN value IS NULL THEN 'the column can be neither null nor empty' END) AS trouble," \
+	"SELECT *,"  \
+	" coalesce(problem, CASE WHEN value IS NULL THEN 'the column can be neither null nor empty' END) AS trouble," \
 	" CASE WHEN oid IS NULL THEN relation ELSE format('%I.%I', nspname, relname) END AS name FROM columns)"             \
 	" SELECT name, is_scoped,"                                                                            \
 	" CASE WHEN min(trouble) IS NULL THEN format(CASE WHEN action = 'delete'"                             \
@@ -201,7 +178,8 @@ refuse_personal_column(const char *relation, const char *column, const char *pro
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
 				 errmsg("role \"%s\" may not erase column \"%s\" of %s", OPSFLOW_OWNER, column, relation),
-				 errhint("Run \"GRANT SELECT, UPDATE, DELETE ON %s TO %s\", and have a policy for it if the table has row security.",
+				 errhint("Run \"GRANT SELECT, UPDATE, DELETE ON %s TO %s\","
+						 " and have a policy for it if the table has row security.",
 						 relation, OPSFLOW_OWNER)));
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -255,8 +233,8 @@ erase_tables(Erasure *e, List *statements, const pg_uuid_t *organization_id, boo
  */
 
 /*
- * An address, as a word of its own, in whatever an entry says: $5 finds it in lower case, $6
- * as a pattern.  The columns are those of the payload that hold text.
+ * The columns of the payload that hold text, in lower case.  $5 is a pattern for addresses in
+ * it; it is slow, so that an address is looked for first, as any part of the text.
  */
 #define ENTRY_WORDS                                                                                     \
 	"lower(concat_ws(' ', t.actor_name, t.changes, t.previous_values, t.new_values, t.execution_context," \
@@ -267,34 +245,61 @@ erase_tables(Erasure *e, List *statements, const pg_uuid_t *organization_id, boo
 	"t.organization_id = $1 AND t.payload_salt IS NOT NULL"                 \
 	" AND (t.entity_type, t.action) NOT IN (('audit_partition', 'prune'), ('user', 'erase'))"
 
-/* What tells to whom a row that is gone belonged comes last: a call with a batch can end before it. */
+/*
+ * What tells to whom a row that is gone belonged, and which address the person had, comes
+ * last: a call with a batch can end before it.
+ */
 #define ENTRIES_OF_PERSON                                                                                   \
 	"SELECT t.id, t.timestamp FROM opsflow.audit_trail AS t WHERE " ENTRY_MAY_GO                            \
-	" AND (" PERSON_IS_ENTITY " OR " PERSON_IS_ACTOR " OR strpos(" ENTRY_WORDS ", $5) > 0 AND " ENTRY_WORDS " ~ $6)" \
-	" ORDER BY t.action IN ('insert', 'delete')"
+	" AND (" PERSON_IS_ENTITY " OR " PERSON_IS_ACTOR " OR " ENTRY_WORDS " LIKE ANY ($6)"  \
+	" AND " ENTRY_WORDS " ~ $5)"                                                                            \
+	" ORDER BY t.entity_id IS NOT DISTINCT FROM $2, t.action IN ('insert', 'delete')"
 
 #define ENTRIES_OF_USER \
 	"SELECT t.id, t.timestamp FROM opsflow.audit_trail AS t WHERE " ENTRY_MAY_GO " AND t.entity_id = $2"
 
-/*
- * The address as a regular expression: not as a part of another one.  In the text of a jsonb
- * a line break before it is a backslash and a letter.
- */
-static char *
-address_pattern(const char *address)
+static void
+append_quoted(StringInfo pattern, const char *text)
 {
-	StringInfoData pattern;
-
-	initStringInfo(&pattern);
-	appendStringInfoString(&pattern, "((?<![[:alnum:]._%+-])|(?<=\\\\[bfnrt]))");
-	for (const char *p = address; *p != '\0'; p++)
+	for (const char *p = text; *p != '\0'; p++)
 	{
 		if (!IS_HIGHBIT_SET(*p) && !isalnum((unsigned char) *p))
-			appendStringInfoChar(&pattern, '\\');
-		appendStringInfoChar(&pattern, *p);
+			appendStringInfoChar(pattern, '\\');
+		appendStringInfoChar(pattern, *p);
 	}
-	appendStringInfoString(&pattern, "(?![[:alnum:]]|[.-][[:alnum:]])");
-	return pattern.data;
+}
+
+/*
+ * The e-mail addresses as a regular expression, none as a part of a longer one, and as
+ * patterns of LIKE, text[]; user names could be any word.  In the text of a jsonb a line break
+ * before an address is a backslash and a letter.
+ */
+static void
+address_patterns(const OpsflowSubject *person, Datum *regular, Datum *like)
+{
+	StringInfoData pattern;
+	Datum *addresses;
+	int count;
+	int found = 0;
+
+	initStringInfo(&pattern);
+	appendStringInfoString(&pattern, "((?<![[:alnum:]._%+-])|(?<=\\[bfnrt]))(");
+	deconstruct_array(DatumGetArrayTypeP(person->addresses), TEXTOID, -1, false, TYPALIGN_INT, &addresses, NULL, &count);
+	for (int i = 0; i < count; i++)
+	{
+		char *address = TextDatumGetCString(addresses[i]);
+		StringInfoData part;
+
+		if (strchr(address, '@') == NULL)
+			continue;
+		initStringInfo(&part);
+		append_quoted(&part, address);
+		appendStringInfo(&pattern, "%s%s", found == 0 ? "" : "|", part.data);
+		addresses[found++] = CStringGetTextDatum(psprintf("%%%s%%", part.data));
+	}
+	appendStringInfoString(&pattern, ")(?![[:alnum:]]|[.-][[:alnum:]])");
+	*regular = CStringGetTextDatum(pattern.data);
+	*like = PointerGetDatum(construct_array(addresses, found, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 static Datum
@@ -306,8 +311,8 @@ column_array(SPITupleTable *rows, int count, int column, Oid type)
 	for (int row = 0; row < count; row++)
 		values[row] = SPI_getbinval(rows->vals[row], rows->tupdesc, column, &isnull);
 	return PointerGetDatum(type == UUIDOID ?
-						   construct_array(values, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR) :
-						   construct_array(values, count, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+							   construct_array(values, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR) :
+							   construct_array(values, count, TIMESTAMPTZOID, sizeof(TimestampTz), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 /* Redact the entries that a query finds, as many as there is room for. */
@@ -351,11 +356,11 @@ redact_ledger(Erasure *e, const pg_uuid_t *organization_id, const char *query)
 	Portal portal;
 
 	memcpy(types, opsflow_subject_types, sizeof(opsflow_subject_types));
-	types[PERSON_PARAMETERS] = types[PERSON_PARAMETERS + 1] = TEXTOID;
+	types[PERSON_PARAMETERS] = TEXTOID;
+	types[PERSON_PARAMETERS + 1] = TEXTARRAYOID;
 	opsflow_subject_values(&e->person, organization_id, values);
 	values[3] = opsflow_subject_ledger_keys(&e->person, organization_id);
-	values[4] = CStringGetTextDatum(e->person.email);
-	values[5] = CStringGetTextDatum(address_pattern(e->person.email));
+	address_patterns(&e->person, &values[PERSON_PARAMETERS], &values[PERSON_PARAMETERS + 1]);
 	portal = SPI_cursor_open_with_args(NULL, query, PERSON_PARAMETERS + 2, types, values, NULL, false, 0);
 	redact_found(e, organization_id, portal);
 	SPI_cursor_close(portal);
@@ -367,7 +372,8 @@ redact_ledger(Erasure *e, const pg_uuid_t *organization_id, const char *query)
  */
 
 static void
-in_organization(Erasure *e, const pg_uuid_t *organization_id, void (*work)(Erasure *e, const pg_uuid_t *organization_id))
+in_organization(Erasure *e, const pg_uuid_t *organization_id,
+				void (*work)(Erasure *e, const pg_uuid_t *organization_id))
 {
 	int nest_level = opsflow_enter_organization(organization_id);
 
@@ -400,11 +406,11 @@ find_ledgers(Erasure *e)
 {
 	List *ledgers = lappend(list_copy(e->organizations), unconstify(pg_uuid_t *, &opsflow_system_ledger));
 	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger,
-										  "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
-										  " WHERE h.organization_id <> $1 AND NOT EXISTS"
-										  " (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
-										  " ORDER BY 1",
-										  SPI_OK_SELECT);
+										   "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
+										   " WHERE h.organization_id <> $1 AND NOT EXISTS"
+										   " (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
+										   " ORDER BY 1",
+										   SPI_OK_SELECT);
 
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -431,7 +437,8 @@ erase_user_row(Erasure *e)
 		   " permissions = '{}', notification_preferences = '{}', ai_interaction_style = NULL, preferences = '{}',"
 		   " status = 'inactive', deleted_at = coalesce(deleted_at, now())"
 		   " WHERE id = $2 AND (email, full_name, first_name, last_name, status, preferences)"
-		   " IS DISTINCT FROM ('erased-' || $2::text || '@erased.invalid', 'Erased person', 'Erased', 'person', 'inactive', '{}')");
+		   " IS DISTINCT FROM"
+		   " ('erased-' || $2::text || '@erased.invalid', 'Erased person', 'Erased', 'person', 'inactive', '{}')");
 }
 
 /* ----------------------------------------------------------------

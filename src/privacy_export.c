@@ -83,7 +83,8 @@ typedef struct Export
 	" AND NOT has_column_privilege('opsflow_member', a.attrelid, a.attnum, 'SELECT')) AS is_masked"         \
 	" FROM pg_attribute AS a JOIN pg_class AS t ON t.oid = a.attrelid JOIN pg_namespace AS s ON s.oid = t.relnamespace" \
 	" LEFT JOIN pg_constraint AS k ON k.conrelid = a.attrelid AND k.contype = 'p'"                          \
-	" LEFT JOIN opsflow.audit_map AS m ON m.relation = CASE s.nspname WHEN 'opsflow' THEN '' ELSE s.nspname || '.' END || t.relname" \
+	" LEFT JOIN opsflow.audit_map AS m"  \
+	" ON m.relation = CASE s.nspname WHEN 'opsflow' THEN '' ELSE s.nspname || '.' END || t.relname" \
 	" WHERE a.attrelid IN (SELECT oid FROM naming) AND a.attnum > 0 AND NOT a.attisdropped)"
 
 /*
@@ -100,7 +101,8 @@ typedef struct Export
 	" (SELECT string_agg(CASE matched_by WHEN 'id' THEN format('t.%I = $2', attname)"                       \
 	" ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ') FROM naming AS x WHERE x.oid = t.oid) AS named," \
 	" (SELECT string_agg(CASE matched_by WHEN 'id' THEN format('t.%I = $2', attname)"                       \
-	" ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ') FROM naming AS x WHERE x.oid = t.oid AND is_own) AS own," \
+	" ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ')"  \
+	" FROM naming AS x WHERE x.oid = t.oid AND is_own) AS own," \
 	" (SELECT string_agg(format('%L, CASE WHEN t.%I IS NOT NULL THEN ''[masked]'' END', attname, attname), ', ')" \
 	" FROM columns AS x WHERE x.oid = t.oid AND is_masked) AS masked,"                                      \
 	" (SELECT string_agg(format('%L, t.%I', attname, attname), ', ' ORDER BY attnum)"                       \
@@ -118,13 +120,16 @@ typedef struct Export
 /* Of others' doings about the person, what was done; of the person's own doings, that and from where. */
 #define LEDGER_ENTRIES                                                                                      \
 	"SELECT jsonb_strip_nulls(jsonb_build_object('organization_id', t.organization_id, 'id', t.id,"         \
-	" 'timestamp', t.timestamp, 'event_type', t.event_type, 'entity_type', t.entity_type, 'entity_id', t.entity_id," \
-	" 'entity_key', t.entity_key, 'action', t.action, 'severity', t.severity))"                             \
-	" || CASE WHEN by_person THEN jsonb_strip_nulls(jsonb_build_object('actor_type', t.actor_type, 'actor_id', t.actor_id," \
-	" 'actor_name', t.actor_name, 'session_id', t.session_id, 'ip_address', t.ip_address, 'user_agent', t.user_agent)) ELSE '{}' END" \
+	" 'timestamp', t.timestamp, 'event_type', t.event_type, 'entity_type', t.entity_type,"                  \
+	" 'entity_id', t.entity_id, 'entity_key', t.entity_key, 'action', t.action, 'severity', t.severity))"   \
+	" || CASE WHEN by_person THEN jsonb_strip_nulls(jsonb_build_object('actor_type', t.actor_type,"         \
+	" 'actor_id', t.actor_id, 'actor_name', t.actor_name, 'session_id', t.session_id,"                      \
+	" 'ip_address', t.ip_address, 'user_agent', t.user_agent)) ELSE '{}' END"                               \
 	" || CASE WHEN about_person THEN jsonb_strip_nulls(jsonb_build_object('changes', t.changes,"            \
-	" 'previous_values', t.previous_values, 'new_values', t.new_values, 'metadata', t.metadata)) ELSE '{}' END AS r" \
-	" FROM opsflow.audit_trail AS t, LATERAL (SELECT coalesce(" PERSON_IS_ACTOR ", false), coalesce(" PERSON_IS_ENTITY ", false))" \
+	" 'previous_values', t.previous_values, 'new_values', t.new_values, 'metadata', t.metadata))"           \
+	" ELSE '{}' END AS r"                                                                                   \
+	" FROM opsflow.audit_trail AS t, LATERAL"                                                               \
+	" (SELECT coalesce(" PERSON_IS_ACTOR ", false), coalesce(" PERSON_IS_ENTITY ", false))"                 \
 	" AS p (by_person, about_person)"                                                                       \
 	" WHERE t.organization_id = $1 AND (by_person OR about_person) ORDER BY t.timestamp DESC, t.id DESC"
 
@@ -332,8 +337,8 @@ find_organizations(Export *e, const OpsflowContext *context)
 
 		*organization_id = context->organization_id;
 		if (opsflow_subject_execute(&e->person, organization_id,
-								   "SELECT FROM opsflow.organization_members WHERE organization_id = $1 AND user_id = $2",
-								   SPI_OK_SELECT) == 0)
+									"SELECT FROM opsflow.organization_members WHERE organization_id = $1 AND user_id = $2",
+									SPI_OK_SELECT) == 0)
 			opsflow_no_such_user(&e->person.id);
 		e->organizations = list_make1(organization_id);
 	}

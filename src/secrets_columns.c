@@ -350,13 +350,15 @@ encrypt_column(const SecretColumn *column, OpsflowChange *change)
 	bool changed;
 	Datum value = opsflow_row_value(change->tupdesc, change->after, column->column, &isnull);
 
-	if (isnull || is_settled(column, change))
+	if (isnull)
 		return;
 	if (!opsflow_is_secret_row(column, change->tupdesc, change->after))
 	{
 		refuse_uncovering(column, change);
 		return;
 	}
+	if (is_settled(column, change))
+		return;
 	if (!opsflow_secret_organization(column, change->tupdesc, change->after, &target.organization_id))
 		return;					/* the constraint refuses it */
 	value = opsflow_edit_secret(column, value, encrypt_string, &target, &changed);

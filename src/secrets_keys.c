@@ -231,7 +231,7 @@ next_row(KeySearch *search, KeyRow *row)
 	row->number = DatumGetInt32(opsflow_row_value(tupdesc, tuple, "number", &isnull));
 	row->status = opsflow_row_text(tupdesc, tuple, "status");
 	row->wrapped_key = opsflow_row_text(tupdesc, tuple, "wrapped_key");
-	row->master_key = opsflow_row_text(tupdesc, tuple, "master_key");
+	row->wrapped_by = opsflow_row_text(tupdesc, tuple, "wrapped_by");
 	row->handed_out = DatumGetBool(opsflow_row_value(tupdesc, tuple, "handed_out", &isnull));
 	row->written_by = HeapTupleHeaderGetXmin(tuple->t_data);
 	return true;
@@ -276,7 +276,7 @@ unwrap(const pg_uuid_t *organization_id, const KeyRow *row)
 
 	if (key != NULL)
 		return key;
-	bytes = opsflow_aead_open(opsflow_master_key_named(row->master_key), organization_id, WRAPPED_KEY_CONTEXT,
+	bytes = opsflow_aead_open(opsflow_master_key_named(row->wrapped_by), organization_id, WRAPPED_KEY_CONTEXT,
 							  row->number, row->wrapped_key, &len);
 	if (bytes == NULL || len != SECRET_KEY_LEN)
 		opsflow_refuse_ciphertext();
@@ -305,7 +305,7 @@ static void
 insert_row(const pg_uuid_t *organization_id, int32 number, const char *wrapped_key, const char *master_key)
 {
 	static OpsflowPlan plan = {
-		"INSERT INTO opsflow.encryption_keys (organization_id, number, wrapped_key, master_key)"
+		"INSERT INTO opsflow.encryption_keys (organization_id, number, wrapped_key, wrapped_by)"
 		" VALUES ($1, $2, $3, $4)",
 		4,
 		{UUIDOID, INT4OID, TEXTOID, TEXTOID}};
@@ -339,7 +339,7 @@ void
 opsflow_rewrap_key(const KeyRow *row)
 {
 	static OpsflowPlan plan = {
-		"UPDATE opsflow.encryption_keys SET wrapped_key = $3, master_key = $4"
+		"UPDATE opsflow.encryption_keys SET wrapped_key = $3, wrapped_by = $4"
 		" WHERE organization_id OPERATOR(pg_catalog.=) $1 AND number OPERATOR(pg_catalog.=) $2"
 		" AND wrapped_key IS NOT NULL",
 		4,

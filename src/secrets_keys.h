@@ -36,7 +36,7 @@ typedef struct KeyRow
 	int32 number;
 	char *status;
 	char *wrapped_key;			/* NULL: destroyed */
-	char *master_key;
+	char *wrapped_by;			/* id of a master key */
 	bool handed_out;
 	TransactionId written_by;	/* what wrote the row as it is */
 } KeyRow;

@@ -50,7 +50,7 @@
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_rotate_encryption_key);
-PG_FUNCTION_INFO_V1(opsflow_continue_key_rotation);
+PG_FUNCTION_INFO_V1(opsflow_rotate_encryption);
 PG_FUNCTION_INFO_V1(opsflow_rewrap_encryption_keys);
 PG_FUNCTION_INFO_V1(opsflow_destroy_encryption_key);
 PG_FUNCTION_INFO_V1(opsflow_master_key_id);
@@ -566,12 +566,12 @@ attempt_rotation(Step *step)
 }
 
 /*
- * opsflow.continue_key_rotation(batch integer) returns bigint
+ * opsflow.rotate_encryption(batch integer) returns bigint
  *
  * Goes on with all rotations under way.  Returns the rows re-encrypted.
  */
 Datum
-opsflow_continue_key_rotation(PG_FUNCTION_ARGS)
+opsflow_rotate_encryption(PG_FUNCTION_ARGS)
 {
 	int64 batch = opsflow_batch_argument(fcinfo, 0);
 	int64 done = 0;
@@ -621,7 +621,7 @@ opsflow_rewrap_encryption_keys(PG_FUNCTION_ARGS)
 		KeyRow *row = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (row->wrapped_key == NULL || strcmp(row->master_key, master_id) == 0)
+		if (row->wrapped_key == NULL || strcmp(row->wrapped_by, master_id) == 0)
 			continue;
 		if (done >= batch)
 			break;

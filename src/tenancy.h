@@ -41,6 +41,7 @@ extern pg_tz *opsflow_time_zone(const char *name);
 
 /* Who may do what (tenancy_permissions.c) */
 extern bool opsflow_has_permission(const char *permission);
+extern bool opsflow_may_give_permission(const char *permission);
 extern void opsflow_require_permission(const char *permission);
 extern void opsflow_check_permission_name(const char *permission);
 extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
@@ -71,7 +72,7 @@ extern char *opsflow_optional_reason(FunctionCallInfo fcinfo, int arg);
 /* Members (tenancy_members.c) */
 extern void opsflow_check_role_word(const char *role);
 extern void opsflow_lock_members(const pg_uuid_t *organization_id);
-extern void opsflow_require_seat(const OpsflowTarget *target);
+extern void opsflow_join_invited(const OpsflowTarget *target, const char *role, const pg_uuid_t *inviter);
 
 /* People by their address (tenancy_organizations.c) */
 extern char *opsflow_email_argument(FunctionCallInfo fcinfo, int arg, const char *name);

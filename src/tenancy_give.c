@@ -21,11 +21,11 @@
 static void
 require_held(const char *permission)
 {
-	if (!opsflow_has_permission(permission))
+	if (!opsflow_may_give_permission(permission))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
 				 errmsg("permission \"%s\" is not yours to give", permission),
-				 errhint("Give what you hold yourself, or ask somebody who holds it.")));
+				 errhint("Give what you hold yourself, and not just for a while, or ask somebody who holds it.")));
 }
 
 /* Are all of these names of permissions? */

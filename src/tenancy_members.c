@@ -280,8 +280,8 @@ require_status(const Member *member, const pg_uuid_t *user_id, const char *const
 }
 
 /* Members beyond the organization's limit are refused (OF004); under opsflow_lock_members(). */
-void
-opsflow_require_seat(const OpsflowTarget *target)
+static void
+require_seat(const OpsflowTarget *target)
 {
 	static OpsflowPlan plan = {
 		"SELECT o.quota_max_users FROM opsflow.organizations o WHERE o.id = $1 AND o.quota_max_users <="
@@ -358,7 +358,7 @@ require_person(const OpsflowTarget *target, const pg_uuid_t *user_id)
 /* Make the membership, or bring it back; $3 role, $4 permissions, $5 status, $6 who invites. */
 static pg_uuid_t
 join(const OpsflowTarget *target, const pg_uuid_t *user_id, const char *role, ArrayType *permissions,
-	 const char *status)
+	 const char *status, const pg_uuid_t *inviter)
 {
 	static OpsflowPlan plan = {
 		"INSERT INTO opsflow.organization_members AS m (organization_id, user_id, role, permissions, status, invited_by)"
@@ -373,10 +373,10 @@ join(const OpsflowTarget *target, const pg_uuid_t *user_id, const char *role, Ar
 		{UUIDOID, UUIDOID, TEXTOID, TEXTARRAYOID, TEXTOID, UUIDOID}};
 	Datum values[6] = {
 		UUIDPGetDatum(&target->organization_id), UUIDPGetDatum(user_id), CStringGetTextDatum(role),
-		PointerGetDatum(permissions), CStringGetTextDatum(status), UUIDPGetDatum(&target->actor.user_id)};
+		PointerGetDatum(permissions), CStringGetTextDatum(status), UUIDPGetDatum(inviter)};
 	bool isnull;
 
-	(void) opsflow_target_execute(target, &plan, values, target->actor.has_user ? NULL : "     n", SPI_OK_INSERT_RETURNING);
+	(void) opsflow_target_execute(target, &plan, values, inviter != NULL ? NULL : "     n", SPI_OK_INSERT_RETURNING);
 	return *DatumGetUUIDP(opsflow_result(0, 1, &isnull));
 }
 
@@ -400,8 +400,31 @@ add_member(const OpsflowTarget *target, const pg_uuid_t *user_id, const char *ro
 			opsflow_require_can_give(member.role, member.permissions);
 	}
 	if (!member.found || strcmp(member.status, "left") == 0)
-		opsflow_require_seat(target);
-	return join(target, user_id, role, permissions, at_once ? "active" : "invited");
+		require_seat(target);
+	return join(target, user_id, role, permissions, at_once ? "active" : "invited",
+				target->actor.has_user ? &target->actor.user_id : NULL);
+}
+
+/*
+ * Make a member of the person who acts and has accepted an invitation.  Who is a member
+ * by now stays what he is; who was suspended stays it too (OF004).
+ */
+void
+opsflow_join_invited(const OpsflowTarget *target, const char *role, const pg_uuid_t *inviter)
+{
+	static const char *const welcome[] = {"active", "left", "invited", NULL};
+	const pg_uuid_t *user_id = &target->actor.user_id;
+	Member member;
+
+	opsflow_lock_members(&target->organization_id);
+	member = lock_member(target, user_id);
+	if (member.found)
+		require_status(&member, user_id, welcome);
+	if (member.found && strcmp(member.status, "active") == 0)
+		return;
+	if (!member.found || strcmp(member.status, "left") == 0)
+		require_seat(target);
+	(void) join(target, user_id, role, construct_empty_array(TEXTOID), "active", inviter);
 }
 
 /*

@@ -16,8 +16,10 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -31,6 +33,7 @@
 
 PG_FUNCTION_INFO_V1(opsflow_has_permission_sql);
 PG_FUNCTION_INFO_V1(opsflow_require_permission_sql);
+PG_FUNCTION_INFO_V1(opsflow_require_for_status);
 
 /* ----------------------------------------------------------------
  * Who holds what
@@ -42,7 +45,8 @@ typedef struct Question
 	const pg_uuid_t *organization_id;
 	const pg_uuid_t *user_id;
 	const char *permission;
-	char *role; /* of the membership */
+	bool for_good; /* what one has for a while does not count */
+	char *role;	   /* of the membership */
 	bool direct;
 } Question;
 
@@ -103,6 +107,8 @@ system_role_permits(const char *role, const char *permission)
 {
 	OpsflowSearch search = {"system_role_permissions"};
 
+	if (strcmp(role, "owner") == 0)
+		return true;
 	opsflow_search_text(&search, "role", role);
 	opsflow_search_text(&search, "permission", permission);
 	return opsflow_search_rows(&search, NULL, NULL);
@@ -136,7 +142,7 @@ assignment_permits(TupleDesc tupdesc, HeapTuple assignment, void *arg)
 	pg_uuid_t role_id;
 
 	if (opsflow_row_timestamp(tupdesc, assignment, "expires_at", &expires_at) &&
-		expires_at <= GetCurrentTimestamp())
+		(question->for_good || expires_at <= GetCurrentTimestamp()))
 		return false;
 	(void) opsflow_row_uuid(tupdesc, assignment, "role_id", &role_id);
 	opsflow_search_uuid(&search, "organization_id", question->organization_id);
@@ -164,11 +170,10 @@ opsflow_is_active_user(const pg_uuid_t *user_id)
 	return opsflow_search_rows(&search, is_active, NULL);
 }
 
-/* Does an active member of the organization hold the permission? */
-bool
-opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, const char *permission)
+static bool
+member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, const char *permission, bool for_good)
 {
-	Question question = {organization_id, user_id, permission};
+	Question question = {organization_id, user_id, permission, for_good};
 	OpsflowSearch search = {"organization_members", "organization_members_user_key"};
 
 	if (!OidIsValid(opsflow_relation_id("system_role_permissions")))
@@ -177,8 +182,14 @@ opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t 
 	opsflow_search_uuid(&search, "user_id", user_id);
 	if (!opsflow_search_rows(&search, note_member, &question) || !opsflow_is_active_user(user_id))
 		return false;
-	return strcmp(question.role, "owner") == 0 || question.direct ||
-		system_role_permits(question.role, permission) || assigned_role_permits(&question);
+	return question.direct || system_role_permits(question.role, permission) || assigned_role_permits(&question);
+}
+
+/* Does an active member of the organization hold the permission? */
+bool
+opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, const char *permission)
+{
+	return member_has_permission(organization_id, user_id, permission, false);
 }
 
 /* ----------------------------------------------------------------
@@ -233,21 +244,37 @@ role_has_permission(const char *permission)
 	return system_role_permits("viewer", permission);
 }
 
-/* May whoever acts now do this, in the organization of the context? */
-bool
-opsflow_has_permission(const char *permission)
+static bool
+has_permission(const char *permission, bool for_good)
 {
 	const OpsflowContext *context = opsflow_context();
 
 	if (!context->has_user || !context->has_organization)
 		return role_has_permission(permission);
-	if (!opsflow_member_has_permission(&context->organization_id, &context->user_id, permission))
+	if (!member_has_permission(&context->organization_id, &context->user_id, permission, for_good))
 		return false;
 	return !context->has_credential || opsflow_context_hooks.credential_permits == NULL ||
 		opsflow_context_hooks.credential_permits(context, permission);
 }
 
-/* The same, as a demand (OF005). */
+/* May whoever acts now do this, in the organization of the context? */
+bool
+opsflow_has_permission(const char *permission)
+{
+	return has_permission(permission, false);
+}
+
+/*
+ * May whoever acts now let others do this?  What one has for a while is not one's to
+ * give: it would outlast that, with others or by way of them.
+ */
+bool
+opsflow_may_give_permission(const char *permission)
+{
+	return has_permission(permission, true);
+}
+
+/* The first of these as a demand (OF005). */
 void
 opsflow_require_permission(const char *permission)
 {
@@ -299,6 +326,47 @@ opsflow_require_permission_sql(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(true);
 }
 
+/* Does a policy bind who writes?  Not a DBA, and not the functions, which have asked themselves. */
+static bool
+is_bound_by_policies(void)
+{
+	Oid role = GetUserId();
+
+	return !opsflow_is_administrator(role) && !has_bypassrls_privilege(role) &&
+		role != get_role_oid(OPSFLOW_OWNER, false);
+}
+
+/* Does the row have one of the statuses that are the arguments of the trigger after the first? */
+static bool
+has_named_status(const Trigger *trigger, TupleDesc tupdesc, HeapTuple row)
+{
+	for (int i = 1; row != NULL && i < trigger->tgnargs; i++)
+	{
+		if (row_is(tupdesc, row, "status", trigger->tgargs[i]))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * opsflow.require_for_status(permission, status, ...) returns trigger
+ *
+ * BEFORE INSERT or UPDATE: who takes a row to one of these statuses, or away from
+ * one, needs the permission.  Policies cannot ask that: they see one row, not both.
+ */
+Datum
+opsflow_require_for_status(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.require_for_status", OPSFLOW_BEFORE);
+	const Trigger *trigger = ((TriggerData *) fcinfo->context)->tg_trigger;
+
+	if (opsflow_changes(&change, "status") && !IsLogicalWorker() && is_bound_by_policies() &&
+		(has_named_status(trigger, change.tupdesc, change.before) ||
+		 has_named_status(trigger, change.tupdesc, change.after)))
+		opsflow_require_permission(trigger->tgargs[0]);
+	return PointerGetDatum(change.after);
+}
+
 /* ----------------------------------------------------------------
  * Organizations that are suspended
  * ----------------------------------------------------------------
@@ -314,11 +382,12 @@ opsflow_organization_allows_changes(const pg_uuid_t *organization_id)
 	return !opsflow_search_rows(&search, is_closed, NULL);
 }
 
-/* Refuse what would change an organization that is suspended (OF014). */
+/* Refuse what would change an organization that is suspended (OF014); DBAs and jobs are not held up. */
 void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
-	if (!opsflow_organization_allows_changes(&context->organization_id))
+	if (!opsflow_is_administrator(GetOuterUserId()) &&
+		!opsflow_organization_allows_changes(&context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
 				 errmsg("the organization is suspended, cancelled or deleted"),

@@ -31,6 +31,7 @@
 #include "core.h"
 #include "core_row.h"
 #include "counters.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_version_workflow);
 PG_FUNCTION_INFO_V1(opsflow_record_workflow_version);
@@ -392,6 +393,7 @@ opsflow_use_workflow_template(PG_FUNCTION_ARGS)
 	pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
 	Template template;
 
+	opsflow_require_permission("workflows.create");
 	check_use_arguments(fcinfo);
 	SPI_connect();
 	find_template(PG_GETARG_UUID_P(0), &context, &template);

@@ -23,7 +23,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_request_approval';
 COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb, uuid) IS
-'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: the active members who may decide, null: every active owner, admin and manager but the user; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id; execution_id, work_item_id: what it is about. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution, work item or agent, OF005 the user is no active member or the only approver, OF007 for values that cannot be asked for, OF011 the key belongs to another request.';
+'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: active members with permission approvals.decide, null: every active owner, admin and manager but the user; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id; execution_id, work_item_id: what it is about. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution, work item or agent, OF005 the user is the only approver, OF007 for values that cannot be asked for, OF011 the key belongs to another request. Permission: approvals.request.';
 
 CREATE FUNCTION opsflow.decide_approval(
     approval_id uuid, decision text, reason text DEFAULT NULL, form_data jsonb DEFAULT NULL,
@@ -33,7 +33,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_decide_approval';
 COMMENT ON FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) IS
-'Decides an open request as the user who acts. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of what the user has seen, null to decide whatever is asked. Returns the status of the request, approved or rejected. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 the user may not decide it (the requester, an agent, no approver), OF006 action_digest is not that of the request, OF007 unfit values.';
+'Decides an open request as the user who acts. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of what the user has seen, null to decide whatever is asked. Returns the status of the request, approved or rejected. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 the user may not decide it (the requester, an agent, no approver), OF006 action_digest is not that of the request, OF007 unfit values. Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.approve(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text
@@ -41,7 +41,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_approve';
 COMMENT ON FUNCTION opsflow.approve(uuid, text) IS
-'Approves an open request as the user who acts; reason: for the record. Returns approved. Errors: as opsflow.decide_approval().';
+'Approves an open request as the user who acts; reason: for the record. Returns approved. Errors: as opsflow.decide_approval(). Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.reject(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text
@@ -49,7 +49,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_reject';
 COMMENT ON FUNCTION opsflow.reject(uuid, text) IS
-'Rejects an open request as the user who acts; reason: for the record. Returns rejected. Errors: as opsflow.decide_approval().';
+'Rejects an open request as the user who acts; reason: for the record. Returns rejected. Errors: as opsflow.decide_approval(). Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.cancel_approval(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text
@@ -57,7 +57,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_cancel_approval';
 COMMENT ON FUNCTION opsflow.cancel_approval(uuid, text) IS
-'Cancels an open request: whoever asked, or an active owner or admin; an agent only what it asked itself. reason: for the record. Returns cancelled. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 neither requester nor owner nor admin, OF007 approval_id is null.';
+'Cancels an open request; an agent only what it asked itself. reason: for the record. Returns cancelled. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 an agent that has not asked, OF007 approval_id is null. Permission: approvals.request for what one asked oneself, approvals.cancel for what others did.';
 
 CREATE FUNCTION opsflow.expire_approvals(batch integer DEFAULT 1000)
 RETURNS bigint

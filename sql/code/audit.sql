@@ -56,7 +56,7 @@ RETURNS uuid
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_audit_event';
 COMMENT ON FUNCTION opsflow.audit_event(text, text, uuid, text, text, jsonb, jsonb, jsonb, jsonb, text, text, text, numeric, integer, uuid) IS
-'Records an event of the application in the ledger of the organization that acts. event_type, entity_type, action: up to 50 characters; action: a word other than insert, update, delete and truncate, which stand for captured changes; the entity is named by entity_id or, where it has no UUID, entity_key; the jsonb arguments are objects; severity is debug, info, warning, error or critical; confidence_score 0 to 1. Actor, address, session and time are recorded by themselves. Returns the id of the entry. Errors: OF001 without a context, OF007 for values that cannot be recorded.';
+'Records an event of the application in the ledger of the organization that acts. event_type, entity_type, action: up to 50 characters; action: a word other than insert, update, delete and truncate, which stand for captured changes; the entity is named by entity_id or, where it has no UUID, entity_key; the jsonb arguments are objects; severity is debug, info, warning, error or critical; confidence_score 0 to 1. Actor, address, session and time are recorded by themselves. Returns the id of the entry. Errors: OF001 without a context, OF007 for values that cannot be recorded. Permission: audit.record.';
 
 -- The aggregate of verify_audit(): the key of the run, then the columns of audit_trail
 -- in the order of the canonical encoding. Those who may verify must be able to run it.
@@ -129,7 +129,7 @@ SET search_path = pg_catalog, pg_temp
 SET jit = off
 AS 'MODULE_PATHNAME', 'opsflow_verify_audit';
 COMMENT ON FUNCTION opsflow.verify_audit(uuid, timestamptz, text, boolean) IS
-'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log; with a checkpoint, the first row, without lane, says whether the log begins with it. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too.';
+'Verifies the ledger as far as the caller may read it: of one organization, or (null) of all. since: only what was recorded and sealed from that time on, taking what is before as given. checkpoint: one that was kept outside, which the log must begin with; only what came after it, of its organization, is looked at. progress: a NOTICE every few seconds. Returns a row per lane and partition: verdict ok or tampered, with the first bad entry in bad_seq and what is wrong with it in detail; and a row without lane for each thing that is wrong with the Merkle tree, checkpoints or the database''s log; with a checkpoint, the first row, without lane, says whether the log begins with it. Errors: OF003 if the checkpoint''s organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, is one of another database or organization, or since is given too. Permission: audit.verify, audit.read.';
 
 CREATE FUNCTION opsflow.record_audit_verification(batch integer DEFAULT NULL, "full" boolean DEFAULT false)
 RETURNS bigint
@@ -182,7 +182,7 @@ LANGUAGE C STABLE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_audit_inclusion_proof';
 COMMENT ON FUNCTION opsflow.audit_inclusion_proof(uuid, uuid, bigint) IS
-'The proof that an entry is in the ledger of the organization when its Merkle tree had tree_size leaves; null means now. Returns what opsflow.verify_inclusion() takes. Errors: OF003 if the entry is unknown or not the caller''s to read, OF004 if it is not sealed yet, OF007 if the tree has never had so many leaves or did not have this entry then.';
+'The proof that an entry is in the ledger of the organization when its Merkle tree had tree_size leaves; null means now. Returns what opsflow.verify_inclusion() takes. Errors: OF003 if the entry is unknown or not the caller''s to read, OF004 if it is not sealed yet, OF007 if the tree has never had so many leaves or did not have this entry then. Permission: audit.read.';
 
 CREATE FUNCTION opsflow.audit_consistency_proof(
     organization_id uuid, size1 bigint, size2 bigint DEFAULT NULL,
@@ -192,7 +192,7 @@ LANGUAGE C STABLE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_audit_consistency_proof';
 COMMENT ON FUNCTION opsflow.audit_consistency_proof(uuid, bigint, bigint) IS
-'The proof that the Merkle tree of the organization with size2 leaves (null: as it is now) begins with the one of size1 leaves: that the ledger was only appended to. organization_id null: of the database''s log. Returns what opsflow.verify_consistency() takes. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF007 if the tree has never had so many leaves or size1 is greater than size2.';
+'The proof that the Merkle tree of the organization with size2 leaves (null: as it is now) begins with the one of size1 leaves: that the ledger was only appended to. organization_id null: of the database''s log. Returns what opsflow.verify_consistency() takes. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF007 if the tree has never had so many leaves or size1 is greater than size2. Permission: audit.read.';
 
 CREATE FUNCTION opsflow.audit_checkpoint_proof(
     organization_id uuid, tree_size bigint DEFAULT NULL, log_size bigint DEFAULT NULL,
@@ -203,7 +203,7 @@ LANGUAGE C STABLE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint_proof';
 COMMENT ON FUNCTION opsflow.audit_checkpoint_proof(uuid, bigint, bigint) IS
-'The proof that the checkpoint of the organization at tree_size (null: its newest) is in the database''s log of checkpoints when that had log_size leaves (null: now). Returns the checkpoint''s text and what opsflow.verify_inclusion() takes. For opsflow_auditor. Errors: OF003 if the organization has no ledger, OF004 if nothing of it is sealed yet, OF007 if it has no checkpoint of that size, or the log did not have it then.';
+'The proof that the checkpoint of the organization at tree_size (null: its newest) is in the database''s log of checkpoints when that had log_size leaves (null: now). Returns the checkpoint''s text and what opsflow.verify_inclusion() takes. For opsflow_auditor. Errors: OF003 if the organization has no ledger, OF004 if nothing of it is sealed yet, OF007 if it has no checkpoint of that size, or the log did not have it then. Permission: audit.read.';
 
 CREATE FUNCTION opsflow.audit_checkpoint(organization_id uuid DEFAULT NULL)
 RETURNS text
@@ -211,7 +211,7 @@ LANGUAGE C STABLE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_audit_checkpoint';
 COMMENT ON FUNCTION opsflow.audit_checkpoint(uuid) IS
-'The newest checkpoint of the organization''s ledger, to be kept outside of the database: C2SP tlog-checkpoint, that is, lines with origin, number of leaves and root in base64; with a signature if opsflow.checkpoint_key_file names a key. organization_id null: of the database''s log of checkpoints, which auditors read. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF012 if the file with the key is missing or unfit.';
+'The newest checkpoint of the organization''s ledger, to be kept outside of the database: C2SP tlog-checkpoint, that is, lines with origin, number of leaves and root in base64; with a signature if opsflow.checkpoint_key_file names a key. organization_id null: of the database''s log of checkpoints, which auditors read. Errors: OF003 if there is no such ledger or it is not the caller''s to read, OF004 if nothing of it is sealed yet, OF012 if the file with the key is missing or unfit. Permission: audit.verify, audit.read.';
 
 CREATE FUNCTION opsflow.audit_checkpoint_key()
 RETURNS text
@@ -227,7 +227,7 @@ LANGUAGE C STABLE STRICT
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_verify_checkpoint';
 COMMENT ON FUNCTION opsflow.verify_checkpoint(text) IS
-'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, OF012 if it has a signature in the name of this database and the file with the key is missing or unfit.';
+'Compares a checkpoint that was kept outside with the log it names. Returns ok if the log begins with the tree of the checkpoint, tampered if it does not (entries were changed or are missing, or the ledger is an older one) or if a signature with the key of this database is wrong, unknown origin if it is a checkpoint of another database. Errors: OF003 if the organization has no ledger or it is not the caller''s to read, OF007 if the text is no checkpoint, OF012 if it has a signature in the name of this database and the file with the key is missing or unfit. Permission: audit.verify, audit.read.';
 
 CREATE FUNCTION opsflow.export_audit(
     organization_id uuid, since timestamptz DEFAULT NULL, until timestamptz DEFAULT NULL, checkpoint text DEFAULT NULL)
@@ -236,7 +236,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_export_audit';
 COMMENT ON FUNCTION opsflow.export_audit(uuid, timestamptz, timestamptz, text) IS
-'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization, OF012 if the file with the key for checkpoints is missing or unfit.';
+'The ledger of an organization as lines for opsflow-verify, which verifies them without the database: the canonical bytes of each entry, in the order of the Merkle tree. since, until: only entries from since to before until, and hashes in the place of the others; null means no limit. checkpoint: the text of one that was kept outside, so that the export can be compared with it however it is limited. Reads what the caller may read. Errors: OF003 if the organization has no ledger or it is not yours, OF007 if since is after until or the checkpoint is malformed or of another organization, OF012 if the file with the key for checkpoints is missing or unfit. Permission: audit.export, audit.read.';
 
 CREATE FUNCTION opsflow.redact_audit_entry(organization_id uuid, entry_id uuid, reason text)
 RETURNS uuid
@@ -244,7 +244,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_redact_audit_entry';
 COMMENT ON FUNCTION opsflow.redact_audit_entry(uuid, uuid, text) IS
-'Removes what an entry of the ledger says of people: its payload (actor_name, changes, previous_values, new_values, execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name) and payload_salt become null. Header, hash, chain and proofs stay. The redaction is itself an entry (entity_type audit_entry, action redact) with the reason, 1 to 1000 characters; returns its id. For owners and admins of the organization in person, and for opsflow_admin in every ledger, the system ledger included. Errors: OF001 without a user in the context, OF003 if there is no such entry or it is another organization''s, OF004 if it has been redacted already or is such a record itself, OF005 if the member is no owner or admin, OF007 without a reason.';
+'Removes what an entry of the ledger says of people: its payload (actor_name, changes, previous_values, new_values, execution_context, metadata, ai_reasoning, session_id, ip_address, user_agent, database_role, application_name) and payload_salt become null. Header, hash, chain and proofs stay. The redaction is itself an entry (entity_type audit_entry, action redact) with the reason, 1 to 1000 characters; returns its id. For members in person, and for opsflow_admin in every ledger, the system ledger included. Errors: OF001 without a user in the context, OF003 if there is no such entry or it is another organization''s, OF004 if it has been redacted already or is such a record itself, OF005 for an agent, OF007 without a reason. Permission: audit.redact.';
 
 CREATE FUNCTION opsflow.scrub_audit_trail(partition regclass DEFAULT NULL, OUT pages bigint, OUT dead_rows bigint)
 RETURNS record

@@ -139,13 +139,15 @@ SELECT 'policy', 'error', c.relation::text, 'has no policy: nobody but superuser
 FROM checked c WHERE NOT EXISTS (SELECT FROM policies p WHERE p.relation = c.relation)
 UNION ALL
 SELECT 'policy', 'error', p.relation::text, format('no policy lets role %s use its privilege to %s',
-        CASE p.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(p.grantee) END, p.command),
+        CASE p.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(p.grantee) END,
+        string_agg(p.command, ', ' ORDER BY p.command)),
     'Revoke the privilege, or create the policy.'
 FROM privileges p LEFT JOIN pg_roles r ON r.oid = p.grantee
 WHERE EXISTS (SELECT FROM policies x WHERE x.relation = p.relation)
   AND NOT coalesce(r.rolsuper OR r.rolbypassrls, false)
   AND NOT EXISTS (SELECT FROM allowed a WHERE a.relation = p.relation AND a.command = p.command
     AND (a.role = 0 OR p.grantee <> 0 AND pg_has_role(p.grantee, a.role, 'USAGE')))
+GROUP BY p.relation, p.grantee
 UNION ALL
 -- What a role of applications, or one it can become, is let through.
 SELECT 'open_policy', 'error', p.object,
@@ -260,7 +262,9 @@ WITH checked AS MATERIALIZED (
       AND NOT EXISTS (SELECT FROM opsflow.protected_tables t WHERE t.relation = m.relation)
 ), triggers AS MATERIALIZED (
     SELECT c.relation, c.relowner, t.tgname, t.tgenabled, t.tgisinternal, t.tgtype & 32 > 0 AS is_truncate, p.proname,
-        p.pronamespace = 'opsflow'::regnamespace AS is_own, p.proowner, p.oid::regprocedure AS function
+        p.pronamespace = 'opsflow'::regnamespace AS is_own, p.proowner, p.oid::regprocedure AS function,
+        -- What only fills in need not be done again where it was replicated from.
+        p.proname !~ '^(set_updated_at$|bootstrap_|mirror_|forget_)' AS is_always
     FROM checked c JOIN pg_trigger t ON t.tgrelid = c.relation JOIN pg_proc p ON p.oid = t.tgfoid
 ), needed AS (
     -- Governed tables record changes, the ledger and each of its partitions refuse them.
@@ -277,32 +281,25 @@ WITH checked AS MATERIALIZED (
     WHERE c.scope = 'organization' AND NOT c.is_partition AND c.relname <> 'organizations'
       AND (NOT c.is_own OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.relation AND p.polname = 'tenant'))
     UNION ALL
-    -- State machines are theirs alone to keep.
+    -- State machines are theirs alone to keep. Whose function calls one trigger, lint_functions() misses.
     SELECT DISTINCT c.relation, 'check_status', false
     FROM opsflow.status_transitions() s JOIN checked c ON c.is_own AND c.relname = s.relation
     WHERE s.relation NOT IN ('approval_requests', 'workflow_executions')
     UNION ALL
     SELECT c.relation, g.proname, g.is_truncate
     FROM (VALUES ('approval_requests', 'approval_guard', false), ('approval_requests', 'approval_guard', true),
-        ('approval_requests', 'approval_requested', false), ('approval_requests', 'approval_decided', false),
-        ('workflow_executions', 'check_execution', false), ('workflows', 'version_workflow', false),
-        ('workflows', 'record_workflow_version', false), ('workflow_versions', 'keep_row', false),
-        ('approval_decisions', 'keep_row', false), ('node_executions', 'fill_node_execution', false),
-        -- Figures are wrong, and nobody notices, where a change is not counted.
-        ('workflow_executions', 'count_execution', false), ('workflow_executions', 'mark_metrics', false),
-        ('node_executions', 'mark_metrics', false), ('ai_usage_logs', 'count_ai_call', false),
-        ('api_usage', 'count_api_call', false), ('integration_operations', 'count_operation', false),
-        ('installed_nodes', 'count_download', false), ('node_ratings', 'count_rating', false),
-        ('provider_credit_pools', 'check_credit_pool', false), ('provider_credit_pools', 'count_credit_pool', false),
-        ('organizations', 'carry_calls', false), ('organizations', 'carry_credit_pools', false)
-        ) g (relname, proname, is_truncate)
+        ('workflow_versions', 'keep_row', false), ('approval_decisions', 'keep_row', false),
+        ('workflow_executions', 'mark_metrics', false), ('node_executions', 'mark_metrics', false),
+        ('users', 'encrypt_columns', false), ('oauth_accounts', 'encrypt_columns', false),
+        ('environment_variables', 'encrypt_columns', false), ('integrations', 'encrypt_columns', false),
+        ('oauth_connections', 'encrypt_columns', false), ('webhooks', 'encrypt_columns', false),
+        ('webhook_endpoints', 'encrypt_columns', false)) g (relname, proname, is_truncate)
     JOIN checked c ON c.is_own AND c.relname = g.relname
 )
 SELECT 'trigger', 'error', format('trigger %I on %s', t.tgname, t.relation),
     CASE t.tgenabled WHEN 'D' THEN 'is disabled' ELSE 'does not fire always' END,
-    format('Run "ALTER TABLE %s ENABLE %sTRIGGER %I".', t.relation, CASE WHEN n.proname IS NOT NULL THEN 'ALWAYS ' END, t.tgname)
-FROM triggers t LEFT JOIN (SELECT DISTINCT n.proname FROM needed n) n ON n.proname = t.proname
-WHERE t.is_own AND NOT t.tgisinternal AND (t.tgenabled = 'D' OR t.tgenabled <> 'A' AND n.proname IS NOT NULL)
+    format('Run "ALTER TABLE %s ENABLE %sTRIGGER %I".', t.relation, CASE WHEN t.is_always THEN 'ALWAYS ' END, t.tgname)
+FROM triggers t WHERE t.is_own AND NOT t.tgisinternal AND (t.tgenabled = 'D' OR t.is_always AND t.tgenabled <> 'A')
 UNION ALL
 SELECT DISTINCT 'trigger', 'error', t.relation::text, 'its foreign keys are disabled',
     format('Run "ALTER TABLE %s ENABLE TRIGGER ALL"; rows that were written meanwhile are not checked.', t.relation)
@@ -394,6 +391,29 @@ $function$;
 COMMENT ON FUNCTION opsflow.lint_privileges(regclass[]) IS
 'Part of opsflow.lint(): privileges of PUBLIC, on partitions and beyond row security, and views that read with the rights of their owner.';
 
+CREATE FUNCTION opsflow.lint_secrets()
+RETURNS TABLE (check_name text, severity text, object text, detail text, hint text)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $function$
+SELECT 'secret', 'error', format('%s.%I', s.relation, s.column_name), format('%s rows have a value that is not encrypted', s."rows"),
+    'SELECT opsflow.rotate_encryption_key(organization_id) encrypts the values of an organization, of the nil UUID those of people.'
+FROM opsflow.plain_secrets() s
+UNION ALL
+-- What the ledger masks because it proves or opens something. Ciphertexts of definitions can be read.
+SELECT 'secret', 'error', format('%s.%I', c.oid::regclass, a.attname), format('role %s can read it', string_agg(r.name, ', ' ORDER BY r.name)),
+    'Revoke SELECT on the column: applications need no hashes and keys.'
+FROM opsflow.audit_map m
+JOIN pg_class c ON c.relnamespace = 'opsflow'::regnamespace AND c.relname = m.relation
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (m.masked_columns) AND NOT a.attisdropped
+CROSS JOIN (SELECT r.role, r.name FROM opsflow.application_roles() r
+    WHERE NOT pg_has_role(r.role, 'opsflow_owner', 'MEMBER') AND NOT pg_has_role(r.role, 'pg_read_all_data', 'MEMBER')) r
+WHERE a.attname ~ '(hash|secret|_key|_token)' AND has_column_privilege(r.role, c.oid, a.attnum, 'SELECT')
+GROUP BY c.oid, a.attname
+$function$;
+COMMENT ON FUNCTION opsflow.lint_secrets() IS
+'Part of opsflow.lint(): secrets that are not encrypted, counted, and hashes and keys that applications can read.';
+
 CREATE FUNCTION opsflow.lint_functions()
 RETURNS TABLE (check_name text, severity text, object text, detail text, hint text)
 LANGUAGE sql STABLE
@@ -425,9 +445,13 @@ UNION ALL
 SELECT 'function', 'warning', f.object, 'does not belong to the extension',
     'Keep functions of your own in a schema of your own: this one could be called instead of one of opsflow''s.'
 FROM functions f WHERE NOT f.is_member
+UNION ALL
+SELECT 'trigger', 'error', f.object, 'is called by no trigger', 'SELECT opsflow.migrate() makes it again.'
+FROM functions f
+WHERE f.is_member AND f.prorettype = 'trigger'::regtype AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = f.oid)
 $function$;
 COMMENT ON FUNCTION opsflow.lint_functions() IS
-'Part of opsflow.lint(): the functions of schema opsflow, whose they are, who executes them, and with what search_path.';
+'Part of opsflow.lint(): the functions of schema opsflow, whose they are, who executes them, with what search_path, and that those of triggers have one.';
 
 CREATE FUNCTION opsflow.lint_roles()
 RETURNS TABLE (check_name text, severity text, object text, detail text, hint text)
@@ -436,8 +460,8 @@ SET search_path = pg_catalog, pg_temp
 AS $function$
 WITH RECURSIVE groups AS (
     SELECT n.name, r.*
-    FROM unnest(ARRAY['opsflow_owner', 'opsflow_member', 'opsflow_service', 'opsflow_worker', 'opsflow_auditor',
-        'opsflow_admin']) n (name)
+    FROM unnest(ARRAY['opsflow_owner', 'opsflow_member', 'opsflow_holding', 'opsflow_service', 'opsflow_worker',
+        'opsflow_auditor', 'opsflow_admin']) n (name)
     LEFT JOIN pg_roles r ON r.rolname = n.name
 ), applications AS MATERIALIZED (
     SELECT a.role, a.name FROM opsflow.application_roles() a
@@ -469,16 +493,25 @@ FROM applications a JOIN belongs b ON b.member = a.role
 WHERE pg_get_userbyid(b.roleid) IN ('opsflow_owner', 'opsflow_admin', 'opsflow_auditor', 'pg_read_all_data', 'pg_write_all_data',
     'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
    OR EXISTS (SELECT FROM powers p WHERE p.oid = b.roleid AND p.words ~ 'SUPERUSER|BYPASSRLS')
+  AND pg_get_userbyid(b.roleid) NOT IN (SELECT g.name FROM groups g)
 UNION ALL
 SELECT 'role', 'error', format('role %I', r.rolname), 'is a member of opsflow_owner',
     'Revoke it: opsflow_owner owns the tables and is nobody''s to become.'
 FROM belongs b JOIN pg_roles r ON r.oid = b.member
 WHERE pg_get_userbyid(b.roleid) = 'opsflow_owner' AND NOT r.rolsuper AND r.oid NOT IN (SELECT a.role FROM applications a)
 UNION ALL
-SELECT 'role', 'error', 'role opsflow_service', format('is no member of %s', n.name), 'Run "SELECT opsflow.create_roles()".'
-FROM groups s, unnest(ARRAY['opsflow_member', 'opsflow_worker']) n (name)
-WHERE s.rolname = 'opsflow_service'
-  AND NOT EXISTS (SELECT FROM belongs b WHERE b.member = s.oid AND pg_get_userbyid(b.roleid) = n.name)
+SELECT 'role', 'error', format('role %s', n.member), format('is no member of %s', n.roleid),
+    'Run "SELECT opsflow.create_roles()".'
+FROM (VALUES ('opsflow_service', 'opsflow_member'), ('opsflow_service', 'opsflow_worker'),
+    ('opsflow_member', 'opsflow_holding')) n (member, roleid)
+WHERE NOT EXISTS (SELECT FROM belongs b
+    WHERE pg_get_userbyid(b.member) = n.member AND pg_get_userbyid(b.roleid) = n.roleid)
+UNION ALL
+-- Its policies would be added to those of every query.
+SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding',
+    'Revoke that: a session becomes opsflow_holding by SET LOCAL ROLE, and only to read.'
+FROM applications a JOIN pg_roles r ON r.oid = a.role, groups h
+WHERE h.rolname = 'opsflow_holding' AND a.role <> h.oid AND NOT r.rolsuper AND pg_has_role(a.role, h.oid, 'USAGE')
 UNION ALL
 SELECT 'parameter', 'error', format('parameter %s', p.parname), format('role %s may set it',
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END),
@@ -541,6 +574,7 @@ CREATE FUNCTION opsflow.lint(relations regclass[] DEFAULT NULL)
 RETURNS TABLE (check_name text, severity text, object text, detail text, hint text)
 LANGUAGE sql STABLE
 SET search_path = pg_catalog, pg_temp
+SET jit = off
 AS $function$
 SELECT l.* FROM (
     SELECT * FROM opsflow.lint_tables(relations)
@@ -548,6 +582,7 @@ SELECT l.* FROM (
     UNION ALL SELECT * FROM opsflow.lint_keys(relations)
     UNION ALL SELECT * FROM opsflow.lint_triggers(relations)
     UNION ALL SELECT * FROM opsflow.lint_privileges(relations)
+    UNION ALL SELECT * FROM opsflow.lint_secrets() WHERE relations IS NULL
     UNION ALL SELECT * FROM opsflow.lint_functions() WHERE relations IS NULL
     UNION ALL SELECT * FROM opsflow.lint_roles() WHERE relations IS NULL
     UNION ALL SELECT * FROM opsflow.lint_database() WHERE relations IS NULL
@@ -611,6 +646,6 @@ COMMENT ON FUNCTION opsflow.health_check() IS
 GRANT EXECUTE ON FUNCTION
     opsflow.library_version(), opsflow.health_check(), opsflow.lint(regclass[]), opsflow.lint_relations(regclass[]),
     opsflow.lint_tables(regclass[]), opsflow.lint_policies(regclass[]), opsflow.lint_keys(regclass[]),
-    opsflow.lint_triggers(regclass[]), opsflow.lint_privileges(regclass[]), opsflow.lint_functions(),
+    opsflow.lint_triggers(regclass[]), opsflow.lint_privileges(regclass[]), opsflow.lint_secrets(), opsflow.lint_functions(),
     opsflow.lint_roles(), opsflow.lint_database(), opsflow.application_roles()
     TO opsflow_admin;

@@ -21,6 +21,6 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_use_node_template';
 ALTER FUNCTION opsflow.use_node_template(uuid) OWNER TO opsflow_owner;
 COMMENT ON FUNCTION opsflow.use_node_template(uuid) IS
-'Returns template_data of a template of the organization that acts, or of a public one, and counts one use of it. template_id: id of the template; an own one comes before a public one. Errors: OF001 without a context, OF003 if there is no such template, OF007 if template_id is null.';
+'Returns template_data of a template of the organization that acts, or of a public one, and counts one use of it. template_id: id of the template; an own one comes before a public one. Errors: OF001 without a context, OF003 if there is no such template, OF007 if template_id is null. Permission: nodes.create.';
 
 GRANT EXECUTE ON FUNCTION opsflow.use_node_template(uuid) TO opsflow_member;

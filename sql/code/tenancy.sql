@@ -37,6 +37,13 @@ AS 'MODULE_PATHNAME', 'opsflow_readable_organization_ids';
 COMMENT ON FUNCTION opsflow.readable_organization_ids() IS
 'Returns the ids of the organizations that the session may read as opsflow_holding: the one it acts in and, if whoever acts has the permission subsidiaries.read there, all that are below it, whatever the depth, but those given up. A service that acts for nobody reads them all. In no order; empty without a context.';
 
+CREATE FUNCTION opsflow.require_for_status()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_require_for_status';
+COMMENT ON FUNCTION opsflow.require_for_status() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of a table with a column status. Arguments: a permission, and statuses: who takes a row to one of these, or away from one, needs it (OF005). Does not ask functions of opsflow, nor DBAs.';
+
 CREATE FUNCTION opsflow.check_organization()
 RETURNS trigger
 LANGUAGE C VOLATILE
@@ -160,7 +167,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_restore_organization';
 COMMENT ON FUNCTION opsflow.restore_organization(uuid) IS
-'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete.';
+'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete, subsidiaries.manage.';
 
 -- Members.
 
@@ -222,13 +229,49 @@ AS 'MODULE_PATHNAME', 'opsflow_leave_organization_sql';
 COMMENT ON FUNCTION opsflow.leave_organization() IS
 'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF014 the organization is suspended.';
 
-CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin', organization_id uuid DEFAULT NULL)
+CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin',
+    organization_id uuid DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_transfer_ownership';
 COMMENT ON FUNCTION opsflow.transfer_ownership(uuid, text, uuid) IS
 'Makes an active member the owner. keep_role: the role of the owner who acts, or else of organizations.owner_id, afterwards; owner means both are. For owners, and for whom opsflow.add_member() names any organization. organization_id: as there. Errors: OF001 without a context, OF003 no member, OF004 not active, OF005 no owner, OF007 unknown role, OF014 the organization is suspended. Permission: organization.transfer.';
+
+-- Invitations.
+
+CREATE FUNCTION opsflow.invite_member(email text, role text DEFAULT 'member', expires_in interval DEFAULT '7 days',
+    organization_id uuid DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_invite_member';
+COMMENT ON FUNCTION opsflow.invite_member(text, text, interval, uuid) IS
+'Invites whoever reads mail to an address, and returns the token (ofi_...) for that mail: it is shown once. An invitation of that address that waits is replaced. email: blanks around it do not count; role: the role of the member to be, one that whoever acts could give; expires_in: how long it can be accepted, up to 366 days; organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 unknown organization, OF004 a member already, OF005 a role that is not one''s to give, OF007 unfit values, OF014 the organization is suspended. Permission: members.invite.';
+
+CREATE FUNCTION opsflow.revoke_invitation(id uuid, organization_id uuid DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_revoke_invitation';
+COMMENT ON FUNCTION opsflow.revoke_invitation(uuid, uuid) IS
+'Takes back an invitation that is pending; its token is worth nothing from then on. organization_id: as in opsflow.add_member(). Errors: OF001 without a context, OF003 unknown invitation, OF004 not pending, OF005 its role is not one''s to give, OF014 the organization is suspended. Permission: members.invite.';
+
+CREATE FUNCTION opsflow.accept_invitation(token text, full_name text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_accept_invitation';
+COMMENT ON FUNCTION opsflow.accept_invitation(text, text) IS
+'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and no context. Who is a member by now stays what he is. Returns the id of the person. Errors: OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
+
+CREATE FUNCTION opsflow.purge_organization(organization_id uuid, confirm_slug text DEFAULT NULL)
+RETURNS TABLE (relation regclass, rows bigint, effect text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_purge_organization';
+COMMENT ON FUNCTION opsflow.purge_organization(uuid, text) IS
+'Names the tables that have rows of an organization, and how many; with confirm_slug, its slug, it deletes them for good, in one transaction, and records that in the ledger of the organization and in the system ledger. For opsflow_admin and superusers, and only for an organization that was deleted and has none below it. effect: deleted; without a home (people whose home it is; they stay, with whatever else they belong to); kept (the ledger, as long as opsflow.audit_retention says, where the compliance regimes of the organization are written first). Tables of your own that have a column organization_id are included if opsflow_owner may SELECT and DELETE. Errors: OF003 unknown organization, OF004 not deleted, or others are below it, OF005 no administrator, OF007 confirm_slug is not its slug.';
 
 CREATE FUNCTION opsflow.keep_owner()
 RETURNS trigger
@@ -239,7 +282,8 @@ COMMENT ON FUNCTION opsflow.keep_owner() IS
 'Trigger, AFTER UPDATE or DELETE for each row of opsflow.organization_members: an organization that has an active owner keeps one (OF004), also of two owners who go at once; organizations.owner_id becomes another one where its owner is none any more.';
 
 -- Owned by opsflow_owner: row security holds for them.
-ALTER FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb)
+    OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.move_organization(uuid, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.suspend_organization(uuid, text) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.resume_organization(uuid) OWNER TO opsflow_owner;
@@ -254,6 +298,10 @@ ALTER FUNCTION opsflow.resume_member(uuid, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.remove_member(uuid, text, uuid) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.leave_organization() OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.transfer_ownership(uuid, text, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.invite_member(text, text, interval, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.revoke_invitation(uuid, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.accept_invitation(text, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.purge_organization(uuid, text) OWNER TO opsflow_owner;
 
 GRANT EXECUTE ON FUNCTION
     opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb),
@@ -263,6 +311,80 @@ GRANT EXECUTE ON FUNCTION
     opsflow.add_member(uuid, text, text[], uuid), opsflow.accept_membership(uuid, uuid),
     opsflow.change_member(uuid, text, text[], uuid), opsflow.suspend_member(uuid, text, uuid),
     opsflow.resume_member(uuid, uuid), opsflow.remove_member(uuid, text, uuid),
-    opsflow.transfer_ownership(uuid, text, uuid)
+    opsflow.transfer_ownership(uuid, text, uuid), opsflow.invite_member(text, text, interval, uuid),
+    opsflow.revoke_invitation(uuid, uuid), opsflow.accept_invitation(text, text)
     TO opsflow_member, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.leave_organization() TO opsflow_member;
+GRANT EXECUTE ON FUNCTION opsflow.purge_organization(uuid, text) TO opsflow_admin;
+
+-- Roles that an organization defines.
+
+CREATE FUNCTION opsflow.create_role(name text, permissions text[] DEFAULT '{}', description text DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_create_role';
+ALTER FUNCTION opsflow.create_role(text, text[], text) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.create_role(text, text[], text) IS
+'Defines a role: a bundle of permissions that opsflow.assign_role() gives to members. name: 1 to 100 characters, whatever the case no other role''s; permissions: names of opsflow.permissions, each of which whoever acts holds. Returns the id of the role. Errors: OF001 without a context, OF005 for a permission that is not one''s to give, OF007 for a bad name, one that is taken, or an unknown permission, OF014 in a suspended organization. Permission: roles.edit.';
+
+CREATE FUNCTION opsflow.change_role(role_id uuid, name text DEFAULT NULL, description text DEFAULT NULL, permissions text[] DEFAULT NULL)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_change_role';
+ALTER FUNCTION opsflow.change_role(uuid, text, text, text[]) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.change_role(uuid, text, text, text[]) IS
+'Changes a role that the organization has defined, at once for all who have it. What is null stays; permissions: all that the role permits from now on. Whoever acts must hold every permission that the role has and gets. Errors: OF001 without a context, OF003 for an unknown role, OF004 for one of the six that every organization has, OF005 for a permission that is not one''s to give, OF007 for a bad name, one that is taken, or an unknown permission, OF014 in a suspended organization. Permission: roles.edit.';
+
+CREATE FUNCTION opsflow.delete_role(role_id uuid)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_delete_role';
+ALTER FUNCTION opsflow.delete_role(uuid) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.delete_role(uuid) IS
+'Deletes a role that nobody has. Errors: OF001 without a context, OF003 for an unknown role, OF004 for a role that somebody has, or one of the six that every organization has, OF005 if it permits what is not one''s to give, OF014 in a suspended organization. Permission: roles.edit.';
+
+CREATE FUNCTION opsflow.assign_role(user_id uuid, role_id uuid, expires_at timestamptz DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_assign_role';
+ALTER FUNCTION opsflow.assign_role(uuid, uuid, timestamptz) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.assign_role(uuid, uuid, timestamptz) IS
+'Gives a role to a member, beside the one of the membership: one that the organization has defined, or one of the six. expires_at: until when, null: for good; replaces what was said before. Whoever acts must hold what the role permits, and not just for a while; only an owner gives the role owner. Returns the id of the assignment. Errors: OF001 without a context, OF003 for an unknown role or who is no member, OF005 for a role that is not one''s to give, OF007 for a time that is past, OF014 in a suspended organization. Permission: roles.assign.';
+
+CREATE FUNCTION opsflow.unassign_role(user_id uuid, role_id uuid)
+RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_unassign_role';
+ALTER FUNCTION opsflow.unassign_role(uuid, uuid) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.unassign_role(uuid, uuid) IS
+'Takes a role away from a member, with effect at once. Errors: OF001 without a context, OF003 for an unknown role or who does not have it, OF005 for a role that is not one''s to give, OF014 in a suspended organization. Permission: roles.assign.';
+
+CREATE FUNCTION opsflow.grant_permission(user_id uuid, permission text)
+RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_grant_permission';
+ALTER FUNCTION opsflow.grant_permission(uuid, text) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.grant_permission(uuid, text) IS
+'Gives a permission to a member directly, beside the roles. Returns whether the member did not have it so already. Errors: OF001 without a context, OF003 for who is no member, OF005 for a permission that is not one''s to give, OF007 for an unknown permission, OF014 in a suspended organization. Permission: members.edit.';
+
+CREATE FUNCTION opsflow.revoke_permission(user_id uuid, permission text)
+RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_revoke_permission';
+ALTER FUNCTION opsflow.revoke_permission(uuid, text) OWNER TO opsflow_owner;
+COMMENT ON FUNCTION opsflow.revoke_permission(uuid, text) IS
+'Takes away a permission that was given to a member directly; what the roles permit stays. Returns whether the member had it so. Errors: OF001 without a context, OF003 for who is no member, OF005 for a permission that is not one''s to give, OF007 for an unknown permission, OF014 in a suspended organization. Permission: members.edit.';
+
+GRANT EXECUTE ON FUNCTION
+    opsflow.create_role(text, text[], text), opsflow.change_role(uuid, text, text, text[]),
+    opsflow.delete_role(uuid), opsflow.assign_role(uuid, uuid, timestamptz),
+    opsflow.unassign_role(uuid, uuid), opsflow.grant_permission(uuid, text),
+    opsflow.revoke_permission(uuid, text)
+    TO opsflow_member;

@@ -30,6 +30,6 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_use_workflow_template';
 ALTER FUNCTION opsflow.use_workflow_template(uuid, text) OWNER TO opsflow_owner;
 COMMENT ON FUNCTION opsflow.use_workflow_template(uuid, text) IS
-'Makes a draft workflow from a template and returns its id. template_id: a template of the organization that acts, or a public one; name: up to 255 characters, the template''s by default. The parts of a workflow that template_data has are copied, the others are those of a new workflow; the use counts for the template. Errors: OF001 without an organization and a user in the context, OF003 for an unknown template, OF007 for a bad name or a part of the wrong kind.';
+'Makes a draft workflow from a template and returns its id. template_id: a template of the organization that acts, or a public one; name: up to 255 characters, the template''s by default. The parts of a workflow that template_data has are copied, the others are those of a new workflow; the use counts for the template. Errors: OF001 without an organization and a user in the context, OF003 for an unknown template, OF007 for a bad name or a part of the wrong kind. Permission: workflows.create.';
 
 GRANT EXECUTE ON FUNCTION opsflow.use_workflow_template(uuid, text) TO opsflow_member;

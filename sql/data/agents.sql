@@ -168,6 +168,9 @@ VALUES ('agents', 'configuration_change', 'agent',
 SELECT opsflow.protect('opsflow.agents',
     derived => '{execution_count,success_rate,avg_execution_time,last_executed}',
     inserts => 'agents.create', updates => 'agents.edit', deletes => 'agents.delete');
+CREATE TRIGGER may_archive BEFORE INSERT OR UPDATE OF status ON opsflow.agents
+    FOR EACH ROW EXECUTE FUNCTION opsflow.require_for_status('agents.delete', 'archived');
+ALTER TABLE opsflow.agents ENABLE ALWAYS TRIGGER may_archive;
 GRANT SELECT ON opsflow.agents TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, slug, description, agent_type, assistant_type, capabilities, llm_provider,

@@ -531,6 +531,11 @@ CREATE POLICY holding ON opsflow.audit_retention FOR SELECT TO opsflow_holding
 CREATE POLICY may_select ON opsflow.audit_retention AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
     USING ((SELECT opsflow.require_permission('audit.read')));
 CREATE POLICY auditor_reads ON opsflow.audit_retention FOR SELECT TO opsflow_auditor USING (true);
+-- purge_organization() alone: what the organization was bound to outlives it.
+CREATE POLICY owner_inserts ON opsflow.audit_retention FOR INSERT TO opsflow_owner
+    WITH CHECK (organization_id = opsflow.current_organization_id());
+CREATE POLICY owner_updates ON opsflow.audit_retention FOR UPDATE TO opsflow_owner
+    USING (organization_id = opsflow.current_organization_id());
 CREATE POLICY admin_writes ON opsflow.audit_retention TO opsflow_admin USING (true) WITH CHECK (true);
 GRANT SELECT ON opsflow.audit_retention TO opsflow_member, opsflow_holding, opsflow_auditor;
 GRANT SELECT, INSERT, UPDATE, DELETE ON opsflow.audit_retention TO opsflow_admin;

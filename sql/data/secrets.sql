@@ -12,7 +12,7 @@ CREATE TABLE opsflow.encryption_keys (
     number integer NOT NULL,
     status text NOT NULL DEFAULT 'active',
     wrapped_key text,
-    master_key text NOT NULL,
+    wrapped_by text NOT NULL,
     handed_out boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
     retired_at timestamptz,
@@ -21,7 +21,7 @@ CREATE TABLE opsflow.encryption_keys (
     CONSTRAINT encryption_keys_number_check CHECK (number > 0),
     CONSTRAINT encryption_keys_status_check CHECK (status IN ('active', 'retiring', 'retired', 'destroyed')),
     CONSTRAINT encryption_keys_wrapped_key_check CHECK ((wrapped_key IS NULL) = (status = 'destroyed')),
-    CONSTRAINT encryption_keys_master_key_check CHECK (master_key ~ '^[0-9a-f]{8}$')
+    CONSTRAINT encryption_keys_wrapped_by_check CHECK (wrapped_by ~ '^[0-9a-f]{8}$')
 );
 
 COMMENT ON TABLE opsflow.encryption_keys IS 'Data keys: what the secrets of an organization are encrypted with. The newest one encrypts, older ones decrypt.';
@@ -29,7 +29,7 @@ COMMENT ON COLUMN opsflow.encryption_keys.organization_id IS 'Whose key; the nil
 COMMENT ON COLUMN opsflow.encryption_keys.number IS 'Number of the key, from 1; ciphertexts name it.';
 COMMENT ON COLUMN opsflow.encryption_keys.status IS 'active: encrypts. retiring: some secrets still are encrypted with it. retired: none in a table is. destroyed: nobody can decrypt with it any more.';
 COMMENT ON COLUMN opsflow.encryption_keys.wrapped_key IS 'The key, encrypted with the master key; null once it is destroyed. Nobody can read it.';
-COMMENT ON COLUMN opsflow.encryption_keys.master_key IS 'The master key that it is wrapped with: first 8 hexadecimal digits of its SHA-256.';
+COMMENT ON COLUMN opsflow.encryption_keys.wrapped_by IS 'The master key that it is wrapped with: first 8 hexadecimal digits of its SHA-256.';
 COMMENT ON COLUMN opsflow.encryption_keys.handed_out IS 'Has opsflow.encrypt_secret() encrypted with it what is kept elsewhere? Then it stays retired until opsflow.destroy_encryption_key().';
 COMMENT ON COLUMN opsflow.encryption_keys.created_at IS 'When it was made.';
 COMMENT ON COLUMN opsflow.encryption_keys.retired_at IS 'When a newer key took its place.';
@@ -40,11 +40,11 @@ VALUES ('encryption_keys', 'security_event', 'encryption_key', 'number', '{wrapp
 
 SELECT opsflow.protect('opsflow.encryption_keys');
 CREATE POLICY admin_reads ON opsflow.encryption_keys FOR SELECT TO opsflow_admin USING (true);
-GRANT SELECT (organization_id, number, status, master_key, handed_out, created_at, retired_at, destroyed_at)
+GRANT SELECT (organization_id, number, status, wrapped_by, handed_out, created_at, retired_at, destroyed_at)
     ON opsflow.encryption_keys TO opsflow_member, opsflow_holding, opsflow_admin;
 
 CREATE VIEW opsflow.encryption_status WITH (security_invoker = true) AS
-SELECT organization_id, number, status, status = 'retiring' AS is_rotating, master_key, handed_out, created_at,
+SELECT organization_id, number, status, status = 'retiring' AS is_rotating, wrapped_by, handed_out, created_at,
     retired_at, destroyed_at
 FROM opsflow.encryption_keys;
 COMMENT ON VIEW opsflow.encryption_status IS 'The keys of an organization and where their rotation is.';
@@ -52,7 +52,7 @@ COMMENT ON COLUMN opsflow.encryption_status.organization_id IS 'Whose key; the n
 COMMENT ON COLUMN opsflow.encryption_status.number IS 'Number of the key, from 1; ciphertexts name it.';
 COMMENT ON COLUMN opsflow.encryption_status.status IS 'active, retiring, retired or destroyed, as in opsflow.encryption_keys.';
 COMMENT ON COLUMN opsflow.encryption_status.is_rotating IS 'Are there secrets still to be re-encrypted from it?';
-COMMENT ON COLUMN opsflow.encryption_status.master_key IS 'The master key that it is wrapped with; opsflow.master_key_id() is the current one.';
+COMMENT ON COLUMN opsflow.encryption_status.wrapped_by IS 'The master key that it is wrapped with; opsflow.master_key_id() is the current one.';
 COMMENT ON COLUMN opsflow.encryption_status.handed_out IS 'Are there ciphertexts of it outside the secret columns? Then it stays retired until opsflow.destroy_encryption_key().';
 COMMENT ON COLUMN opsflow.encryption_status.created_at IS 'When it was made.';
 COMMENT ON COLUMN opsflow.encryption_status.retired_at IS 'When a newer key took its place.';

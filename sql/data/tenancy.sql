@@ -505,7 +505,7 @@ CREATE TABLE opsflow.invitations (
     CONSTRAINT invitations_expires_at_check CHECK (expires_at > created_at)
 );
 
-COMMENT ON TABLE opsflow.invitations IS 'Invitations to become a member, by e-mail address: whoever holds the token may accept.';
+COMMENT ON TABLE opsflow.invitations IS 'Invitations to become a member, by e-mail address: whoever holds the token may accept. Written by functions.';
 COMMENT ON COLUMN opsflow.invitations.organization_id IS 'The organization that invites.';
 COMMENT ON COLUMN opsflow.invitations.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.invitations.email IS 'Address of the invited person, up to 255 characters; one pending invitation for each, whatever the case.';

@@ -105,6 +105,12 @@ VALUES ('workflows', 'configuration_change', 'workflow', '{execution_count,succe
 SELECT opsflow.protect('opsflow.workflows',
     derived => '{execution_count,success_count,avg_completion_time}',
     inserts => 'workflows.create', updates => 'workflows.edit', deletes => 'workflows.delete');
+CREATE TRIGGER may_publish BEFORE INSERT OR UPDATE OF status ON opsflow.workflows
+    FOR EACH ROW EXECUTE FUNCTION opsflow.require_for_status('workflows.publish', 'active', 'paused');
+ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER may_publish;
+CREATE TRIGGER may_archive BEFORE INSERT OR UPDATE OF status ON opsflow.workflows
+    FOR EACH ROW EXECUTE FUNCTION opsflow.require_for_status('workflows.delete', 'archived');
+ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER may_archive;
 GRANT SELECT ON opsflow.workflows TO opsflow_member, opsflow_holding, opsflow_worker;
 GRANT DELETE,
     INSERT (organization_id, id, name, description, category, trigger_conditions, steps, nodes, edges,

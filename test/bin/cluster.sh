@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A throwaway cluster: own directory, private socket, no TCP, pg_cron preloaded; gone when the script that made it ends.
+# A throwaway cluster: own directory, private socket, no TCP, pg_cron preloaded, a master key; gone when the script that made it ends.
 #
 # Sourced after lib.sh and find_postgres, it gives cluster_start, cluster_stop, copy_tree and in_cluster. Called, it runs
 # one command in a new cluster: cluster.sh [name=value ...] [command ...], by default psql in a database with opsflow.
@@ -47,6 +47,7 @@ cluster_start()
 		cat "$work/initdb.log" >&2
 		fail "initdb failed"
 	fi
+	as_user sh -c 'umask 077 && head -c 64 /dev/urandom | base64 -w 0 >"$1"' sh "$work/master.key"
 	{
 		cat <<-END
 			listen_addresses = ''
@@ -64,6 +65,7 @@ cluster_start()
 			log_line_prefix = '%m [%p] %q%u@%d '
 			log_timezone = 'UTC'
 			timezone = 'UTC'
+			opsflow.master_key_file = '$work/master.key'
 		END
 		for setting in "$@"; do
 			printf "%s = '%s'\n" "${setting%%=*}" "${setting#*=}"

@@ -4,7 +4,7 @@ BEGIN;
 SELECT no_plan();
 
 -- Two organizations. In One: olga (owner), max (manager), ana (admin), mia (a
--- member), vic (a viewer), sue (suspended), and an agent. In Two: tom (owner).
+-- member), pia (another), vic (a viewer), sue (suspended), and an agent. In Two: tom (owner).
 \set one '''00000000-0000-7000-8000-000000000001'''
 \set two '''00000000-0000-7000-8000-000000000002'''
 \set olga '''00000000-0000-7000-8000-0000000000a1'''
@@ -13,6 +13,7 @@ SELECT no_plan();
 \set mia '''00000000-0000-7000-8000-0000000000a4'''
 \set vic '''00000000-0000-7000-8000-0000000000a5'''
 \set sue '''00000000-0000-7000-8000-0000000000a6'''
+\set pia '''00000000-0000-7000-8000-0000000000a7'''
 \set tom '''00000000-0000-7000-8000-0000000000b1'''
 \set bot '''00000000-0000-7000-8000-0000000000c1'''
 \set nobody '''00000000-0000-7000-8000-0000000000ff'''
@@ -20,10 +21,10 @@ INSERT INTO opsflow.organizations (id, name, slug, approval_expiry) VALUES (:one
 INSERT INTO opsflow.users (id, email, full_name) VALUES
     (:olga, 'olga@one.example', 'Olga'), (:max, 'max@one.example', 'Max'), (:ana, 'ana@one.example', 'Ana'),
     (:mia, 'mia@one.example', 'Mia'), (:vic, 'vic@one.example', 'Vic'), (:sue, 'sue@one.example', 'Sue'),
-    (:tom, 'tom@two.example', 'Tom');
+    (:pia, 'pia@one.example', 'Pia'), (:tom, 'tom@two.example', 'Tom');
 INSERT INTO opsflow.organization_members (organization_id, user_id, role, status) VALUES
     (:one, :olga, 'owner', 'active'), (:one, :max, 'manager', 'active'), (:one, :ana, 'admin', 'active'),
-    (:one, :mia, 'member', 'active'), (:one, :vic, 'viewer', 'active'), (:one, :sue, 'manager', 'suspended'),
+    (:one, :mia, 'member', 'active'), (:one, :pia, 'member', 'active'), (:one, :vic, 'viewer', 'active'), (:one, :sue, 'manager', 'suspended'),
     (:two, :tom, 'owner', 'active');
 INSERT INTO opsflow.agents (organization_id, id, name, agent_type, system_prompt, created_by)
     VALUES (:one, :bot, 'Bot', 'custom', 'prompt', :olga);
@@ -103,7 +104,7 @@ SELECT is(ROW (confidence_score, ai_reasoning), ROW (0.9950::numeric, 'because':
 -- agents
 :as_bot_for :mia :go
 SELECT opsflow.request_approval('By agent', 'd') AS by_agent_for_mia \gset
-:as_bot_for '' :go
+:as_bot_for '' ; SET LOCAL ROLE opsflow_worker;
 SELECT opsflow.request_approval('By agent alone', 'd') AS by_agent \gset
 :as_dba
 SELECT is(ROW (r.requested_by, r.requested_by_agent), ROW (:mia::uuid, :bot::uuid), 'an agent asks for its user') FROM request(:'by_agent_for_mia') r;
@@ -132,7 +133,7 @@ SELECT refused('SELECT opsflow.request_approval(' || arguments || ')', 'OF007', 
         '''t'', ''d'', approvers => ''{}''', '''t'', ''d'', approvers => array_fill(opsflow.uuidv7(), ARRAY[1001])', '''t'', ''d'', approvers => ''{NULL}''',
         '''t'', ''d'', approvers => ''{00000000-0000-7000-8000-0000000000a2,NULL}''']) arguments;
 SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', approvers => ARRAY[%L, %L]::uuid[])', :max, approver), 'OF007', 'no approver: ' || why)
-    FROM (VALUES (:sue, 'a suspended member'), (:tom, 'a member of another organization'), (:nobody, 'an unknown user')) v (approver, why);
+    FROM (VALUES (:sue, 'a suspended member'), (:vic, 'a viewer'), (:tom, 'a member of another organization'), (:nobody, 'an unknown user')) v (approver, why);
 SELECT lives_ok('SELECT opsflow.request_approval(repeat(''ü'', 255), ''d'', due_date => now() - interval ''1 day'', expires_at => now() + interval ''1 day'')', 'a title of 255 characters, overdue but open');
 SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', approvers => ARRAY[%L]::uuid[])', :mia), 'OF005', 'the requester cannot be the only approver');
 SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', approvers => ARRAY[%L, %1$L]::uuid[])', :mia), 'OF005', 'nor twice');
@@ -147,7 +148,7 @@ SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF005', 'nor do
 SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF001', 'somebody has to ask');
 :as_one :mia ; SET LOCAL opsflow.agent_id = :nobody :go
 SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF003', 'an unknown agent does not ask');
-:as_dba SET LOCAL opsflow.organization_id = :nobody; SET LOCAL opsflow.agent_id = :bot :go
+:as_dba SET LOCAL opsflow.organization_id = :nobody; SET LOCAL opsflow.agent_id = :bot ; SET LOCAL ROLE opsflow_worker;
 SELECT refused('SELECT opsflow.request_approval(''t'', ''d'')', 'OF003', 'nor anybody in an unknown organization');
 
 -- executions: an unknown one and another organization's are the same error
@@ -188,15 +189,15 @@ SELECT opsflow.request_approval('medium', 'd', expires_at => now() + interval '1
 SELECT opsflow.request_approval('urgent', 'd', priority => 'urgent', expires_at => now() + interval '9 hours');
 SELECT opsflow.request_approval('medium, later', 'd', expires_at => now() + interval '2 hours');
 SELECT opsflow.request_approval('low', 'd', priority => 'low', expires_at => now() + interval '1 hour');
-SELECT opsflow.request_approval('for vic and sue', 'd', priority => 'high', approvers => ARRAY[:vic, :olga]::uuid[]) AS for_vic \gset
+SELECT opsflow.request_approval('for pia and sue', 'd', priority => 'high', approvers => ARRAY[:pia, :olga]::uuid[]) AS for_pia \gset
 SELECT is(inbox(), NULL, 'what one asks is not in one''s inbox');
 :as_one :olga :go
-SELECT is(inbox(), 'urgent, for vic and sue, medium, medium, later, low', 'the owner''s inbox, most urgent first');
+SELECT is(inbox(), 'urgent, for pia and sue, medium, medium, later, low', 'the owner''s inbox, most urgent first');
 SELECT is(ROW (age, time_left, overdue), ROW (interval '0', interval '9 hours', NULL::boolean), 'with age and time left') FROM opsflow.approval_inbox WHERE title = 'urgent';
 :as_one :max :go
 SELECT is(inbox(), 'urgent, medium, medium, later, low', 'a manager is not asked what names others');
-:as_one :vic :go
-SELECT is(inbox(), 'for vic and sue', 'a viewer is asked when named only');
+:as_one :pia :go
+SELECT is(inbox(), 'for pia and sue', 'a member is asked when named only');
 :as_one :sue :go
 SELECT is(inbox(), NULL, 'a suspended manager is not asked');
 :as_one '' :go
@@ -206,7 +207,7 @@ SELECT is(inbox(), NULL, 'another organization sees nothing');
 :as_dba
 SELECT is(count(*), 0::bigint, 'nor does a superuser without a context') FROM opsflow.approval_inbox;
 :as_one :olga :go
-SELECT opsflow.reject(:'for_vic');
+SELECT opsflow.reject(:'for_pia');
 :as_dba
 UPDATE opsflow.approval_requests SET expires_at = now() - interval '1 minute' WHERE title = 'low';
 UPDATE opsflow.approval_requests SET due_date = now() - interval '1 minute' WHERE title = 'medium';
@@ -243,13 +244,13 @@ SELECT is(opsflow.approve(ask(status => 'escalated')), 'approved', 'what has esc
 SELECT is(opsflow.approve(ask(approvers => ARRAY[:olga]::uuid[])), 'approved', 'who is named decides');
 :as_one :ana :go
 SELECT is(opsflow.approve(ask()), 'approved', 'an admin approves');
-:as_one :vic :go
-SELECT is(opsflow.approve(ask(approvers => ARRAY[:vic]::uuid[])), 'approved', 'whoever is named, whatever the role');
+:as_one :pia :go
+SELECT is(opsflow.approve(ask(approvers => ARRAY[:pia]::uuid[])), 'approved', 'so does a member who is named');
 :as_dba
-INSERT INTO opsflow.approval_requests (organization_id, title, description, approver_id) VALUES (:one, 'Seed style', 'd', :vic) RETURNING id AS seed_style \gset
+INSERT INTO opsflow.approval_requests (organization_id, title, description, approver_id) VALUES (:one, 'Seed style', 'd', :pia) RETURNING id AS seed_style \gset
 :as_one :olga :go
 SELECT refused(format('SELECT opsflow.approve(%L)', :'seed_style'), 'OF005', 'approver_id alone names the one who decides');
-:as_one :vic :go
+:as_one :pia :go
 SELECT is(opsflow.approve(:'seed_style'), 'approved', 'and nobody else');
 :as_one :mia :go
 SELECT is(opsflow.approve(opsflow.request_approval('t', 'd')), NULL, 'never reached') WHERE false;
@@ -265,10 +266,17 @@ UPDATE opsflow.organization_members SET role = 'owner' WHERE user_id = :mia;
 SELECT refused(format('SELECT opsflow.approve(%L)', ask()), 'OF005', 'self-approval: not as an owner either');
 :as_dba
 UPDATE opsflow.organization_members SET role = 'member' WHERE user_id = :mia;
-:as_one :vic :go
-SELECT refused(format('SELECT opsflow.approve(%L)', ask()), 'OF005', 'a viewer does not decide where nobody is named');
+:as_one :pia :go
+SELECT refused(format('SELECT opsflow.approve(%L)', ask()), 'OF005', 'a member does not decide where nobody is named');
+:as_dba
+UPDATE opsflow.organization_members SET role = 'viewer' WHERE user_id = :pia;
+SELECT ask(ARRAY[:pia]::uuid[]) AS named_viewer \gset
+:as_one :pia :go
+SELECT refused(format('SELECT opsflow.approve(%L)', :'named_viewer'), 'OF005', 'a viewer decides nothing, named or not');
+:as_dba
+UPDATE opsflow.organization_members SET role = 'member' WHERE user_id = :pia;
 :as_one :max :go
-SELECT refused(format('SELECT opsflow.approve(%L)', ask(ARRAY[:olga, :vic]::uuid[])), 'OF005', 'a manager does not decide where others are named');
+SELECT refused(format('SELECT opsflow.approve(%L)', ask(ARRAY[:olga, :pia]::uuid[])), 'OF005', 'a manager does not decide where others are named');
 :as_one :sue :go
 SELECT refused(format('SELECT opsflow.approve(%L)', ask()), 'OF005', 'a suspended manager does not decide');
 SELECT refused(format('SELECT opsflow.approve(%L)', ask(ARRAY[:sue]::uuid[])), 'OF005', 'not even when named');
@@ -281,7 +289,7 @@ SELECT refused(format('SELECT opsflow.approve(%L)', ask()), 'OF005', 'nor for a 
 SELECT refused(format('SELECT opsflow.decide_approval(%L, ''reject'')', ask()), 'OF005', 'nor reject');
 :as_one '' :go
 SELECT refused(format('SELECT opsflow.approve(%L)', ask()), 'OF001', 'somebody has to decide');
-:as_bot_for '' :go
+:as_bot_for '' ; SET LOCAL ROLE opsflow_worker;
 SELECT is(ask() IS NOT NULL, true, 'a request of an agent');
 :as_one :max :go
 SELECT is(opsflow.approve(:'by_agent'), 'approved', 'an agent''s own request is decided by a person');
@@ -327,10 +335,12 @@ SELECT is(opsflow.cancel_approval(ask()), 'cancelled', 'an owner cancels');
 :as_one :ana :go
 SELECT is(opsflow.cancel_approval(approval_id => ask(), reason => 'x'), 'cancelled', 'an admin cancels');
 :as_one :max :go
-SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF005', 'a manager does not cancel');
+SELECT is(opsflow.cancel_approval(ask()), 'cancelled', 'a manager cancels');
 SELECT refused('SELECT opsflow.cancel_approval(NULL)', 'OF007', 'no id to cancel');
+:as_one :pia :go
+SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF005', 'a member does not cancel what another asked');
 :as_one :sue :go
-SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF005', 'nor does a suspended member');
+SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF005', 'nor does a suspended one');
 :as_bot_for :mia :go
 SELECT is(opsflow.cancel_approval(:'by_agent_for_mia'), 'cancelled', 'an agent cancels what it asked for the user');
 SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF005', 'but nothing the user asked');
@@ -339,7 +349,7 @@ SELECT opsflow.request_approval('For mia', 'd') AS for_mia \gset
 SELECT refused(format('SELECT opsflow.cancel_approval(%L)', :'for_mia'), 'OF005', 'and nothing it asked for another user');
 :as_bot_for :olga :go
 SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF005', 'nor as the agent of an owner');
-:as_bot_for '' :go
+:as_bot_for '' ; SET LOCAL ROLE opsflow_worker;
 SELECT is(opsflow.cancel_approval(:'for_mia'), 'cancelled', 'an agent alone cancels what it asked');
 :as_one '' :go
 SELECT refused(format('SELECT opsflow.cancel_approval(%L)', ask()), 'OF001', 'somebody has to cancel');

@@ -176,7 +176,7 @@ GRANT USAGE ON SCHEMA public TO opsflow_member, opsflow_auditor, opsflow_admin;
 SELECT count(*) AS n FROM opsflow.audit_trail WHERE organization_id = :one
 \gset
 SET LOCAL ROLE opsflow_member;
-SELECT throws_ok(format('SELECT first_line(%L)', :one), 'OF003', NULL, 'without a context there is no ledger');
+SELECT throws_ok(format('SELECT first_line(%L)', :one), 'OF005', NULL, 'who is nobody exports nothing');
 RESET ROLE;
 SELECT opsflow.set_context(:one, :ada);
 SET LOCAL ROLE opsflow_member;

@@ -274,6 +274,8 @@ ORDER BY 1, 2, 3;
 
 -- CHECKs that a pattern cannot tell.
 INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
+    ('encryption_keys', 'wrapped_key', 'of an active key missing', '{insert,update}', '{"number": 2, "wrapped_key": null}', '{23514 encryption_keys_wrapped_key_check}'),
+    ('encryption_keys', 'wrapped_key', 'of a destroyed key', '{insert,update}', '{"number": 2, "status": "destroyed"}', '{23514 encryption_keys_wrapped_key_check}'),
     ('audit_trail', 'entity_id', 'of nothing', '{insert}', '{"entity_id": null, "entity_key": null}', '{23514 audit_trail_entity_check}'),
     ('audit_tiles', 'hashes', 'of half a hash', '{insert}', jsonb_build_object('tile', 1, 'hashes', '\x' || repeat('00', 48)), '{23514 audit_tiles_hashes_check}'),
     ('audit_tiles', 'hashes', 'too many', '{insert}', jsonb_build_object('tile', 1, 'hashes', '\x' || repeat('00', 2080)), '{23514 audit_tiles_hashes_check}'),
@@ -301,6 +303,9 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
 -- What has to be different, too, for the case to be the only thing that is wrong.
 CREATE TABLE besides (name text, column_name text, change jsonb);
 INSERT INTO besides VALUES
+    ('oauth_connections', 'organization_id', '{"access_token": "plain"}'),
+    ('webhook_endpoints', 'organization_id', '{"secret": "plain"}'),
+    ('webhooks', 'organization_id', '{"secret_key": "plain"}'),
     ('approval_requests', 'decided_by', jsonb_build_object('status', 'approved', 'decided_at', now())),
     ('approval_stages', 'approval_id', '{"policy_id": null, "status": "waiting"}'),
     ('budget_alerts', 'pool_id', '{"budget_id": null}'),

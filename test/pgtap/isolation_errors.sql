@@ -84,7 +84,9 @@ SELECT is(array_agg(c.relname ORDER BY c.relname), (SELECT array_agg(indexname::
     WHERE t.relnamespace = 'opsflow'::regnamespace AND (indisunique OR indisexclusion) AND NOT t.relispartition
       AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = indrelid AND attname = 'organization_id' AND attnum = ANY ((indkey::smallint[])[0:indnkeyatts - 1]))
       AND EXISTS (SELECT FROM unnest('{iso_member,iso_worker,iso_service,iso_holding}'::text[]) r
-                  WHERE has_any_column_privilege(r, indrelid, 'INSERT') OR has_any_column_privilege(r, indrelid, 'UPDATE'));
+                  WHERE has_any_column_privilege(r, indrelid, 'INSERT')
+                     OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = indrelid AND attnum > 0 AND NOT attisdropped AND has_column_privilege(r, indrelid, attnum, 'UPDATE')
+                                AND (attnum = ANY (indkey) OR EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = indexrelid AND refobjid = indrelid AND refobjsubid = attnum))));
 -- The error of a clash names no value but the caller's own.
 SELECT act_in(:one, '00000000-0000-7000-8000-0000000000a1') \g /dev/null
 SELECT is((attempt('iso_member', format('INSERT INTO opsflow.webhook_endpoints (organization_id, workflow_id, endpoint_path, secret) VALUES (%L, %L, %L, %L)',

@@ -23,6 +23,8 @@ INSERT INTO opsflow.users (id, organization_id, email, username, first_name, las
 VALUES (:carol, :one, 'Carol1@Example.org', 'Carol2', 'Carol3', 'CAROL4', 'CAROL5', 'CAROL6', 'https://CAROL7', 'CAROL8', true, 'CAROL9',
     'member', '{"theme": "CAROL10"}', '{"email": "CAROL11"}', true, now());
 INSERT INTO opsflow.organization_members (organization_id, user_id, role, invited_by) VALUES (:two, :carol, 'manager', :ann);
+UPDATE opsflow.users SET email = 'Carol31@example.org' WHERE id = :carol;
+UPDATE opsflow.users SET email = 'Carol1@Example.org' WHERE id = :carol;
 INSERT INTO opsflow.users (id, organization_id, email, full_name) VALUES (:dan, :one, 'xcarol1@example.org', 'Dan Other');
 INSERT INTO opsflow.user_sessions (organization_id, user_id, token_hash, ip_address, user_agent, expires_at)
 SELECT o, :carol, sha256(o::text::bytea), '198.51.100.77', 'CAROL12', now() + interval '1 day' FROM unnest(ARRAY[:one, :two]::uuid[]) o;
@@ -57,6 +59,7 @@ SET LOCAL opsflow.agent_id = '00000000-0000-7000-8000-0000000000c2';
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'by her agent') AS by_agent \gset
 SELECT set_config('opsflow.' || s, '', true) FROM unnest('{agent_id,user_id,client_address,user_agent,session_id}'::text[]) s \g /dev/null
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => E'{"text": "Dear\\n<Carol1@example.org>."}') AS about \gset
+SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => '{"cc": "carol31@example.org"}') AS about_before \gset
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about others',
     changes => '{"to": ["xcarol1@example.org", "carol1@example.org.example", "carol1@example.organic", "a-carol1@example.org"]}') AS others \gset
 SET LOCAL opsflow.organization_id = '';
@@ -159,7 +162,7 @@ SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, %L)', :carol, 'Req
 SELECT throws_ok('SELECT * FROM opsflow.erase_user(NULL, ''r'')', 'OF007', 'user_id must not be null', 'nor nobody');
 SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'', 0)', :carol), 'OF007', NULL, 'nor nothing');
 SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :nobody), 'OF003', format('there is no user %s', :nobody), 'nor who is unknown');
-SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :ada), 'OF004', NULL, 'nor the only owner');
+SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :ada), 'OF004', 'an organization keeps an owner', 'nor the only owner');
 SET LOCAL ROLE opsflow_member;
 SELECT throws_ok(format('SELECT * FROM opsflow.erase_user(%L, ''r'')', :carol), '42501', NULL, 'an application may not');
 RESET ROLE;
@@ -215,7 +218,7 @@ SELECT is(contact || notes, 'Ann["ours"]', 'and nobody else in them') FROM publi
 SELECT is(array_agg(title), '{"For Bob"}', 'what others were told they still have') FROM opsflow.notifications WHERE organization_id = :one AND user_id = :bob;
 SELECT is(full_name || email, 'Dan Otherxcarol1@example.org', 'and who has nearly the same address is as before') FROM opsflow.users WHERE id = :dan;
 SELECT isnt(payload_salt, NULL, 'in the ledger too') FROM opsflow.audit_trail WHERE id = :'others';
-SELECT is(count(*), 2::bigint, 'what was about her, or by her agent, is redacted') FROM opsflow.audit_trail WHERE id IN (:'about', :'by_agent') AND payload_salt IS NULL;
+SELECT is(count(*), 3::bigint, 'what was about her, also by the address of before, or by her agent, is redacted') FROM opsflow.audit_trail WHERE id IN (:'about', :'about_before', :'by_agent') AND payload_salt IS NULL;
 
 -- What stays.
 SELECT results_eq('SELECT s.relation::text, s.rows - (xpath(''/row/n/text()'', query_to_xml(''SELECT count(*) AS n FROM '' || s.relation, false, true, '''')))[1]::text::bigint
@@ -263,6 +266,13 @@ SELECT is(count(*), 0::bigint, 'and the ledger has no trace') FROM opsflow.audit
 SELECT is(payload_salt, NULL, 'also not of what she redacted') FROM opsflow.audit_trail WHERE id = :'record';
 SELECT is(owner_id, :ben::uuid, 'the other owner owns the organization') FROM opsflow.organizations WHERE id = :two;
 SELECT is(array_agg(DISTINCT verdict), '{ok}', 'and the ledger is whole') FROM opsflow.verify_audit();
+
+-- The last owner of an organization that is over.
+UPDATE opsflow.organizations SET status = 'cancelled' WHERE id = :one;
+SELECT lives_ok(format('SELECT * FROM opsflow.erase_user(%L, ''Request 22'')', :ada), 'the last owner of an organization that is over can be erased');
+SELECT is((m.role, m.status, u.full_name, u.status)::text, '(owner,active,"Erased person",inactive)', 'and stays its owner, whoever that was')
+    FROM opsflow.organization_members m JOIN opsflow.users u ON u.id = m.user_id WHERE m.organization_id = :one AND m.user_id = :ada;
+SELECT is_empty(format('SELECT * FROM opsflow.erase_user(%L, ''Request 22'')', :ada), 'once');
 
 -- Who is a member of nothing.
 INSERT INTO opsflow.users (id, email, full_name) VALUES ('00000000-0000-7000-8000-00000000e001', 'eve@nowhere.example', 'Eve Nowhere');

@@ -84,7 +84,7 @@ SELECT is(array_agg(check_name || ' ' || severity || ' ' || object), '{"policy e
     'what is missing is found') FROM (SELECT DISTINCT check_name, severity, object FROM opsflow.lint() ORDER BY 2, 1) l;
 SELECT is(opsflow.migrate(), 'adopted', 'migrate()');
 SELECT is(array_agg(object), '{app.gone}', 'makes it again') FROM opsflow.lint();
-SELECT is(count(*), 5::bigint, 'and leaves what else the owner has put there') FROM pg_policy WHERE polrelid = 'app.invoices'::regclass;
+SELECT is(count(*), 6::bigint, 'and leaves what else the owner has put there') FROM pg_policy WHERE polrelid = 'app.invoices'::regclass;
 DELETE FROM opsflow.protected_tables WHERE relation = 'app.gone';
 DROP POLICY users_own ON app.invoices;
 SAVEPOINT unfit;

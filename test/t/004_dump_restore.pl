@@ -5,15 +5,18 @@ use strict;
 use warnings;
 
 use FindBin;
+use MIME::Base64;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('dump');
 $node->init;
-$node->append_conf('postgresql.conf', "fsync = off\n");
-$node->start;
 my $dir = $node->basedir;
+$node->append_conf('postgresql.conf', "fsync = off\nopsflow.master_key_file = '$dir/master.key'\n");
+append_to_file("$dir/master.key", encode_base64(pack('C*', 0 .. 63), ''));
+chmod(0600, "$dir/master.key");
+$node->start;
 
 my $org = '00000000-0000-7000-8000-000000000001';
 my $ada = '00000000-0000-7000-8000-0000000000a1';
@@ -119,6 +122,7 @@ sub check_restored
 	is($node->safe_psql($db, "SELECT count(*) FROM opsflow.verify_audit() WHERE verdict <> 'ok'"), '0', "$how: the ledger verifies");
 	is($node->safe_psql($db, "SELECT count(*) FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND refobjid = (SELECT oid FROM pg_extension WHERE extname = 'opsflow') AND deptype = 'e' AND classid <> 'pg_proc'::regclass"),
 		'0', "$how: only functions are members");
+	is($node->safe_psql($db, "SELECT string_agg(concat_ws(' ', object, detail), '; ') FROM opsflow.lint()"), '', "$how: lint() finds nothing");
 	$node->safe_psql($db, qq{
 		INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by) VALUES ('$org', 'New', 'custom', 'p', '$ada');
 		BEGIN; SELECT opsflow.set_context('$org', '$ada'); SELECT opsflow.request_approval(title => 'New', description => 'after the restore'); COMMIT;

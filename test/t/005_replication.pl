@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use File::Basename;
+use MIME::Base64;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -12,7 +13,10 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(allows_streaming => 'logical');
-$node->append_conf('postgresql.conf', "fsync = off\n");
+my $key_file = $node->basedir . '/master.key';
+$node->append_conf('postgresql.conf', "fsync = off\nopsflow.master_key_file = '$key_file'\n");
+append_to_file($key_file, encode_base64(pack('C*', 0 .. 63), ''));
+chmod(0600, $key_file);
 $node->start;
 
 my $org = '00000000-0000-7000-8000-000000000001';
