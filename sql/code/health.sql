@@ -523,11 +523,12 @@ FROM (VALUES ('opsflow_service', 'opsflow_member'), ('opsflow_service', 'opsflow
 WHERE NOT EXISTS (SELECT FROM belongs b
     WHERE pg_get_userbyid(b.member) = n.member AND pg_get_userbyid(b.roleid) = n.roleid)
 UNION ALL
--- Its policies would be added to those of every query.
-SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding',
+-- Its policies would be added to those of every query. A login for reports has them alone.
+SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding beside its others',
     'Revoke that: a session becomes opsflow_holding by SET LOCAL ROLE, and only to read.'
 FROM applications a JOIN pg_roles r ON r.oid = a.role, groups h
 WHERE h.rolname = 'opsflow_holding' AND a.role <> h.oid AND NOT r.rolsuper AND pg_has_role(a.role, h.oid, 'USAGE')
+    AND EXISTS (SELECT FROM groups g WHERE g.name IN ('opsflow_member', 'opsflow_worker') AND pg_has_role(a.role, g.oid, 'USAGE'))
 UNION ALL
 SELECT 'parameter', 'error', format('parameter %s', p.parname), format('role %s may set it',
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END),

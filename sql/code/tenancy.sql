@@ -167,7 +167,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_restore_organization';
 COMMENT ON FUNCTION opsflow.restore_organization(uuid) IS
-'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete.';
+'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete, subsidiaries.manage.';
 
 -- Members.
 
