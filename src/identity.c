@@ -44,9 +44,9 @@ static const char *const tables[] = {
 static void
 read_credential(TupleDesc tupdesc, HeapTuple row, OpsflowCredential *credential)
 {
-	bool		is_key = credential->kind == OPSFLOW_BY_KEY;
-	char	   *status = opsflow_row_text(tupdesc, row, "status");
-	bool		isnull;
+	bool is_key = credential->kind == OPSFLOW_BY_KEY;
+	char *status = opsflow_row_text(tupdesc, row, "status");
+	bool isnull;
 
 	(void) opsflow_row_uuid(tupdesc, row, "organization_id", &credential->organization_id);
 	(void) opsflow_row_uuid(tupdesc, row, "id", &credential->id);
@@ -99,17 +99,17 @@ typedef struct Lookup
 {
 	const OpsflowToken *token;
 	OpsflowCredential *credential;
-	bool		is_named;
-	bool		matches;
+	bool is_named;
+	bool matches;
 } Lookup;
 
 static bool
 compare_token(TupleDesc tupdesc, HeapTuple row, void *arg)
 {
-	Lookup	   *lookup = arg;
-	bool		isnull;
-	Datum		hash = opsflow_row_value(tupdesc, row, lookup->credential->kind == OPSFLOW_BY_KEY ? "key_hash" : "token_hash",
-										 &isnull);
+	Lookup *lookup = arg;
+	bool isnull;
+	Datum hash = opsflow_row_value(tupdesc, row, lookup->credential->kind == OPSFLOW_BY_KEY ? "key_hash" : "token_hash",
+								   &isnull);
 
 	lookup->is_named = true;
 	lookup->matches = !isnull && opsflow_token_matches(lookup->token, hash);
@@ -165,7 +165,7 @@ check_credential(OpsflowCredential *credential, TimestampTz now)
 {
 	OpsflowSecuritySettings settings;
 	OpsflowRefusal refusal;
-	bool		two_factor_enabled;
+	bool two_factor_enabled;
 
 	if (!credential->is_active)
 		return OPSFLOW_REVOKED;
@@ -183,8 +183,8 @@ static OpsflowRefusal
 recognize(const char *shown, TimestampTz now, OpsflowCredential *credential, bool *is_named)
 {
 	OpsflowToken token;
-	bool		is_token = opsflow_parse_token(shown, &token) && token.kind != OPSFLOW_INVITATION_TOKEN;
-	Lookup		lookup = {&token, credential};
+	bool is_token = opsflow_parse_token(shown, &token) && token.kind != OPSFLOW_INVITATION_TOKEN;
+	Lookup lookup = {&token, credential};
 
 	look_up(&lookup);
 	*is_named = is_token && lookup.is_named;
@@ -204,11 +204,11 @@ recognize(const char *shown, TimestampTz now, OpsflowCredential *credential, boo
 Datum
 opsflow_authenticate(PG_FUNCTION_ARGS)
 {
-	char	   *shown = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
-	bool		is_local = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
+	char *shown = PG_ARGISNULL(0) ? "" : text_to_cstring(PG_GETARG_TEXT_PP(0));
+	bool is_local = PG_ARGISNULL(1) || PG_GETARG_BOOL(1);
 	TimestampTz now = GetCurrentTimestamp();
 	OpsflowCredential credential = {0};
-	bool		is_named;
+	bool is_named;
 	ErrorContextCallback hidden;
 	OpsflowRefusal refusal;
 

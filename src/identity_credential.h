@@ -26,29 +26,29 @@ typedef enum OpsflowCredentialKind
 typedef struct OpsflowCredential
 {
 	OpsflowCredentialKind kind;
-	pg_uuid_t	organization_id;
-	pg_uuid_t	id;
-	pg_uuid_t	user_id;
-	bool		is_active;		/* and not revoked */
-	TimestampTz expires_at;		/* infinity for a key without */
-	TimestampTz used_at;		/* as far as that has been folded; else when it was created */
-	bool		has_been_used;
-	Jsonb	   *scopes;			/* of a key */
-	double		idle_timeout;	/* seconds; 0: none */
+	pg_uuid_t organization_id;
+	pg_uuid_t id;
+	pg_uuid_t user_id;
+	bool is_active;			/* and not revoked */
+	TimestampTz expires_at; /* infinity for a key without */
+	TimestampTz used_at;	/* as far as that has been folded; else when it was created */
+	bool has_been_used;
+	Jsonb *scopes;		 /* of a key */
+	double idle_timeout; /* seconds; 0: none */
 } OpsflowCredential;
 
 /* Why somebody is not recognized. */
 typedef enum OpsflowRefusal
 {
 	OPSFLOW_RECOGNIZED,
-	OPSFLOW_MALFORMED,			/* no token at all */
-	OPSFLOW_UNKNOWN,			/* there is no such session or key, or another token is its */
+	OPSFLOW_MALFORMED, /* no token at all */
+	OPSFLOW_UNKNOWN,   /* there is no such session or key, or another token is its */
 	OPSFLOW_REVOKED,
 	OPSFLOW_EXPIRED,
 	OPSFLOW_IDLE,
-	OPSFLOW_NO_MEMBER,			/* left, suspended, or only invited */
-	OPSFLOW_NO_PERSON,			/* suspended, inactive, or given up */
-	OPSFLOW_NO_ORGANIZATION,	/* given up */
+	OPSFLOW_NO_MEMBER,		 /* left, suspended, or only invited */
+	OPSFLOW_NO_PERSON,		 /* suspended, inactive, or given up */
+	OPSFLOW_NO_ORGANIZATION, /* given up */
 	OPSFLOW_NO_SECOND_FACTOR,
 	OPSFLOW_REFUSALS
 } OpsflowRefusal;
@@ -56,8 +56,8 @@ typedef enum OpsflowRefusal
 /* What the settings of an organization say about who signs in. */
 typedef struct OpsflowSecuritySettings
 {
-	bool		require_2fa;
-	double		idle_timeout;	/* seconds; 0: none */
+	bool require_2fa;
+	double idle_timeout; /* seconds; 0: none */
 } OpsflowSecuritySettings;
 
 /* identity_member.c */
@@ -80,4 +80,4 @@ extern void opsflow_record_refusal(OpsflowRefusal refusal, const OpsflowCredenti
 extern void opsflow_record_no_sign_in(OpsflowRefusal refusal, const pg_uuid_t *organization_id,
 									  const pg_uuid_t *user_id);
 
-#endif							/* OPSFLOW_IDENTITY_CREDENTIAL_H */
+#endif /* OPSFLOW_IDENTITY_CREDENTIAL_H */

@@ -35,32 +35,36 @@ PG_FUNCTION_INFO_V1(opsflow_expire_credentials);
 
 typedef struct DueRow
 {
-	pg_uuid_t	organization_id;
-	pg_uuid_t	id;
+	pg_uuid_t organization_id;
+	pg_uuid_t id;
 	TimestampTz expires_at;
 } DueRow;
 
 /* Due after the last one that was looked at: (expires_at, organization_id, id) > ($2, $3, $4). */
-#define DUE(table, is_open)                                                             \
-	{                                                                                   \
-		"SELECT organization_id, id, expires_at FROM opsflow." table                    \
-		" WHERE " is_open " AND expires_at <= $1"                                       \
-		" AND (expires_at, organization_id, id) > ($2, $3, $4)"                         \
-		" ORDER BY expires_at, organization_id, id LIMIT 1000",                         \
-			4,                                                                          \
-			{TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, UUIDOID}                          \
+#define DUE(table, is_open)                                          \
+	{                                                                \
+		"SELECT organization_id, id, expires_at FROM opsflow." table \
+		" WHERE " is_open " AND expires_at <= $1"                    \
+		" AND (expires_at, organization_id, id) > ($2, $3, $4)"      \
+		" ORDER BY expires_at, organization_id, id LIMIT 1000",      \
+			4,                                                       \
+		{                                                            \
+			TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, UUIDOID         \
+		}                                                            \
 	}
 
 /* Of the organization $1 the rows $2 that are still due at $3. */
-#define END(table, is_open, statement)                                                  \
-	{                                                                                   \
-		"WITH due AS MATERIALIZED (SELECT t.id FROM unnest($2) AS u (id)"               \
-		" JOIN opsflow." table " t ON t.organization_id = $1 AND t.id = u.id"           \
-		" WHERE " is_open " AND t.expires_at <= $3 FOR UPDATE OF t SKIP LOCKED),"       \
-		" ended AS (" statement " WHERE t.organization_id = $1 AND t.id = due.id"       \
-		" RETURNING 1) SELECT count(*) FROM ended",                                     \
-			3,                                                                          \
-			{UUIDOID, UUIDARRAYOID, TIMESTAMPTZOID}                                     \
+#define END(table, is_open, statement)                                            \
+	{                                                                             \
+		"WITH due AS MATERIALIZED (SELECT t.id FROM unnest($2) AS u (id)"         \
+		" JOIN opsflow." table " t ON t.organization_id = $1 AND t.id = u.id"     \
+		" WHERE " is_open " AND t.expires_at <= $3 FOR UPDATE OF t SKIP LOCKED)," \
+		" ended AS (" statement " WHERE t.organization_id = $1 AND t.id = due.id" \
+		" RETURNING 1) SELECT count(*) FROM ended",                               \
+			3,                                                                    \
+		{                                                                         \
+			UUIDOID, UUIDARRAYOID, TIMESTAMPTZOID                                 \
+		}                                                                         \
 	}
 
 static struct
@@ -68,7 +72,7 @@ static struct
 	const char *what;
 	OpsflowPlan due;
 	OpsflowPlan end;
-}			kinds[] = {
+} kinds[] = {
 	{"sessions", DUE("user_sessions", "status = 'active'"),
 	 END("user_sessions", "status = 'active'",
 		 "UPDATE opsflow.user_sessions t SET status = 'expired' FROM due")},
@@ -86,20 +90,20 @@ static struct
 
 typedef struct Work
 {
-	pg_uuid_t	organization_id;
+	pg_uuid_t organization_id;
 	TimestampTz now;
-	OpsflowPlan *plan;			/* with the rows that are due, or NULL: idle sessions */
-	DueRow	   *due;
-	int			count;
-	int64		ended;
+	OpsflowPlan *plan; /* with the rows that are due, or NULL: idle sessions */
+	DueRow *due;
+	int count;
+	int64 ended;
 } Work;
 
 static void
 end_due(Work *work)
 {
-	Datum	   *ids = palloc(work->count * sizeof(Datum));
-	Datum		values[3] = {UUIDPGetDatum(&work->organization_id), 0, TimestampTzGetDatum(work->now)};
-	bool		isnull;
+	Datum *ids = palloc(work->count * sizeof(Datum));
+	Datum values[3] = {UUIDPGetDatum(&work->organization_id), 0, TimestampTzGetDatum(work->now)};
+	bool isnull;
 
 	for (int i = 0; i < work->count; i++)
 		ids[i] = UUIDPGetDatum(&work->due[i].id);
@@ -122,11 +126,11 @@ end_idle(Work *work)
 		" WHERE t.organization_id = $1 AND t.id = idle.id RETURNING 1) SELECT count(*) FROM ended",
 		4,
 		{UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}};
-	double		timeout = opsflow_idle_timeout(&work->organization_id);
-	Datum		values[4] = {UUIDPGetDatum(&work->organization_id), TimestampTzGetDatum(work->now),
-						   TimestampTzGetDatum(work->now - (TimestampTz) (timeout * USECS_PER_SEC)),
-						   Int32GetDatum(work->count)};
-	bool		isnull;
+	double timeout = opsflow_idle_timeout(&work->organization_id);
+	Datum values[4] = {UUIDPGetDatum(&work->organization_id), TimestampTzGetDatum(work->now),
+					   TimestampTzGetDatum(work->now - (TimestampTz) (timeout * USECS_PER_SEC)),
+					   Int32GetDatum(work->count)};
+	bool isnull;
 
 	if (timeout <= 0)
 		return;
@@ -137,8 +141,8 @@ end_idle(Work *work)
 static void
 work_in_organization(void *arg)
 {
-	Work	   *work = arg;
-	int			nest_level = opsflow_enter_organization(&work->organization_id);
+	Work *work = arg;
+	int nest_level = opsflow_enter_organization(&work->organization_id);
 	OpsflowUser caller = opsflow_become_owner();
 
 	CHECK_FOR_INTERRUPTS();
@@ -155,7 +159,7 @@ work_in_organization(void *arg)
 static int64
 try_work(Work *work, const char *what)
 {
-	ErrorData  *error = opsflow_attempt(work_in_organization, work);
+	ErrorData *error = opsflow_attempt(work_in_organization, work);
 
 	if (error == NULL)
 		return work->ended;
@@ -182,10 +186,10 @@ compare_organizations(const void *a, const void *b)
 static int
 fetch_due(OpsflowPlan *plan, TimestampTz now, DueRow *last, DueRow *due, int wanted)
 {
-	Datum		values[4] = {TimestampTzGetDatum(now), TimestampTzGetDatum(last->expires_at),
-						   UUIDPGetDatum(&last->organization_id), UUIDPGetDatum(&last->id)};
-	int			count = Min(opsflow_execute(plan, values, NULL, SPI_OK_SELECT), wanted);
-	bool		isnull;
+	Datum values[4] = {TimestampTzGetDatum(now), TimestampTzGetDatum(last->expires_at),
+					   UUIDPGetDatum(&last->organization_id), UUIDPGetDatum(&last->id)};
+	int count = Min(opsflow_execute(plan, values, NULL, SPI_OK_SELECT), wanted);
+	bool isnull;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -203,17 +207,17 @@ fetch_due(OpsflowPlan *plan, TimestampTz now, DueRow *last, DueRow *due, int wan
 static int64
 end_kind(int kind, TimestampTz now, int64 batch)
 {
-	DueRow	   *due = palloc(CHUNK * sizeof(DueRow));
-	DueRow		last = {.expires_at = DT_NOBEGIN};
-	int64		ended = 0;
-	int			count;
+	DueRow *due = palloc(CHUNK * sizeof(DueRow));
+	DueRow last = {.expires_at = DT_NOBEGIN};
+	int64 ended = 0;
+	int count;
 
 	while (ended < batch && (count = fetch_due(&kinds[kind].due, now, &last, due, (int) Min(batch - ended, CHUNK))) > 0)
 	{
 		qsort(due, count, sizeof(DueRow), compare_organizations);
 		for (int first = 0, next; first < count; first = next)
 		{
-			Work		work = {due[first].organization_id, now, &kinds[kind].end, &due[first]};
+			Work work = {due[first].organization_id, now, &kinds[kind].end, &due[first]};
 
 			for (next = first + 1; next < count; next++)
 			{
@@ -237,9 +241,9 @@ fetch_organizations(pg_uuid_t *last, pg_uuid_t *organizations)
 		" AND id > $1 ORDER BY id LIMIT 1000",
 		1,
 		{UUIDOID}};
-	Datum		value = UUIDPGetDatum(last);
-	int			count = opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT);
-	bool		isnull;
+	Datum value = UUIDPGetDatum(last);
+	int count = opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT);
+	bool isnull;
 
 	for (int i = 0; i < count; i++)
 		organizations[i] = *DatumGetUUIDP(opsflow_result(i, 1, &isnull));
@@ -252,16 +256,16 @@ fetch_organizations(pg_uuid_t *last, pg_uuid_t *organizations)
 static int64
 end_all_idle(TimestampTz now, int64 batch)
 {
-	pg_uuid_t  *organizations = palloc(CHUNK * sizeof(pg_uuid_t));
-	pg_uuid_t	last = {{0}};
-	int64		ended = 0;
-	int			count;
+	pg_uuid_t *organizations = palloc(CHUNK * sizeof(pg_uuid_t));
+	pg_uuid_t last = {{0}};
+	int64 ended = 0;
+	int count;
 
 	while (ended < batch && (count = fetch_organizations(&last, organizations)) > 0)
 	{
 		for (int i = 0; i < count && ended < batch; i++)
 		{
-			Work		work = {organizations[i], now, NULL, NULL, (int) Min(batch - ended, CHUNK)};
+			Work work = {organizations[i], now, NULL, NULL, (int) Min(batch - ended, CHUNK)};
 
 			ended += try_work(&work, "idle sessions");
 		}
@@ -279,8 +283,8 @@ Datum
 opsflow_expire_credentials(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int64		batch = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
-	int64		ended = 0;
+	int64 batch = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT32(0);
+	int64 ended = 0;
 
 	if (!opsflow_is_administrator(GetUserId()))
 		ereport(ERROR,

@@ -40,7 +40,7 @@ PG_FUNCTION_INFO_V1(opsflow_revoke_api_key);
 static bool
 scope_includes(const char *scope, const char *what)
 {
-	size_t		len = strlen(scope);
+	size_t len = strlen(scope);
 
 	if (len == 0 || scope[len - 1] != '*')
 		return strcmp(scope, what) == 0;
@@ -53,7 +53,7 @@ read_scopes(Jsonb *scopes, List **result)
 {
 	JsonbIterator *it = JsonbIteratorInit(&scopes->root);
 	JsonbIteratorToken token;
-	JsonbValue	value;
+	JsonbValue value;
 
 	*result = NIL;
 	if (!JB_ROOT_IS_ARRAY(scopes) || JB_ROOT_IS_SCALAR(scopes))
@@ -72,7 +72,7 @@ read_scopes(Jsonb *scopes, List **result)
 static bool
 any_includes(List *scopes, const char *what)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, scopes)
 	{
@@ -85,7 +85,7 @@ any_includes(List *scopes, const char *what)
 bool
 opsflow_scopes_permit(Jsonb *scopes, const char *permission)
 {
-	List	   *names;
+	List *names;
 
 	return read_scopes(scopes, &names) && any_includes(names, permission);
 }
@@ -104,9 +104,9 @@ static List *
 all_permissions(void)
 {
 	static OpsflowPlan plan = {"SELECT name FROM opsflow.permissions ORDER BY name", 0};
-	int			count = opsflow_execute(&plan, NULL, NULL, SPI_OK_SELECT);
-	List	   *names = NIL;
-	bool		isnull;
+	int count = opsflow_execute(&plan, NULL, NULL, SPI_OK_SELECT);
+	List *names = NIL;
+	bool isnull;
 
 	for (int i = 0; i < count; i++)
 		names = lappend(names, TextDatumGetCString(opsflow_result(i, 1, &isnull)));
@@ -118,8 +118,8 @@ all_permissions(void)
 static bool
 is_scope(const char *scope, List *permissions)
 {
-	size_t		len = strlen(scope);
-	ListCell   *lc;
+	size_t len = strlen(scope);
+	ListCell *lc;
 
 	if (strcmp(scope, "*") == 0)
 		return true;
@@ -154,10 +154,10 @@ acting_scopes(List **scopes)
 static void
 check_scopes(Jsonb *wanted, List *permissions)
 {
-	List	   *scopes;
-	List	   *own;
-	bool		by_key = acting_scopes(&own);
-	ListCell   *lc;
+	List *scopes;
+	List *own;
+	bool by_key = acting_scopes(&own);
+	ListCell *lc;
 
 	if (!read_scopes(wanted, &scopes))
 		invalid_key("scopes", "It must be a JSON array of names of permissions, \"agents.*\" or \"*\".");
@@ -185,7 +185,7 @@ static void
 check_target(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, List *permissions)
 {
 	const OpsflowContext *context = opsflow_context();
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (context->has_user && opsflow_uuid_equal(&context->user_id, user_id))
 		return;
@@ -204,11 +204,11 @@ check_target(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, List *p
 
 typedef struct NewKey
 {
-	pg_uuid_t	organization_id;
-	pg_uuid_t	user_id;
-	Datum		name;
-	Datum		scopes;
-	bool		expires;
+	pg_uuid_t organization_id;
+	pg_uuid_t user_id;
+	Datum name;
+	Datum scopes;
+	bool expires;
 	TimestampTz expires_at;
 } NewKey;
 
@@ -217,8 +217,8 @@ static void
 check_key(const NewKey *key)
 {
 	OpsflowSecuritySettings settings;
-	bool		two_factor_enabled;
-	List	   *permissions;
+	bool two_factor_enabled;
+	List *permissions;
 
 	opsflow_require_permission("api_keys.create");
 	if (opsflow_check_person(&key->organization_id, &key->user_id, &settings, &two_factor_enabled) != OPSFLOW_RECOGNIZED)
@@ -242,8 +242,8 @@ store_key(const NewKey *key)
 		7,
 		{UUIDOID, UUIDOID, TEXTOID, TEXTOID, BYTEAOID, JSONBOID, TIMESTAMPTZOID}};
 	OpsflowToken token;
-	char	   *shown = opsflow_make_token(OPSFLOW_KEY_TOKEN, &key->organization_id, NULL, &token);
-	Datum		values[7] = {
+	char *shown = opsflow_make_token(OPSFLOW_KEY_TOKEN, &key->organization_id, NULL, &token);
+	Datum values[7] = {
 		UUIDPGetDatum(&key->organization_id), UUIDPGetDatum(&key->user_id), key->name,
 		CStringGetTextDatum(token.prefix), opsflow_token_hash(&token), key->scopes,
 		TimestampTzGetDatum(key->expires_at)};
@@ -256,8 +256,8 @@ static text *
 create_key(const NewKey *key)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	text	   *shown;
-	text	   *result;
+	text *shown;
+	text *result;
 
 	SPI_connect();
 	check_key(key);
@@ -276,8 +276,8 @@ create_key(const NewKey *key)
 Datum
 opsflow_create_api_key(PG_FUNCTION_ARGS)
 {
-	NewKey		key = {.organization_id = opsflow_require_organization()->organization_id};
-	char	   *name;
+	NewKey key = {.organization_id = opsflow_require_organization()->organization_id};
+	char *name;
 
 	opsflow_require_argument(fcinfo, 0, "user_id");
 	opsflow_require_argument(fcinfo, 1, "name");
@@ -301,11 +301,11 @@ opsflow_create_api_key(PG_FUNCTION_ARGS)
 
 typedef struct KeyRow
 {
-	pg_uuid_t	user_id;
-	bool		is_active;
-	Datum		name;
-	Datum		scopes;
-	bool		expires;
+	pg_uuid_t user_id;
+	bool is_active;
+	Datum name;
+	Datum scopes;
+	bool expires;
 	TimestampTz expires_at;
 } KeyRow;
 
@@ -318,8 +318,8 @@ lock_key(const pg_uuid_t *organization_id, const pg_uuid_t *id, KeyRow *key)
 		" WHERE organization_id = $1 AND id = $2 FOR NO KEY UPDATE",
 		2,
 		{UUIDOID, UUIDOID}};
-	Datum		values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(id)};
-	bool		isnull;
+	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(id)};
+	bool isnull;
 
 	if (opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
 		return false;
@@ -339,7 +339,7 @@ lock_key(const pg_uuid_t *organization_id, const pg_uuid_t *id, KeyRow *key)
 static void
 find_key(const OpsflowContext *context, const pg_uuid_t *id, const char *permission, KeyRow *key)
 {
-	bool		found = lock_key(&context->organization_id, id, key);
+	bool found = lock_key(&context->organization_id, id, key);
 
 	if (!found || !context->has_user || !opsflow_uuid_equal(&key->user_id, &context->user_id))
 		opsflow_require_permission(permission);
@@ -357,8 +357,8 @@ revoke_key(const OpsflowContext *context, const pg_uuid_t *id)
 		" WHERE organization_id = $1 AND id = $2 AND status = 'active'",
 		3,
 		{UUIDOID, UUIDOID, UUIDOID}};
-	Datum		values[3] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(id), UUIDPGetDatum(&context->user_id)};
-	int			nest_level = opsflow_enter_organization(&context->organization_id);
+	Datum values[3] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(id), UUIDPGetDatum(&context->user_id)};
+	int nest_level = opsflow_enter_organization(&context->organization_id);
 
 	(void) opsflow_execute(&plan, values, context->has_user ? NULL : "  n", SPI_OK_UPDATE);
 	opsflow_leave_organization(nest_level);
@@ -373,7 +373,7 @@ Datum
 opsflow_revoke_api_key(PG_FUNCTION_ARGS)
 {
 	OpsflowContext context = *opsflow_require_organization();
-	KeyRow		key;
+	KeyRow key;
 
 	opsflow_require_argument(fcinfo, 0, "id");
 	SPI_connect();
@@ -391,7 +391,7 @@ limit_key(const OpsflowContext *context, const pg_uuid_t *id, Datum overlap)
 		"UPDATE opsflow.api_keys SET expires_at = least(expires_at, now() + $3) WHERE organization_id = $1 AND id = $2",
 		3,
 		{UUIDOID, UUIDOID, INTERVALOID}};
-	Datum		values[3] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(id), overlap};
+	Datum values[3] = {UUIDPGetDatum(&context->organization_id), UUIDPGetDatum(id), overlap};
 
 	(void) opsflow_execute(&plan, values, NULL, SPI_OK_UPDATE);
 }
@@ -399,7 +399,7 @@ limit_key(const OpsflowContext *context, const pg_uuid_t *id, Datum overlap)
 static int
 compare_with_nothing(Datum interval)
 {
-	Interval	nothing = {0};
+	Interval nothing = {0};
 
 	return DatumGetInt32(DirectFunctionCall2(interval_cmp, interval, IntervalPGetDatum(&nothing)));
 }
@@ -413,11 +413,11 @@ Datum
 opsflow_replace_api_key(PG_FUNCTION_ARGS)
 {
 	OpsflowContext context = *opsflow_require_organization();
-	pg_uuid_t  *id;
-	KeyRow		old;
-	NewKey		key = {.organization_id = context.organization_id};
+	pg_uuid_t *id;
+	KeyRow old;
+	NewKey key = {.organization_id = context.organization_id};
 	MemoryContext caller = CurrentMemoryContext;
-	text	   *shown;
+	text *shown;
 
 	opsflow_require_argument(fcinfo, 0, "id");
 	opsflow_require_argument(fcinfo, 1, "overlap");

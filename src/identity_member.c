@@ -23,7 +23,7 @@
 static bool
 row_is(TupleDesc tupdesc, HeapTuple row, const char *column, const char *value)
 {
-	char	   *text = opsflow_row_text(tupdesc, row, column);
+	char *text = opsflow_row_text(tupdesc, row, column);
 
 	return text != NULL && strcmp(text, value) == 0;
 }
@@ -32,7 +32,7 @@ row_is(TupleDesc tupdesc, HeapTuple row, const char *column, const char *value)
 static char *
 scalar_setting(JsonbContainer *object, const char *name)
 {
-	JsonbValue	buffer;
+	JsonbValue buffer;
 	JsonbValue *value = getKeyJsonValueFromContainer(object, name, strlen(name), &buffer);
 
 	if (value == NULL)
@@ -54,8 +54,8 @@ scalar_setting(JsonbContainer *object, const char *name)
 static double
 parse_timeout(const char *text)
 {
-	char	   *end;
-	double		seconds;
+	char *end;
+	double seconds;
 
 	if (text == NULL || text[0] == '\0' || strspn(text, "0123456789.") != strlen(text))
 		return 0;
@@ -66,9 +66,9 @@ parse_timeout(const char *text)
 static void
 read_settings(Jsonb *settings, OpsflowSecuritySettings *result)
 {
-	JsonbValue	buffer;
+	JsonbValue buffer;
 	JsonbValue *security;
-	char	   *required;
+	char *required;
 
 	memset(result, 0, sizeof(OpsflowSecuritySettings));
 	if (!JB_ROOT_IS_OBJECT(settings))
@@ -86,8 +86,8 @@ read_settings(Jsonb *settings, OpsflowSecuritySettings *result)
 static bool
 note_organization(TupleDesc tupdesc, HeapTuple organization, void *arg)
 {
-	bool		isnull;
-	Datum		settings;
+	bool isnull;
+	Datum settings;
 
 	if (!opsflow_row_is_null(tupdesc, organization, "deleted_at"))
 		return false;
@@ -106,7 +106,7 @@ is_active_member(TupleDesc tupdesc, HeapTuple member, void *arg)
 static bool
 note_person(TupleDesc tupdesc, HeapTuple person, void *arg)
 {
-	bool		isnull;
+	bool isnull;
 
 	if (!row_is(tupdesc, person, "status", "active") || !opsflow_row_is_null(tupdesc, person, "deleted_at"))
 		return false;

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
@@ -49,9 +50,9 @@ choose_organization(const pg_uuid_t *user_id, pg_uuid_t *organization_id)
 {
 	OpsflowSearch search = {"users"};
 	OpsflowSecuritySettings settings;
-	bool		two_factor_enabled;
-	bool		has_home;
-	ListCell   *lc;
+	bool two_factor_enabled;
+	bool has_home;
+	ListCell *lc;
 
 	opsflow_search_uuid(&search, "id", user_id);
 	has_home = opsflow_search_rows(&search, note_home, organization_id);
@@ -65,7 +66,7 @@ choose_organization(const pg_uuid_t *user_id, pg_uuid_t *organization_id)
 		*organization_id = *(pg_uuid_t *) lfirst(lc);
 		return true;
 	}
-	return has_home;			/* and is told why not there */
+	return has_home; /* and is told why not there */
 }
 
 /* May the person have a session in the organization? */
@@ -73,20 +74,21 @@ static OpsflowRefusal
 check_sign_in(const OpsflowSignIn *sign_in, const pg_uuid_t *organization_id)
 {
 	OpsflowSecuritySettings settings;
-	bool		two_factor_enabled;
+	bool two_factor_enabled;
 	OpsflowRefusal refusal = opsflow_check_person(organization_id, &sign_in->user_id, &settings, &two_factor_enabled);
 
 	if (refusal != OPSFLOW_RECOGNIZED || sign_in->second_factor || !(settings.require_2fa || two_factor_enabled))
 		return refusal;
 	return sign_in->code != NULL && opsflow_verify_second_factor(&sign_in->user_id, sign_in->code) ?
-		OPSFLOW_RECOGNIZED : OPSFLOW_NO_SECOND_FACTOR;
+		OPSFLOW_RECOGNIZED :
+		OPSFLOW_NO_SECOND_FACTOR;
 }
 
 /* A refusal is recorded where the person belongs: others are not told of whom they do not know. */
 static void
 record_no_sign_in(OpsflowRefusal refusal, const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, opsflow_user_organizations(user_id))
 	{
@@ -102,9 +104,9 @@ record_no_sign_in(OpsflowRefusal refusal, const pg_uuid_t *organization_id, cons
 static TimestampTz
 expiry(Interval *expires_in)
 {
-	Interval	nothing = {0};
-	Interval	year = {.day = 366};
-	Datum		duration = IntervalPGetDatum(expires_in);
+	Interval nothing = {0};
+	Interval year = {.day = 366};
+	Datum duration = IntervalPGetDatum(expires_in);
 
 	if (DatumGetInt32(DirectFunctionCall2(interval_cmp, duration, IntervalPGetDatum(&nothing))) <= 0 ||
 		DatumGetInt32(DirectFunctionCall2(interval_cmp, duration, IntervalPGetDatum(&year))) > 0)
@@ -125,10 +127,10 @@ insert_session(const OpsflowSignIn *sign_in, const OpsflowToken *token, Timestam
 		" coalesce($7, nullif(current_setting('opsflow.user_agent'), '')))",
 		7,
 		{UUIDOID, UUIDOID, UUIDOID, BYTEAOID, TIMESTAMPTZOID, INETOID, TEXTOID}};
-	Datum		values[7] = {
+	Datum values[7] = {
 		UUIDPGetDatum(&token->organization_id), UUIDPGetDatum(&token->id), UUIDPGetDatum(&sign_in->user_id),
 		opsflow_token_hash(token), TimestampTzGetDatum(expires_at), sign_in->client_address};
-	char		nulls[] = "       ";
+	char nulls[] = "       ";
 
 	if (!sign_in->has_client_address)
 		nulls[5] = 'n';
@@ -148,9 +150,9 @@ note_sign_in(const pg_uuid_t *user_id, const pg_uuid_t *organization_id)
 		1,
 		{UUIDOID}};
 	OpsflowSearch search = {"users"};
-	Datum		value = UUIDPGetDatum(user_id);
-	pg_uuid_t	home = *organization_id;
-	int			nest_level;
+	Datum value = UUIDPGetDatum(user_id);
+	pg_uuid_t home = *organization_id;
+	int nest_level;
 
 	opsflow_search_uuid(&search, "id", user_id);
 	(void) opsflow_search_rows(&search, note_home, &home);
@@ -162,7 +164,7 @@ note_sign_in(const pg_uuid_t *user_id, const pg_uuid_t *organization_id)
 static void
 store_session(const OpsflowSignIn *sign_in, const OpsflowToken *token, TimestampTz expires_at)
 {
-	int			nest_level = opsflow_enter_organization(&token->organization_id);
+	int nest_level = opsflow_enter_organization(&token->organization_id);
 	OpsflowUser caller = opsflow_become_owner();
 
 	SPI_connect();
@@ -177,15 +179,15 @@ store_session(const OpsflowSignIn *sign_in, const OpsflowToken *token, Timestamp
 char *
 opsflow_create_session(const OpsflowSignIn *sign_in)
 {
-	Interval	half_day = {.time = 12 * USECS_PER_HOUR};
+	Interval half_day = {.time = 12 * USECS_PER_HOUR};
 	TimestampTz expires_at = expiry(sign_in->expires_in == NULL ? &half_day : sign_in->expires_in);
-	pg_uuid_t	organization_id = sign_in->organization_id;
-	bool		has_organization = sign_in->has_organization ||
+	pg_uuid_t organization_id = sign_in->organization_id;
+	bool has_organization = sign_in->has_organization ||
 		choose_organization(&sign_in->user_id, &organization_id);
 	OpsflowRefusal refusal = has_organization ? check_sign_in(sign_in, &organization_id) : OPSFLOW_NO_MEMBER;
 	OpsflowToken token;
-	pg_uuid_t	id;
-	char	   *shown;
+	pg_uuid_t id;
+	char *shown;
 
 	if (refusal != OPSFLOW_RECOGNIZED)
 	{
@@ -209,7 +211,7 @@ opsflow_create_session_sql(PG_FUNCTION_ARGS)
 {
 	OpsflowSignIn sign_in = {0};
 	ErrorContextCallback hidden;
-	char	   *token;
+	char *token;
 
 	opsflow_require_argument(fcinfo, 0, "user_id");
 	sign_in.user_id = *PG_GETARG_UUID_P(0);
@@ -245,10 +247,10 @@ opsflow_end_sessions(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 		" WHERE organization_id = $1 AND user_id = $2 AND status = 'active' AND id IS DISTINCT FROM $3",
 		3,
 		{UUIDOID, UUIDOID, UUIDOID}};
-	Datum		values[3] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(user_id), UUIDPGetDatum(except)};
-	int			nest_level = opsflow_enter_organization(organization_id);
+	Datum values[3] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(user_id), UUIDPGetDatum(except)};
+	int nest_level = opsflow_enter_organization(organization_id);
 	OpsflowUser caller = opsflow_become_owner();
-	int64		ended;
+	int64 ended;
 
 	SPI_connect();
 	ended = opsflow_execute(&plan, values, except == NULL ? "  n" : NULL, SPI_OK_UPDATE);
@@ -267,8 +269,8 @@ end_keys(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 		" WHERE organization_id = $1 AND user_id = $2 AND status = 'active'",
 		2,
 		{UUIDOID, UUIDOID}};
-	Datum		values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(user_id)};
-	int			nest_level = opsflow_enter_organization(organization_id);
+	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(user_id)};
+	int nest_level = opsflow_enter_organization(organization_id);
 	OpsflowUser caller = opsflow_become_owner();
 
 	SPI_connect();
@@ -299,9 +301,9 @@ opsflow_revoke_session(PG_FUNCTION_ARGS)
 		{UUIDOID, UUIDOID}};
 	OpsflowContext context = *opsflow_require_organization();
 	OpsflowCredential session;
-	bool		found;
-	Datum		values[2];
-	int			nest_level;
+	bool found;
+	Datum values[2];
+	int nest_level;
 
 	opsflow_require_argument(fcinfo, 0, "id");
 	found = opsflow_find_credential(&context.organization_id, PG_GETARG_UUID_P(0), &session) &&
@@ -331,8 +333,8 @@ Datum
 opsflow_revoke_sessions(PG_FUNCTION_ARGS)
 {
 	OpsflowContext context = *opsflow_require_organization();
-	bool		except_current = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
-	pg_uuid_t	user_id;
+	bool except_current = !PG_ARGISNULL(1) && PG_GETARG_BOOL(1);
+	pg_uuid_t user_id;
 
 	if (PG_ARGISNULL(0))
 		user_id = opsflow_require_user()->user_id;
@@ -354,11 +356,12 @@ Datum
 opsflow_end_credentials(PG_FUNCTION_ARGS)
 {
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.end_credentials", OPSFLOW_AFTER);
-	pg_uuid_t	organization_id;
-	pg_uuid_t	user_id;
-	char	   *status;
+	pg_uuid_t organization_id;
+	pg_uuid_t user_id;
+	char *status;
 
-	if (change.before == NULL || change.after == NULL || !opsflow_changes(&change, "status"))
+	/* A subscriber receives what the trigger has done at the publisher. */
+	if (change.before == NULL || change.after == NULL || IsLogicalWorker() || !opsflow_changes(&change, "status"))
 		return PointerGetDatum(NULL);
 	status = opsflow_row_text(change.tupdesc, change.after, "status");
 	if (status == NULL || strcmp(status, "left") != 0 ||

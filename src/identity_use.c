@@ -41,9 +41,9 @@
 /* What this backend has recorded, by the last byte of the id, which is random. */
 static struct
 {
-	pg_uuid_t	id;
+	pg_uuid_t id;
 	TimestampTz at;
-}			recorded[MEMORY_SLOTS];
+} recorded[MEMORY_SLOTS];
 
 /* Did the transaction record something that a rollback takes back? */
 static bool recorded_now = false;
@@ -64,8 +64,8 @@ static const char *const reasons[] = {
 static struct
 {
 	TimestampTz at;
-	int64		left_out;
-}			refusals[OPSFLOW_REFUSALS];
+	int64 left_out;
+} refusals[OPSFLOW_REFUSALS];
 
 static bool
 may_record(void)
@@ -118,12 +118,16 @@ subject_of(const OpsflowCredential *credential)
 void
 opsflow_record_use(const OpsflowCredential *credential, TimestampTz now)
 {
-	int			slot = credential->id.data[UUID_LEN - 1] % MEMORY_SLOTS;
-	double		interval = credential->idle_timeout > 0 ?
-		Min(USE_INTERVAL, credential->idle_timeout / USES_PER_TIMEOUT) : USE_INTERVAL;
+	int slot = credential->id.data[UUID_LEN - 1] % MEMORY_SLOTS;
+	double interval = credential->idle_timeout > 0 ?
+		Min(USE_INTERVAL, credential->idle_timeout / USES_PER_TIMEOUT) :
+		USE_INTERVAL;
 	TimestampTz lately = now - (TimestampTz) (interval * USECS_PER_SEC);
-	OpsflowDelta delta = {.organization_id = credential->organization_id, .subject = subject_of(credential),
-						  .subject_id = credential->id, .has_last_at = true, .last_at = now};
+	OpsflowDelta delta = {.organization_id = credential->organization_id,
+						  .subject = subject_of(credential),
+						  .subject_id = credential->id,
+						  .has_last_at = true,
+						  .last_at = now};
 
 	if (credential->used_at > lately && credential->has_been_used)
 		return;
@@ -169,7 +173,7 @@ opsflow_last_use(const OpsflowCredential *credential)
 static Datum
 describe_refusal(OpsflowRefusal refusal, int64 left_out)
 {
-	char	   *text = psprintf("{\"reason\": \"%s\", \"left_out\": %lld}", reasons[refusal], (long long) left_out);
+	char *text = psprintf("{\"reason\": \"%s\", \"left_out\": %lld}", reasons[refusal], (long long) left_out);
 
 	return DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
 }
@@ -177,7 +181,7 @@ describe_refusal(OpsflowRefusal refusal, int64 left_out)
 static void
 append_refusal(const pg_uuid_t *organization_id, const char *entity_type, const pg_uuid_t *entity_id, Datum metadata)
 {
-	AuditEntry	entry;
+	AuditEntry entry;
 
 	opsflow_audit_entry_init(&entry);
 	opsflow_audit_circumstances(&entry);
@@ -195,7 +199,7 @@ void
 opsflow_record_refusal(OpsflowRefusal refusal, const OpsflowCredential *credential)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	Datum		metadata;
+	Datum metadata;
 
 	if (!may_record())
 		return;

@@ -6,7 +6,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_encrypt_secret';
 COMMENT ON FUNCTION opsflow.encrypt_secret(text, text) IS
-'Encrypts a secret of the organization in the context, up to 1 MiB, for an application to keep. context, 1 to 255 characters, says what it is for: opsflow.decrypt_secret() wants the same. Hand plain over as a parameter, not in the text of a statement. Null for null. Needs permission secrets.edit. Errors: OF001 without a context, OF005 without the permission, OF007 for a context or secret that is too long, OF012 without the master key.';
+'Encrypts a secret of the organization in the context, up to 1 MiB, for an application to keep. context, 1 to 255 characters, says what it is for: opsflow.decrypt_secret() wants the same. Hand plain over as a parameter, not in the text of a statement. Null for null. Errors: OF001 without a context, OF005 without the permission, OF007 for a context or secret that is too long, OF012 without the master key. Permission: secrets.edit.';
 
 CREATE FUNCTION opsflow.decrypt_secret(cipher text, context text)
 RETURNS text
@@ -14,7 +14,7 @@ LANGUAGE C STABLE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_decrypt_secret';
 COMMENT ON FUNCTION opsflow.decrypt_secret(text, text) IS
-'What opsflow.encrypt_secret() encrypted for the organization in the context and the same context. Null for null. Needs permission secrets.read. Errors: OF001 without a context, OF005 without the permission, OF007 for a context that is a secret column, which opsflow.read_secret() reads, OF012 without the master key, OF013 if the ciphertext was altered, is of another organization or context, or its key is destroyed.';
+'What opsflow.encrypt_secret() encrypted for the organization in the context and the same context. Null for null. Errors: OF001 without a context, OF005 without the permission, OF007 for a context that is a secret column, which opsflow.read_secret() reads, OF012 without the master key, OF013 if the ciphertext was altered, is of another organization or context, or its key is destroyed. Permission: secrets.read.';
 
 GRANT EXECUTE ON FUNCTION opsflow.encrypt_secret(text, text), opsflow.decrypt_secret(text, text) TO opsflow_member;
 
@@ -53,7 +53,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_read_secret';
 COMMENT ON FUNCTION opsflow.read_secret(regclass, uuid, text, text) IS
-'A secret of a row that the caller can see, decrypted. relation and column_name are one of opsflow.secret_columns(); of a jsonb column, key picks a value, null the whole object. Null where there is none. The ledger records each call, not the value. Needs permission secrets.read, or executions.work where no user acts and the caller may read the table; what belongs to a person is read by that person alone. Errors: OF001 without a context, OF003 for a row that is not there, OF005 without the permission, OF007 for a column that holds no secrets, OF012 without the master key, OF013 if the secret was altered.';
+'A secret of a row that the caller can see, decrypted. relation and column_name are one of opsflow.secret_columns(); of a jsonb column, key picks a value, null the whole object. Null where there is none. The ledger records each call, not the value. Needs permission secrets.read, or executions.work where no user acts and the caller may read the table; what belongs to a person is read by that person alone. Errors: OF001 without a context, OF003 for a row that is not there, OF005 without the permission, OF007 for a column that holds no secrets, OF012 without the master key, OF013 if the secret was altered. Permission: secrets.read.';
 
 CREATE FUNCTION opsflow.secret_preview(relation regclass, id uuid, column_name text, key text DEFAULT NULL)
 RETURNS text
@@ -72,7 +72,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_rotate_encryption_key';
 COMMENT ON FUNCTION opsflow.rotate_encryption_key(uuid, integer) IS
-'Gives an organization (null: the one in the context; an administrator may name any, and the nil UUID for the secrets of people) a new data key, and re-encrypts up to batch rows (null: all). While a rotation is under way, it goes on with that and makes no other key. Job rotate_encryption does the rest, what others hold meanwhile included, and destroys the older key once nothing uses it. Returns the number of rows re-encrypted. Needs permission secrets.rotate. Errors: OF001 without a context, OF003 for an organization that is not there, OF005 without the permission, OF007 if batch is not positive, OF012 without the master key.';
+'Gives an organization (null: the one in the context; an administrator may name any, and the nil UUID for the secrets of people) a new data key, and re-encrypts up to batch rows (null: all). While a rotation is under way, it goes on with that and makes no other key. Job rotate_encryption does the rest, what others hold meanwhile included, and destroys the older key once nothing uses it. Returns the number of rows re-encrypted. Errors: OF001 without a context, OF003 for an organization that is not there, OF005 without the permission, OF007 if batch is not positive, OF012 without the master key. Permission: secrets.rotate.';
 
 CREATE FUNCTION opsflow.rotate_encryption(batch integer DEFAULT 500)
 RETURNS bigint
@@ -96,7 +96,7 @@ LANGUAGE C VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_destroy_encryption_key';
 COMMENT ON FUNCTION opsflow.destroy_encryption_key(uuid, integer) IS
-'Destroys a retired key with which opsflow.encrypt_secret() encrypted what is kept outside the secret columns: nobody can decrypt that any more. Whose key: as for opsflow.rotate_encryption_key(). Needs permission secrets.rotate. Errors: OF001 without a context, OF003 for a key that is not there, OF004 for one in use, OF005 without the permission.';
+'Destroys a retired key with which opsflow.encrypt_secret() encrypted what is kept outside the secret columns: nobody can decrypt that any more. Whose key: as for opsflow.rotate_encryption_key(). Errors: OF001 without a context, OF003 for a key that is not there, OF004 for one in use, OF005 without the permission. Permission: secrets.rotate.';
 
 CREATE FUNCTION opsflow.master_key_id()
 RETURNS text

@@ -167,7 +167,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_restore_organization';
 COMMENT ON FUNCTION opsflow.restore_organization(uuid) IS
-'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete.';
+'Brings back an organization that was deleted, with the status it had. For opsflow_service without a user, opsflow_admin and superusers, and for owners of a holding above it. Errors: OF003 unknown or not below the own organization, OF004 it is not deleted, OF005 the own organization, OF007 its parent is deleted. Permission: organization.delete, subsidiaries.manage.';
 
 -- Members.
 
@@ -271,7 +271,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_purge_organization';
 COMMENT ON FUNCTION opsflow.purge_organization(uuid, text) IS
-'Names the tables that have rows of an organization, and how many; with confirm_slug, its slug, it deletes them for good, in one transaction, and records that in the ledger of the organization and in the system ledger. For opsflow_admin and superusers, and only for an organization that was deleted and has none below it. effect: deleted; without a home (people whose home it is; they stay, with whatever else they belong to); kept (the ledger, as long as opsflow.audit_retention says, where the compliance regimes of the organization are written first). Tables of your own that have a column organization_id are included if opsflow_owner may SELECT and DELETE. Errors: OF003 unknown organization, OF004 not deleted, or others are below it, OF005 no administrator, OF007 confirm_slug is not its slug.';
+'Names the tables that have rows of an organization, and how many; with confirm_slug, its slug, it deletes them for good, in one transaction, and records that in the ledger of the organization and in the system ledger. For opsflow_admin and superusers, and only for an organization that was deleted and has none below it. effect: deleted; without a home (people whose home it is; they stay, with whatever else they belong to); kept (the ledger, as long as opsflow.audit_retention says, where the compliance regimes of the organization are written first). Tables of your own that opsflow.protect() was given are included. Errors: OF003 unknown organization, OF004 not deleted, or others are below it, OF005 no administrator, OF007 confirm_slug is not its slug.';
 
 CREATE FUNCTION opsflow.keep_owner()
 RETURNS trigger

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make docs: sets up, builds, installs, and writes doc/reference.md and doc/schema.svg from the catalog of a database in
-# a throwaway cluster. test/pgtap/docs.sql finds out when they are stale.
+# make docs: sets up, builds, installs, and writes doc/reference.md, doc/permissions.md and doc/schema.svg from the
+# catalog of a database in a throwaway cluster. test/pgtap/docs.sql finds out when they are stale.
 
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -42,4 +42,5 @@ picture()
 
 in_cluster psql -Xq -c 'SET client_min_messages = warning' -c 'CREATE EXTENSION opsflow CASCADE'
 made doc/reference.md print reference
+made doc/permissions.md print permissions
 made doc/schema.svg picture

@@ -1,20 +1,23 @@
--- What doc/reference.md and doc/schema.svg say is what is installed. On a failure: run make docs, read what changed.
+-- What doc/reference.md, doc/permissions.md and doc/schema.svg say is what is installed. On a failure: run make docs, read what changed.
 BEGIN;
 SELECT no_plan();
 
 \i test/docs/reference.sql
 \i test/docs/schema.sql
+\i test/docs/permissions.sql
 \set committed `cat doc/reference.md`
+\set permissions `cat doc/permissions.md`
 \set drawn `sed -n 's/^<!-- made by make docs from text with sha256 \([0-9a-f]*\) -->$/\1/p' doc/schema.svg`
 
 -- The first line that differs says more than two whole pages.
 CREATE FUNCTION first_difference(have text, want text) RETURNS text LANGUAGE sql AS $$
-    SELECT format(E'line %s of doc/reference.md is stale: run make docs\nfile:    %s\ncatalog: %s', place, coalesce(h, '(ends)'), coalesce(w, '(ends)'))
+    SELECT format(E'line %s is stale: run make docs\nfile:    %s\ncatalog: %s', place, coalesce(h, '(ends)'), coalesce(w, '(ends)'))
     FROM regexp_split_to_table(have, E'\n') WITH ORDINALITY AS a (h, place)
     FULL JOIN regexp_split_to_table(want, E'\n') WITH ORDINALITY AS b (w, place) USING (place)
     WHERE h IS DISTINCT FROM w ORDER BY place LIMIT 1
 $$;
 SELECT is(first_difference(:'committed', text), NULL, 'doc/reference.md says what is installed') FROM docs_reference;
+SELECT is(first_difference(:'permissions', text), NULL, 'doc/permissions.md says what asks for which permission') FROM docs_permissions;
 SELECT is(:'drawn', encode(sha256(convert_to(text || E'\n', 'UTF8')), 'hex'),
         'doc/schema.svg shows what is installed (if not: run make docs)')
     FROM docs_schema;
