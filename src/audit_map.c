@@ -85,7 +85,7 @@ create_captures(void)
 	ctl.entrysize = sizeof(CaptureSlot);
 	captures = hash_create("opsflow captured relations", 64, &ctl,
 						   HASH_ELEM | HASH_BLOBS);
-	CacheRegisterRelcacheCallback(forget_captures, (Datum) 0);
+	opsflow_watch_relations(forget_captures);
 }
 
 /* One row of audit_map by column name, or NULLs where there is no row. */

@@ -27,7 +27,6 @@
 #include "executor/executor.h"
 #include "tcop/utility.h"
 #include "utils/hsearch.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -407,7 +406,7 @@ opsflow_audit_write_init(void)
 	ctl.entrysize = sizeof(LeafColumns);
 	leaf_columns = hash_create("opsflow ledger partitions", 16, &ctl,
 							   HASH_ELEM | HASH_BLOBS);
-	CacheRegisterRelcacheCallback(forget_leaf_columns, (Datum) 0);
+	opsflow_watch_relations(forget_leaf_columns);
 	next_executor_finish = ExecutorFinish_hook;
 	ExecutorFinish_hook = executor_finish;
 	next_process_utility = ProcessUtility_hook;

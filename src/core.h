@@ -10,6 +10,7 @@
 #include "access/skey.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/uuid.h"
 
@@ -133,6 +134,9 @@ OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 extern void opsflow_purge(const pg_uuid_t *organization_id, void (*work)(void *arg), void *arg);
 extern bool opsflow_is_purged(const pg_uuid_t *organization_id);
 extern bool opsflow_row_is_purged(TupleDesc tupdesc, HeapTuple row);
+
+/* Hearing of relations that change (core_watch.c) */
+extern void opsflow_watch_relations(RelcacheCallbackFunction changed);
 
 /* DDL of opsflow's own, which is not recorded as anybody else's (core_ddl.c) */
 extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);

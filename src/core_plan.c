@@ -14,7 +14,6 @@
 #include "executor/spi.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 
 #include "core.h"
@@ -59,7 +58,7 @@ opsflow_require_data(void)
 
 	if (!data_callback_registered)
 	{
-		CacheRegisterRelcacheCallback(data_version_changed, (Datum) 0);
+		opsflow_watch_relations(data_version_changed);
 		data_callback_registered = true;
 	}
 

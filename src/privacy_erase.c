@@ -283,7 +283,7 @@ address_patterns(const OpsflowSubject *person, Datum *regular, Datum *like)
 	int found = 0;
 
 	initStringInfo(&pattern);
-	appendStringInfoString(&pattern, "((?<![[:alnum:]._%+-])|(?<=\\[bfnrt]))(");
+	appendStringInfoString(&pattern, "((?<![[:alnum:]._%+-])|(?<=\\\\[bfnrt]))(");
 	deconstruct_array(DatumGetArrayTypeP(person->addresses), TEXTOID, -1, false, TYPALIGN_INT, &addresses, NULL, &count);
 	for (int i = 0; i < count; i++)
 	{
@@ -398,13 +398,13 @@ redact_user(Erasure *e, const pg_uuid_t *organization_id)
 }
 
 /*
- * Of the person's organizations, of the system, and of organizations that are no more: their
- * ledgers outlive them, and nothing says who was a member.
+ * Of the person's organizations, and of those that are no more: their ledgers outlive them, and
+ * nothing says who was a member.  The system ledger comes last: it knows the addresses of before.
  */
 static List *
 find_ledgers(Erasure *e)
 {
-	List *ledgers = lappend(list_copy(e->organizations), unconstify(pg_uuid_t *, &opsflow_system_ledger));
+	List *ledgers = list_copy(e->organizations);
 	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger,
 										   "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
 										   " WHERE h.organization_id <> $1 AND NOT EXISTS"
@@ -421,7 +421,7 @@ find_ledgers(Erasure *e)
 		ledgers = lappend(ledgers, id);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return ledgers;
+	return lappend(ledgers, unconstify(pg_uuid_t *, &opsflow_system_ledger));
 }
 
 /* What is the person's in no organization. */

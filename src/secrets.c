@@ -24,7 +24,7 @@ PG_FUNCTION_INFO_V1(opsflow_decrypt_secret);
 #define CIPHERTEXT_PREFIX "ofe1:"
 
 /* Of a plain text, in bytes. */
-#define MAX_PLAIN_LEN (1024 * 1024)
+#define MAX_PLAIN_LEN 1048576
 
 /* Of a context, in characters. */
 #define MAX_CONTEXT_LEN 255
@@ -42,7 +42,7 @@ opsflow_refuse_ciphertext(void)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_SECRET),
 			 errmsg("the secret cannot be decrypted"),
-			 errdetail("It was altered, or encrypted for another organization, table or column, or its key is no longer there.")));
+			 errdetail("It was altered, or encrypted for another organization, table or column, or its key is gone.")));
 }
 
 bool

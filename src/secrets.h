@@ -21,4 +21,4 @@ extern bool opsflow_is_ciphertext(const char *text);
 
 extern void opsflow_secrets_init(void);
 
-#endif							/* OPSFLOW_SECRETS_H */
+#endif /* OPSFLOW_SECRETS_H */

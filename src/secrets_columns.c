@@ -241,7 +241,7 @@ opsflow_is_secret_row(const SecretColumn *column, TupleDesc tupdesc, HeapTuple r
 bool
 opsflow_secret_organization(const SecretColumn *column, TupleDesc tupdesc, HeapTuple row, pg_uuid_t *id)
 {
-	memset(id, 0, sizeof(pg_uuid_t));	/* people's */
+	memset(id, 0, sizeof(pg_uuid_t)); /* people's */
 	return column->of_person || opsflow_row_uuid(tupdesc, row, "organization_id", id);
 }
 
@@ -360,7 +360,7 @@ encrypt_column(const SecretColumn *column, OpsflowChange *change)
 	if (is_settled(column, change))
 		return;
 	if (!opsflow_secret_organization(column, change->tupdesc, change->after, &target.organization_id))
-		return;					/* the constraint refuses it */
+		return; /* the constraint refuses it */
 	value = opsflow_edit_secret(column, value, encrypt_string, &target, &changed);
 	if (changed)
 		opsflow_change_set(change, column->column, value);

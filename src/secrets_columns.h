@@ -16,16 +16,16 @@
 typedef struct SecretColumn
 {
 	Oid relid;
-	const char *context;		/* its last part is the column */
+	const char *context; /* its last part is the column */
 	const char *column;
-	const char *flag;			/* boolean column that says which rows are secret; NULL: all */
+	const char *flag; /* boolean column that says which rows are secret; NULL: all */
 	bool is_jsonb;
-	bool of_person;				/* of no organization */
-	char enabled;				/* pg_trigger.tgenabled */
+	bool of_person; /* of no organization */
+	char enabled;	/* pg_trigger.tgenabled */
 } SecretColumn;
 
 /* Gives back the string to stand in place of one, or NULL to leave it. */
-typedef char *(*SecretEdit) (const char *text, size_t len, void *arg);
+typedef char *(*SecretEdit)(const char *text, size_t len, void *arg);
 
 extern List *opsflow_secret_columns(void);
 extern bool opsflow_is_secret_context(const char *context);
@@ -34,4 +34,4 @@ extern bool opsflow_is_secret_row(const SecretColumn *column, TupleDesc tupdesc,
 extern bool opsflow_secret_organization(const SecretColumn *column, TupleDesc tupdesc, HeapTuple row, pg_uuid_t *id);
 extern Datum opsflow_edit_secret(const SecretColumn *column, Datum value, SecretEdit edit, void *arg, bool *changed);
 
-#endif							/* OPSFLOW_SECRETS_COLUMNS_H */
+#endif /* OPSFLOW_SECRETS_COLUMNS_H */

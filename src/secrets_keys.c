@@ -25,8 +25,8 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "common/hashfn.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -53,10 +53,10 @@ typedef struct KeyName
 
 typedef struct DataKey
 {
-	KeyName name;				/* hash key */
+	KeyName name; /* hash key */
 	uint8 key[SECRET_KEY_LEN];
-	bool is_new;				/* this transaction made it */
-	uint64 held_in;				/* the stretch in which its lock is ours */
+	bool is_new;	/* this transaction made it */
+	uint64 held_in; /* the stretch in which its lock is ours */
 } DataKey;
 
 static HTAB *cache = NULL;
@@ -195,7 +195,7 @@ begin_search(const pg_uuid_t *organization_id, int32 number)
 	Oid relid = opsflow_relation_id("encryption_keys");
 	KeySearch search;
 	ScanKeyData keys[2];
-	int nkeys = organization_id == NULL ? 0 : number == 0 ? 1 : 2;
+	int nkeys = organization_id == NULL ? 0 : 1 + (number != 0);
 
 	if (!OidIsValid(relid))
 		opsflow_data_missing();

@@ -35,10 +35,10 @@ typedef struct KeyRow
 	pg_uuid_t organization_id;
 	int32 number;
 	char *status;
-	char *wrapped_key;			/* NULL: destroyed */
-	char *wrapped_by;			/* id of a master key */
+	char *wrapped_key; /* NULL: destroyed */
+	char *wrapped_by;  /* id of a master key */
 	bool handed_out;
-	TransactionId written_by;	/* what wrote the row as it is */
+	TransactionId written_by; /* what wrote the row as it is */
 } KeyRow;
 
 /* secrets_keys.c */
@@ -59,4 +59,4 @@ extern char *opsflow_try_decrypt(const pg_uuid_t *organization_id, const char *c
 extern int32 opsflow_key_number(const char *ciphertext);
 extern bool opsflow_is_current(const pg_uuid_t *organization_id, const char *ciphertext);
 
-#endif							/* OPSFLOW_SECRETS_KEYS_H */
+#endif /* OPSFLOW_SECRETS_KEYS_H */

@@ -81,8 +81,7 @@ name_key(MasterKey *key)
 	uint8 hash[AUDIT_HASH_LEN];
 
 	opsflow_sha256(key->key, SECRET_KEY_LEN, NULL, 0, hash);
-	for (int i = 0; i < MASTER_KEY_ID_LEN / 2; i++)
-		snprintf(key->id + 2 * i, 3, "%02x", hash[i]);
+	snprintf(key->id, sizeof(key->id), "%02x%02x%02x%02x", hash[0], hash[1], hash[2], hash[3]);
 }
 
 /* Is the line a key, a comment or blank? */

@@ -46,10 +46,10 @@ typedef struct Request
 {
 	SecretColumn *column;
 	pg_uuid_t id;
-	char *key;					/* of a jsonb column; NULL: all of it */
+	char *key; /* of a jsonb column; NULL: all of it */
 	const char *whose_column;
 	pg_uuid_t whose;
-	pg_uuid_t organization_id;	/* that it is encrypted for */
+	pg_uuid_t organization_id; /* that it is encrypted for */
 } Request;
 
 /* ----------------------------------------------------------------
@@ -187,8 +187,9 @@ decrypt_string(const char *text, size_t len, void *arg)
 	Request *request = arg;
 	char *old = pnstrdup(text, len);
 
-	return opsflow_is_ciphertext(old) ?
-		opsflow_decrypt(&request->organization_id, request->column->context, old, &len) : NULL;
+	if (!opsflow_is_ciphertext(old))
+		return NULL;
+	return opsflow_decrypt(&request->organization_id, request->column->context, old, &len);
 }
 
 static char *

@@ -59,10 +59,10 @@ PG_FUNCTION_INFO_V1(opsflow_master_key_id);
 typedef struct Rotation
 {
 	pg_uuid_t organization_id;
-	int32 newest;				/* number of the key that encrypts */
-	int64 limit;				/* rows that may be rewritten */
+	int32 newest; /* number of the key that encrypts */
+	int64 limit;  /* rows that may be rewritten */
 	int64 rewritten;
-	bool is_left;				/* something of another key is still there */
+	bool is_left; /* something of another key is still there */
 } Rotation;
 
 /* One value that is looked at. */
@@ -70,8 +70,8 @@ typedef struct Value
 {
 	Rotation *rotation;
 	const SecretColumn *column;
-	bool is_old;				/* a string of it is not of the newest key */
-	bool is_broken;				/* a string of it cannot be decrypted */
+	bool is_old;	/* a string of it is not of the newest key */
+	bool is_broken; /* a string of it cannot be decrypted */
 } Value;
 
 /* ----------------------------------------------------------------
@@ -261,7 +261,7 @@ pass_rows(Pass *pass)
 {
 	bool of_person = ((SecretColumn *) linitial(pass->columns))->of_person;
 	Oid index = of_person ? InvalidOid : index_of_organization(pass->rel);
-	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "opsflow rotation", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext row_context = AllocSetContextCreate(CurrentMemoryContext, "opsflow rotation", ALLOCSET_SMALL_SIZES);
 	MemoryContext caller = CurrentMemoryContext;
 	bool go_on = true;
 	ScanKeyData key;
@@ -291,7 +291,7 @@ pass_table(Rotation *rotation, List *columns, bool only_look)
 	Pass pass = {rotation, columns, NULL, NULL, only_look};
 
 	if (get_rel_relkind(relid) != RELKIND_RELATION)
-		return;					/* a partitioned table: its partitions have the trigger too */
+		return; /* a partitioned table: its partitions have the trigger too */
 	pass.rel = table_open(relid, only_look ? AccessShareLock : RowExclusiveLock);
 	pass.snapshot = RegisterSnapshot(GetLatestSnapshot());
 	pass_rows(&pass);
@@ -474,7 +474,9 @@ static void
 require_organization_exists(const pg_uuid_t *organization_id)
 {
 	static OpsflowPlan plan = {
-		"SELECT FROM opsflow.organizations WHERE id OPERATOR(pg_catalog.=) $1", 1, {UUIDOID}};
+		"SELECT FROM opsflow.organizations WHERE id OPERATOR(pg_catalog.=) $1",
+		1,
+		{UUIDOID}};
 	Datum value = UUIDPGetDatum(organization_id);
 	int nest_level;
 	OpsflowUser caller;
@@ -663,7 +665,7 @@ opsflow_destroy_encryption_key(PG_FUNCTION_ARGS)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 			 errmsg("there is no key %d", PG_GETARG_INT32(1))));
-	PG_RETURN_VOID();			/* not reached */
+	PG_RETURN_VOID(); /* not reached */
 }
 
 /*

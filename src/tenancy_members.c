@@ -195,8 +195,8 @@ typedef struct Member
 	char *role;
 	char *status;
 	ArrayType *permissions;
-	ArrayType *assigned;		 /* permissions of the roles that were assigned */
-	bool owner_by_assignment;	 /* the role "owner" is one of those */
+	ArrayType *assigned;	  /* permissions of the roles that were assigned */
+	bool owner_by_assignment; /* the role "owner" is one of those */
 } Member;
 
 static const char *

@@ -451,7 +451,9 @@ Datum
 opsflow_suspend_organization(PG_FUNCTION_ARGS)
 {
 	static Step step = {
-		"suspend", "critical", "is not active",
+		"suspend",
+		"critical",
+		"is not active",
 		"Only an active organization can be suspended.",
 		{"UPDATE opsflow.organizations SET status = 'suspended'"
 		 " WHERE id = $1 AND status = 'active' AND deleted_at IS NULL",
@@ -474,7 +476,9 @@ Datum
 opsflow_resume_organization(PG_FUNCTION_ARGS)
 {
 	static Step step = {
-		"resume", "warning", "is neither suspended nor cancelled, or is deleted",
+		"resume",
+		"warning",
+		"is neither suspended nor cancelled, or is deleted",
 		"opsflow.restore_organization() brings back one that is deleted.",
 		{"UPDATE opsflow.organizations SET status = 'active'"
 		 " WHERE id = $1 AND status <> 'active' AND deleted_at IS NULL",
@@ -515,7 +519,9 @@ Datum
 opsflow_cancel_organization(PG_FUNCTION_ARGS)
 {
 	static Step step = {
-		"cancel", "critical", "is cancelled already, or deleted",
+		"cancel",
+		"critical",
+		"is cancelled already, or deleted",
 		"opsflow.resume_organization() takes a cancellation back.",
 		{"UPDATE opsflow.organizations SET status = 'cancelled'"
 		 " WHERE id = $1 AND status <> 'cancelled' AND deleted_at IS NULL",
@@ -545,7 +551,9 @@ Datum
 opsflow_delete_organization(PG_FUNCTION_ARGS)
 {
 	static Step step = {
-		"delete", "critical", "is deleted already",
+		"delete",
+		"critical",
+		"is deleted already",
 		"opsflow.restore_organization() brings it back, opsflow.purge_organization() takes its rows out.",
 		{"UPDATE opsflow.organizations SET deleted_at = pg_catalog.now() WHERE id = $1 AND deleted_at IS NULL",
 		 1,
@@ -575,7 +583,9 @@ Datum
 opsflow_restore_organization(PG_FUNCTION_ARGS)
 {
 	static Step step = {
-		"restore", "critical", "is not deleted",
+		"restore",
+		"critical",
+		"is not deleted",
 		"opsflow.resume_organization() ends a suspension or a cancellation.",
 		{"UPDATE opsflow.organizations SET deleted_at = NULL WHERE id = $1 AND deleted_at IS NOT NULL",
 		 1,

@@ -63,7 +63,7 @@ watch_organizations(void)
 	if (!OidIsValid(organizations_relid))
 		opsflow_data_missing();
 	if (!watching)
-		CacheRegisterRelcacheCallback(forget_tree, (Datum) 0);
+		opsflow_watch_relations(forget_tree);
 	watching = true;
 }
 

@@ -8,9 +8,11 @@ COMMENT ON FUNCTION opsflow.library_version() IS
 'Returns the version of opsflow''s shared library, whatever the versions of the extension and the tables.';
 
 -- ----------------------------------------------------------------------------
--- lint(): a row for each thing that is not as opsflow's promises need it. A
--- function for each family of checks; what names relations looks at those that
--- lint_relations() returns. Whatever is not in a catalog is left alone.
+-- lint(): a row for each thing that is not as opsflow's promises need it, by what
+-- the catalogs say. A function for each family of checks; those that are given
+-- relations look at what lint_relations() makes of them. What is left alone with
+-- a reason says it where it is: a column without an index in the comment of its
+-- constraint, a table out of the ledger by having no row in audit_map.
 -- ----------------------------------------------------------------------------
 
 CREATE FUNCTION opsflow.application_roles()
@@ -149,6 +151,18 @@ WHERE EXISTS (SELECT FROM policies x WHERE x.relation = p.relation)
     AND (a.role = 0 OR p.grantee <> 0 AND pg_has_role(p.grantee, a.role, 'USAGE')))
 GROUP BY p.relation, p.grantee
 UNION ALL
+-- Else a viewer writes.
+SELECT 'permission', 'error', p.relation::text,
+    format('opsflow_member may %s without a permission', string_agg(p.command, ', ' ORDER BY p.command)),
+    'SELECT opsflow.migrate() makes the restrictive policy again.'
+FROM privileges p JOIN checked c ON c.relation = p.relation AND c.is_own
+WHERE p.grantee = to_regrole('opsflow_member') AND p.command <> 'SELECT'
+  AND NOT EXISTS (SELECT FROM policies x
+    WHERE x.relation = p.relation AND NOT x.polpermissive AND p.grantee = ANY (x.polroles)
+      AND x.polcmd IN (CASE p.command WHEN 'INSERT' THEN 'a' WHEN 'UPDATE' THEN 'w' ELSE 'd' END, '*')
+      AND x.expression ~ 'opsflow\.(require|has)_permission\(')
+GROUP BY p.relation
+UNION ALL
 -- What a role of applications, or one it can become, is let through.
 SELECT 'open_policy', 'error', p.object,
     format('is not bound to the organization that acts: %s', left(p.expression, 200)),
@@ -263,8 +277,8 @@ WITH checked AS MATERIALIZED (
 ), triggers AS MATERIALIZED (
     SELECT c.relation, c.relowner, t.tgname, t.tgenabled, t.tgisinternal, t.tgtype & 32 > 0 AS is_truncate, p.proname,
         p.pronamespace = 'opsflow'::regnamespace AS is_own, p.proowner, p.oid::regprocedure AS function,
-        -- What only fills in need not be done again where it was replicated from.
-        p.proname !~ '^(set_updated_at$|bootstrap_|mirror_|forget_)' AS is_always
+        -- What writes other rows, which are replicated as well, is not to be done again by a replica.
+        p.proname !~ '^(set_updated_at|bootstrap_.*|mirror_member|forget_member|end_credentials)$' AS is_always
     FROM checked c JOIN pg_trigger t ON t.tgrelid = c.relation JOIN pg_proc p ON p.oid = t.tgfoid
 ), needed AS (
     -- Governed tables record changes, the ledger and each of its partitions refuse them.
@@ -347,7 +361,8 @@ WITH checked AS MATERIALIZED (
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END AS holder
     FROM checked c,
         LATERAL (SELECT c.relacl UNION ALL SELECT a.attacl FROM pg_attribute a
-            WHERE a.attrelid = c.relation AND a.attnum > 0 AND a.attacl IS NOT NULL) acl (items), aclexplode(acl.items) x
+            WHERE a.attrelid = c.relation AND a.attnum > 0 AND a.attacl IS NOT NULL) acl (items),
+        aclexplode(acl.items) x
     WHERE x.grantee <> c.relowner
 ), readable_views AS (
     -- Views and materialized views, wherever they are, that read what is looked at.
@@ -481,7 +496,8 @@ SELECT 'role', 'error', format('role %s', g.name), CASE WHEN g.oid IS NULL THEN 
     CASE WHEN g.oid IS NULL THEN 'Run "SELECT opsflow.create_roles()".'
         ELSE format('Run "ALTER ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION".', g.name) END
 FROM groups g
-WHERE g.oid IS NULL OR g.rolsuper OR g.rolbypassrls OR g.rolcanlogin OR g.rolcreaterole OR g.rolcreatedb OR g.rolreplication
+WHERE g.oid IS NULL OR g.rolsuper OR g.rolbypassrls OR g.rolcanlogin OR g.rolcreaterole OR g.rolcreatedb
+   OR g.rolreplication
 UNION ALL
 SELECT 'role', 'error', format('role %I', a.name), format('acts for an application and has %s', p.words),
     'Take the attributes away, or revoke the role of opsflow: no row security holds for who has them, or can get them.'
@@ -507,11 +523,12 @@ FROM (VALUES ('opsflow_service', 'opsflow_member'), ('opsflow_service', 'opsflow
 WHERE NOT EXISTS (SELECT FROM belongs b
     WHERE pg_get_userbyid(b.member) = n.member AND pg_get_userbyid(b.roleid) = n.roleid)
 UNION ALL
--- Its policies would be added to those of every query.
-SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding',
+-- Its policies would be added to those of every query. A login for reports has them alone.
+SELECT 'role', 'warning', format('role %I', a.name), 'inherits the privileges of opsflow_holding beside its others',
     'Revoke that: a session becomes opsflow_holding by SET LOCAL ROLE, and only to read.'
 FROM applications a JOIN pg_roles r ON r.oid = a.role, groups h
 WHERE h.rolname = 'opsflow_holding' AND a.role <> h.oid AND NOT r.rolsuper AND pg_has_role(a.role, h.oid, 'USAGE')
+    AND EXISTS (SELECT FROM groups g WHERE g.name IN ('opsflow_member', 'opsflow_worker') AND pg_has_role(a.role, g.oid, 'USAGE'))
 UNION ALL
 SELECT 'parameter', 'error', format('parameter %s', p.parname), format('role %s may set it',
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END),
@@ -646,6 +663,7 @@ COMMENT ON FUNCTION opsflow.health_check() IS
 GRANT EXECUTE ON FUNCTION
     opsflow.library_version(), opsflow.health_check(), opsflow.lint(regclass[]), opsflow.lint_relations(regclass[]),
     opsflow.lint_tables(regclass[]), opsflow.lint_policies(regclass[]), opsflow.lint_keys(regclass[]),
-    opsflow.lint_triggers(regclass[]), opsflow.lint_privileges(regclass[]), opsflow.lint_secrets(), opsflow.lint_functions(),
+    opsflow.lint_triggers(regclass[]), opsflow.lint_privileges(regclass[]), opsflow.lint_secrets(),
+    opsflow.lint_functions(),
     opsflow.lint_roles(), opsflow.lint_database(), opsflow.application_roles()
     TO opsflow_admin;

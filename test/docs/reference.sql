@@ -75,7 +75,7 @@ $$;
 CREATE TEMPORARY TABLE docs_rights AS
 WITH roles (place, role) AS (
     SELECT place, rolname
-    FROM unnest('{opsflow_member,opsflow_worker,opsflow_service,opsflow_auditor,opsflow_admin}'::text[])
+    FROM unnest('{opsflow_member,opsflow_holding,opsflow_worker,opsflow_service,opsflow_auditor,opsflow_admin}'::text[])
         WITH ORDINALITY AS r (rolname, place)
 ), acls (relation, attnum, acl) AS (
     SELECT r.oid, NULL::smallint, c.relacl FROM docs_relations r JOIN pg_class c USING (oid)
@@ -278,7 +278,7 @@ SELECT r.floor, 2, r.place, 0, format(E'### %s()\n\n%s\n\n%s\n\n%s', r.name,
     string_agg(DISTINCT pg_temp.md(regexp_replace(coalesce(obj_description(p.oid, 'pg_proc'), ''), ' For opsflow_[a-z]+\.', '')), E'\n\n'),
     'For ' || coalesce(
         (SELECT string_agg(role, ', ' ORDER BY place)
-         FROM unnest('{opsflow_member,opsflow_worker,opsflow_service,opsflow_auditor,opsflow_admin}'::text[])
+         FROM unnest('{opsflow_member,opsflow_holding,opsflow_worker,opsflow_service,opsflow_auditor,opsflow_admin}'::text[])
              WITH ORDINALITY AS u (role, place)
          WHERE EXISTS (
              SELECT FROM docs_routines o JOIN pg_proc f USING (oid) CROSS JOIN aclexplode(proacl) x

@@ -35,8 +35,8 @@ CREATE TRIGGER wrong AFTER INSERT ON public.untouched FOR EACH ROW EXECUTE FUNCT
 SELECT throws_ok('INSERT INTO public.untouched VALUES (3)', '39P01', NULL, 'set_updated_at must be a BEFORE UPDATE trigger');
 
 -- roles
-SELECT is(count(*), 6::bigint, 'the group roles exist, without login or rights that row security does not hold')
-    FROM pg_roles WHERE rolname IN ('opsflow_owner', 'opsflow_member', 'opsflow_worker', 'opsflow_service',
+SELECT is(count(*), 7::bigint, 'the group roles exist, without login or rights that row security does not hold')
+    FROM pg_roles WHERE rolname IN ('opsflow_owner', 'opsflow_member', 'opsflow_holding', 'opsflow_worker', 'opsflow_service',
                                     'opsflow_auditor', 'opsflow_admin')
       AND NOT (rolcanlogin OR rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication);
 ALTER ROLE opsflow_auditor BYPASSRLS;

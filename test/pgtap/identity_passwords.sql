@@ -181,6 +181,8 @@ SELECT is(count(*), 0::bigint, 'no entry has a password or a login') FROM opsflo
     WHERE audit_trail::text ~* 'horse|bobby' AND action IN ('sign_in_failed', 'locked_out', 'update');
 SELECT is(metadata, '{"factor": "password", "reason": "unknown"}', 'a login that is nobody''s is in the system ledger') FROM opsflow.audit_trail
     WHERE organization_id = :system AND action = 'sign_in_failed' AND entity_key = 'unknown' LIMIT 1;
+SELECT is((SELECT count(*) FROM opsflow.audit_trail WHERE organization_id = :one AND entity_id = :old AND metadata ->> 'reason' = 'inactive')
+    - (SELECT count(*) FROM opsflow.sign_in_failures WHERE user_id = :old), 1::bigint, 'that somebody is not active is recorded, and no guess');
 SELECT is(count(*), 3::bigint, 'failures are rows') FROM opsflow.sign_in_failures WHERE user_id = :bob;
 -- Time passes.
 UPDATE opsflow.sign_in_failures SET failed_at = failed_at - interval '9 min';

@@ -27,7 +27,8 @@ INSERT INTO given (type, value) VALUES ('text', '''x'''), ('text[]', '''{x}'''),
     ('timestamptz', 'now() + interval ''1 hour'''), ('interval', '''1 hour'''), ('numeric', '1'), ('bytea', '''\x00'''), ('bytea[]', '''{}'''), ('uuid', quote_literal(opsflow.uuidv7())), ('uuid[]', '''{}'''),
     ('regclass', '''opsflow.agents'''), ('inet', '''10.0.0.1'''), ('date', 'current_date');
 INSERT INTO given (argument, value) VALUES ('decision', '''approve'''), ('role', '''member'''), ('permission', '''agents.edit'''), ('permissions', '''{agents.edit}'''),
-    ('email', '''x@y.example'''), ('owner_email', '''x@y.example'''), ('organization_id', '''00000000-0000-7000-8000-000000000001'''), ('user_id', '''00000000-0000-7000-8000-0000000000b1''');
+    ('email', '''x@y.example'''), ('owner_email', '''x@y.example'''),
+    ('role_id', '''00000000-0000-7000-8000-000000000f01'''), ('organization_id', '''00000000-0000-7000-8000-000000000001'''), ('user_id', '''00000000-0000-7000-8000-0000000000b1''');
 
 INSERT INTO given (function, argument, value) VALUES ('change_member', 'role', '''viewer''');
 INSERT INTO given (function, argument, value)

@@ -33,7 +33,7 @@ INSERT INTO faults (change, expected) VALUES
     ('CREATE MATERIALIZED VIEW opsflow.new AS SELECT 1 AS n; ALTER TABLE opsflow.new OWNER TO opsflow_owner', '{row_security error opsflow.new}'),
     -- policies
     ('DROP POLICY tenant ON opsflow.workflow_tags', '{policy error opsflow.workflow_tags}'),
-    ('DROP POLICY tenant ON opsflow.workflow_tags; DROP POLICY holding ON opsflow.workflow_tags', '{policy error opsflow.workflow_tags}'),
+    ('DROP POLICY tenant ON opsflow.workflow_tags; DROP POLICY holding ON opsflow.workflow_tags', '{policy error opsflow.workflow_tags,policy error opsflow.workflow_tags}'),
     ('ALTER POLICY tenant ON opsflow.workflow_tags TO opsflow_owner', '{policy error opsflow.workflow_tags}'),
     ('GRANT SELECT ON opsflow.agents TO opsflow_auditor', '{policy error opsflow.agents}'),
     ('GRANT SELECT (name) ON opsflow.agents TO opsflow_auditor', '{policy error opsflow.agents}'),
@@ -54,6 +54,11 @@ INSERT INTO faults (change, expected) VALUES
       CREATE POLICY new ON opsflow.agents AS RESTRICTIVE USING ((SELECT public.asks()))', '{}'),
     ('CREATE FUNCTION public.asks() RETURNS boolean LANGUAGE sql STABLE AS ''SELECT true''; ALTER FUNCTION public.asks() OWNER TO opsflow_member;
       CREATE POLICY new ON opsflow.agents AS RESTRICTIVE USING ((SELECT public.asks()))', '{policy_function error policy new on opsflow.agents}'),
+    ('DROP POLICY may_insert ON opsflow.agents', '{permission error opsflow.agents}'),
+    ('ALTER POLICY may_update ON opsflow.workflows USING (true)', '{permission error opsflow.workflows}'),
+    ('DROP POLICY may_delete ON opsflow.webhooks; CREATE POLICY other ON opsflow.webhooks AS RESTRICTIVE FOR DELETE TO opsflow_worker
+        USING ((SELECT opsflow.require_permission(''agents.edit'')))', '{permission error opsflow.webhooks}'),
+    ('GRANT INSERT ON opsflow.roles TO opsflow_member', '{permission error opsflow.roles}'),
     -- keys
     ('ALTER TABLE opsflow.agents ADD parent_id uuid REFERENCES opsflow.users, ADD UNIQUE (id);
       CREATE INDEX ON opsflow.agents (parent_id);

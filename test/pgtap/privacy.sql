@@ -24,7 +24,9 @@ VALUES (:carol, :one, 'Carol1@Example.org', 'Carol2', 'Carol3', 'CAROL4', 'CAROL
     'member', '{"theme": "CAROL10"}', '{"email": "CAROL11"}', true, now());
 INSERT INTO opsflow.organization_members (organization_id, user_id, role, invited_by) VALUES (:two, :carol, 'manager', :ann);
 UPDATE opsflow.users SET email = 'Carol31@example.org' WHERE id = :carol;
+UPDATE opsflow.users SET email = 'Shared@example.org' WHERE id = :carol;
 UPDATE opsflow.users SET email = 'Carol1@Example.org' WHERE id = :carol;
+INSERT INTO opsflow.users (organization_id, email, full_name) VALUES (:two, 'shared@example.org', 'Gus Now');
 INSERT INTO opsflow.users (id, organization_id, email, full_name) VALUES (:dan, :one, 'xcarol1@example.org', 'Dan Other');
 INSERT INTO opsflow.user_sessions (organization_id, user_id, token_hash, ip_address, user_agent, expires_at)
 SELECT o, :carol, sha256(o::text::bytea), '198.51.100.77', 'CAROL12', now() + interval '1 day' FROM unnest(ARRAY[:one, :two]::uuid[]) o;
@@ -40,6 +42,8 @@ INSERT INTO opsflow.notifications (organization_id, user_id, type, title, body, 
 INSERT INTO opsflow.notifications (organization_id, user_id, type, title) VALUES (:one, :bob, 'approval', 'For Bob');
 INSERT INTO opsflow.conversation_logs (organization_id, agent_id, channel, external_id, messages)
 SELECT organization_id, id, 'email', 'carol1@EXAMPLE.org', '[{"from": "CAROL21"}]' FROM opsflow.agents WHERE organization_id = :two LIMIT 1;
+INSERT INTO opsflow.conversation_logs (organization_id, agent_id, channel, external_id, messages)
+SELECT organization_id, id, 'email', 'shared@example.org', '[{"from": "Gus"}]' FROM opsflow.agents WHERE organization_id = :two LIMIT 1;
 INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at, reason)
 VALUES (:two, :carol, :ann, now(), now() + interval '1 day', 'CAROL22');
 INSERT INTO opsflow.node_ratings (organization_id, marketplace_node_id, user_id, rating, review)
@@ -58,7 +62,7 @@ UPDATE opsflow.agents SET description = 'changed by somebody' WHERE organization
 SET LOCAL opsflow.agent_id = '00000000-0000-7000-8000-0000000000c2';
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'by her agent') AS by_agent \gset
 SELECT set_config('opsflow.' || s, '', true) FROM unnest('{agent_id,user_id,client_address,user_agent,session_id}'::text[]) s \g /dev/null
-SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => E'{"text": "Dear\\n<Carol1@example.org>."}') AS about \gset
+SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => E'{"text": "Dear\\nCarol1@example.org."}') AS about \gset
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about her', changes => '{"cc": "carol31@example.org"}') AS about_before \gset
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'about others',
     changes => '{"to": ["xcarol1@example.org", "carol1@example.org.example", "carol1@example.organic", "a-carol1@example.org"]}') AS others \gset
@@ -217,6 +221,7 @@ SELECT is(contact || notes, 'erased[]', 'one''s own tables are erased too') FROM
 SELECT is(contact || notes, 'Ann["ours"]', 'and nobody else in them') FROM public.tickets WHERE id = 2;
 SELECT is(array_agg(title), '{"For Bob"}', 'what others were told they still have') FROM opsflow.notifications WHERE organization_id = :one AND user_id = :bob;
 SELECT is(full_name || email, 'Dan Otherxcarol1@example.org', 'and who has nearly the same address is as before') FROM opsflow.users WHERE id = :dan;
+SELECT is(count(*), 1::bigint, 'and who has an address now that was hers') FROM opsflow.conversation_logs WHERE external_id = 'shared@example.org' AND messages <> '[]';
 SELECT isnt(payload_salt, NULL, 'in the ledger too') FROM opsflow.audit_trail WHERE id = :'others';
 SELECT is(count(*), 3::bigint, 'what was about her, also by the address of before, or by her agent, is redacted') FROM opsflow.audit_trail WHERE id IN (:'about', :'about_before', :'by_agent') AND payload_salt IS NULL;
 
@@ -245,6 +250,11 @@ SET LOCAL opsflow.user_id = :ann;
 SELECT opsflow.redact_audit_entry(:two, :'others', 'Request 19') AS record \gset
 SELECT set_config('opsflow.user_id', '', true), set_config('opsflow.organization_id', '', true) \g /dev/null
 SELECT is(actor_name, 'Person A2', 'whoever redacts is named') FROM opsflow.audit_trail WHERE id = :'record';
+UPDATE opsflow.users SET email = 'ann-before@example.org' WHERE id = :ann;
+UPDATE opsflow.users SET email = 'a@organization-2.example' WHERE id = :ann;
+SET LOCAL opsflow.organization_id = :two;
+SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'l' || g, changes => '{"to": "ann-before@example.org"}') FROM generate_series(1, 12) g \g /dev/null
+SET LOCAL opsflow.organization_id = '';
 UPDATE opsflow.organization_members SET role = 'owner' WHERE organization_id = :two AND user_id = :ben;
 CREATE FUNCTION pg_temp.erase_in_batches() RETURNS integer LANGUAGE plpgsql AS $$
 DECLARE
@@ -262,7 +272,7 @@ SELECT is(full_name, 'Person A2', 'before its end she has a name') FROM opsflow.
 SELECT is(status, 'inactive', 'and cannot act') FROM opsflow.users WHERE id = :ann;
 SELECT cmp_ok(pg_temp.erase_in_batches(), '>', 1, 'the next call goes on');
 SELECT is(full_name, 'Erased person', 'until the end') FROM opsflow.users WHERE id = :ann;
-SELECT is(count(*), 0::bigint, 'and the ledger has no trace') FROM opsflow.audit_trail t WHERE t::text ~* 'person a2|(?<![[:alnum:]-])a@organization-2';
+SELECT is(count(*), 0::bigint, 'and the ledger has no trace') FROM opsflow.audit_trail t WHERE t::text ~* 'person a2|ann-before|(?<![[:alnum:]-])a@organization-2';
 SELECT is(payload_salt, NULL, 'also not of what she redacted') FROM opsflow.audit_trail WHERE id = :'record';
 SELECT is(owner_id, :ben::uuid, 'the other owner owns the organization') FROM opsflow.organizations WHERE id = :two;
 SELECT is(array_agg(DISTINCT verdict), '{ok}', 'and the ledger is whole') FROM opsflow.verify_audit();

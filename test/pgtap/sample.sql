@@ -22,6 +22,7 @@ WHERE c.relnamespace = 'opsflow'::regnamespace AND c.relkind IN ('r', 'p') AND N
 CREATE TEMPORARY TABLE may_be_empty (name text, reason text);
 INSERT INTO may_be_empty VALUES
     ('job_runs', 'no job has run: pg_cron calls them'),
+    ('protected_tables', 'about tables of a user''s own'),
     ('audit_prunes', 'nothing is old enough to go'),
     ('metric_changes', 'the rollup has worked through them');
 

@@ -285,7 +285,7 @@ SELECT throws_ok('SELECT two_factor_secret FROM opsflow.users', '42501', NULL, '
 SELECT throws_ok('SELECT * FROM opsflow.users', '42501', NULL, 'also not by asking for everything');
 SELECT throws_ok('UPDATE opsflow.users SET role = ''owner''', '42501', NULL, 'it cannot change people');
 SELECT throws_ok('UPDATE opsflow.organization_members SET role = ''owner''', '42501', NULL, 'nor memberships');
-SELECT throws_ok('UPDATE opsflow.organizations SET monthly_ai_calls_limit = NULL', '42501', NULL, 'nor its own limits');
+SELECT throws_ok('UPDATE opsflow.organizations SET plan_type = ''enterprise''', '42501', NULL, 'nor its own plan');
 SELECT throws_ok('INSERT INTO opsflow.users (email) VALUES (''x@y.example'')', '42501', NULL, 'nor add people: that a name is taken says something');
 SELECT ok(count(*) > 40, 'it reads the catalog of permissions') FROM opsflow.permissions;
 SELECT throws_ok('INSERT INTO opsflow.permissions (name, category, description) VALUES (''a.b'', ''c'', ''d'')', '42501', NULL, 'and does not write it');

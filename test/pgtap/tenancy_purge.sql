@@ -97,7 +97,13 @@ SELECT is((SELECT string_agg(relation::text || ' ' || rows, ', ' ORDER BY relati
 SELECT refused(format('SELECT opsflow.purge_organization(%L, ''organization-1'')', :one), '23503', 'nor while a table of one''s own holds on to it');
 SELECT act('none');
 SELECT is((SELECT count(*) FROM row_counts(:one)), (SELECT count(*) FROM before), 'after all that everything is still there');
-GRANT SELECT, DELETE ON own_things TO opsflow_owner;
+-- protected, of an owner who is no superuser, and without a foreign key
+CREATE ROLE purge_builder IN ROLE opsflow_admin;
+ALTER TABLE own_things DROP CONSTRAINT own_things_organization_id_fkey;
+ALTER TABLE own_things OWNER TO purge_builder;
+SET LOCAL ROLE purge_builder;
+SELECT opsflow.protect('public.own_things');
+RESET ROLE;
 
 -- The purge --------------------------------------------------------------------
 
@@ -105,7 +111,7 @@ SELECT act('opsflow_admin');
 CREATE TEMPORARY TABLE purged AS SELECT relation::text, rows, effect FROM opsflow.purge_organization(:one, 'organization-1');
 SELECT act('none');
 SELECT set_eq('SELECT relation, rows FROM purged WHERE effect = ''deleted''', 'SELECT * FROM before UNION ALL SELECT ''opsflow.organizations'', 1',
-    'it deletes what it named, and what is one''s own where it may');
+    'it deletes what it named, and what is one''s own and protected');
 SELECT is((SELECT count(*) FROM row_counts(:one)), 0::bigint, 'nothing is left in any table');
 SELECT is((SELECT count(*) FROM opsflow.organizations WHERE id = :one), 0::bigint, 'nor the organization');
 SELECT is(contents(:two), untouched.contents, 'and nothing is missing elsewhere') FROM untouched;

@@ -93,6 +93,7 @@ for my $database ('postgres', $app)
 	refused($node, 'operator', $database, 'SELECT opsflow.start_jobs()',
 		qr/OF012: role operator may not use pg_cron.*HINT:  Run "GRANT USAGE ON SCHEMA cron TO operator"/s, "without USAGE it says what to grant: $database");
 }
+is($_->safe_psql('postgres', "SELECT string_agg(concat_ws(' ', object, detail), '; ') FROM opsflow.lint()"), '', 'with pg_cron lint() finds nothing') for values %node;
 $_->safe_psql('postgres', 'GRANT USAGE ON SCHEMA cron TO operator') for values %node;
 for my $database ('postgres', $app)
 {
