@@ -1,6 +1,6 @@
-# What it costs to be recognized in each transaction: 32 clients through PgBouncer in transaction mode, with 8 connections,
-# each transaction authenticate() with the token of one of 32 people and one row by its primary key, as a plain
-# application role; against the same with a context set by the service role, whose word is taken.
+# What it costs to be recognized in each transaction: 32 clients through PgBouncer in transaction mode, with 8
+# connections; each transaction calls authenticate() with the token of one of 32 people and reads one row by its primary
+# key, as a plain application role; against the same with a context set by the service role, whose word is taken.
 # shellcheck shell=bash disable=SC2154,SC2317
 
 pooler_port=65439
@@ -71,5 +71,6 @@ person_scripts session "format('authenticate(%L)', session)"
 person_scripts key "format('authenticate(%L)', key)"
 person_scripts service "format('set_context(%L, %L)', organization, person)"
 measure authenticate session key service
-report "a session's token and a point read, 32 clients" "context by the service" tps authenticate session service '>=0.8'
+report "a session's token and a point read, 32 clients" "context by the service" tps authenticate \
+	session service '>=0.8'
 report "an API key and a point read, 32 clients" "context by the service" tps authenticate key service '>=0.8'

@@ -621,7 +621,8 @@ protect_users_tables(void)
 	uint64		count;
 
 	if (SPI_execute("SELECT relation FROM opsflow.protected_tables WHERE to_regclass(relation) IS NOT NULL"
-					" ORDER BY relation", true, 0) != SPI_OK_SELECT)
+					" ORDER BY relation",
+					true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read opsflow.protected_tables");
 	tables = SPI_tuptable;
 	count = SPI_processed;

@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "replication/logicalworker.h"
 #include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/timestamp.h"
@@ -359,7 +360,8 @@ opsflow_end_credentials(PG_FUNCTION_ARGS)
 	pg_uuid_t user_id;
 	char *status;
 
-	if (change.before == NULL || change.after == NULL || !opsflow_changes(&change, "status"))
+	/* A subscriber receives what the trigger has done at the publisher. */
+	if (change.before == NULL || change.after == NULL || IsLogicalWorker() || !opsflow_changes(&change, "status"))
 		return PointerGetDatum(NULL);
 	status = opsflow_row_text(change.tupdesc, change.after, "status");
 	if (status == NULL || strcmp(status, "left") != 0 ||

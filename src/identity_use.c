@@ -123,7 +123,11 @@ opsflow_record_use(const OpsflowCredential *credential, TimestampTz now)
 		Min(USE_INTERVAL, credential->idle_timeout / USES_PER_TIMEOUT) :
 		USE_INTERVAL;
 	TimestampTz lately = now - (TimestampTz) (interval * USECS_PER_SEC);
-	OpsflowDelta delta = {.organization_id = credential->organization_id, .subject = subject_of(credential), .subject_id = credential->id, .has_last_at = true, .last_at = now};
+	OpsflowDelta delta = {.organization_id = credential->organization_id,
+						  .subject = subject_of(credential),
+						  .subject_id = credential->id,
+						  .has_last_at = true,
+						  .last_at = now};
 
 	if (credential->used_at > lately && credential->has_been_used)
 		return;

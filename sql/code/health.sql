@@ -8,9 +8,11 @@ COMMENT ON FUNCTION opsflow.library_version() IS
 'Returns the version of opsflow''s shared library, whatever the versions of the extension and the tables.';
 
 -- ----------------------------------------------------------------------------
--- lint(): a row for each thing that is not as opsflow's promises need it. A
--- function for each family of checks; what names relations looks at those that
--- lint_relations() returns. Whatever is not in a catalog is left alone.
+-- lint(): a row for each thing that is not as opsflow's promises need it, by what
+-- the catalogs say. A function for each family of checks; those that are given
+-- relations look at what lint_relations() makes of them. What is left alone with
+-- a reason says it where it is: a column without an index in the comment of its
+-- constraint, a table out of the ledger by having no row in audit_map.
 -- ----------------------------------------------------------------------------
 
 CREATE FUNCTION opsflow.application_roles()
@@ -361,7 +363,8 @@ WITH checked AS MATERIALIZED (
         CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END AS holder
     FROM checked c,
         LATERAL (SELECT c.relacl UNION ALL SELECT a.attacl FROM pg_attribute a
-            WHERE a.attrelid = c.relation AND a.attnum > 0 AND a.attacl IS NOT NULL) acl (items), aclexplode(acl.items) x
+            WHERE a.attrelid = c.relation AND a.attnum > 0 AND a.attacl IS NOT NULL) acl (items),
+        aclexplode(acl.items) x
     WHERE x.grantee <> c.relowner
 ), readable_views AS (
     -- Views and materialized views, wherever they are, that read what is looked at.
@@ -495,7 +498,8 @@ SELECT 'role', 'error', format('role %s', g.name), CASE WHEN g.oid IS NULL THEN 
     CASE WHEN g.oid IS NULL THEN 'Run "SELECT opsflow.create_roles()".'
         ELSE format('Run "ALTER ROLE %I NOLOGIN NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION".', g.name) END
 FROM groups g
-WHERE g.oid IS NULL OR g.rolsuper OR g.rolbypassrls OR g.rolcanlogin OR g.rolcreaterole OR g.rolcreatedb OR g.rolreplication
+WHERE g.oid IS NULL OR g.rolsuper OR g.rolbypassrls OR g.rolcanlogin OR g.rolcreaterole OR g.rolcreatedb
+   OR g.rolreplication
 UNION ALL
 SELECT 'role', 'error', format('role %I', a.name), format('acts for an application and has %s', p.words),
     'Take the attributes away, or revoke the role of opsflow: no row security holds for who has them, or can get them.'
@@ -661,6 +665,7 @@ COMMENT ON FUNCTION opsflow.health_check() IS
 GRANT EXECUTE ON FUNCTION
     opsflow.library_version(), opsflow.health_check(), opsflow.lint(regclass[]), opsflow.lint_relations(regclass[]),
     opsflow.lint_tables(regclass[]), opsflow.lint_policies(regclass[]), opsflow.lint_keys(regclass[]),
-    opsflow.lint_triggers(regclass[]), opsflow.lint_privileges(regclass[]), opsflow.lint_secrets(), opsflow.lint_functions(),
+    opsflow.lint_triggers(regclass[]), opsflow.lint_privileges(regclass[]), opsflow.lint_secrets(),
+    opsflow.lint_functions(),
     opsflow.lint_roles(), opsflow.lint_database(), opsflow.application_roles()
     TO opsflow_admin;

@@ -165,6 +165,7 @@ GRANT SELECT (organization_id, id, user_id, name, key_prefix, scopes, status, is
 -- Who has left has no sessions and keys. Those of other organizations stay.
 CREATE TRIGGER end_credentials AFTER UPDATE OF status ON opsflow.organization_members
     FOR EACH ROW EXECUTE FUNCTION opsflow.end_credentials();
+ALTER TABLE opsflow.organization_members ENABLE ALWAYS TRIGGER end_credentials;
 
 CREATE TRIGGER set_updated_at BEFORE UPDATE ON opsflow.oauth_accounts
     FOR EACH ROW EXECUTE FUNCTION opsflow.set_updated_at();

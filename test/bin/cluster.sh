@@ -47,6 +47,7 @@ cluster_start()
 		cat "$work/initdb.log" >&2
 		fail "initdb failed"
 	fi
+	# shellcheck disable=SC2016 # the inner shell's argument
 	as_user sh -c 'umask 077 && head -c 64 /dev/urandom | base64 -w 0 >"$1"' sh "$work/master.key"
 	{
 		cat <<-END

@@ -20,7 +20,7 @@ stop what they started:
 
 For developers:
   make lint            gcc and clang with -Wall -Wextra -Werror, clang-tidy, clang-format, shellcheck, house rules
-  make docs            doc/reference.md and doc/schema.svg, from what is installed and its COMMENTs
+  make docs            doc/reference.md, doc/permissions.md and doc/schema.svg, from what is installed
   make format          what clang-format asks for in src/ and bin/, aligned declarations left alone
   make check-matrix    make check on PostgreSQL 15, 17 and 18 in bare Debian trees (root only)
   make check-ubsan     make check with the extension built for UndefinedBehaviorSanitizer

@@ -3,6 +3,7 @@
 -- whoever acts does not, nobody who holds more loses it or his ways to sign in, and no invitation offers more.
 BEGIN;
 SELECT no_plan();
+SET LOCAL opsflow.password_cost = 4;
 
 \set one '''00000000-0000-7000-8000-000000000001'''
 \i test/data/two_organizations.sql

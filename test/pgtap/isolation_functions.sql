@@ -34,6 +34,7 @@ INSERT INTO given (function, argument, value) VALUES ('change_member', 'role', '
 INSERT INTO given (function, argument, value)
 SELECT 'start_execution', 'workflow_id', quote_literal(own_row ->> 'id') FROM probe WHERE relname = 'workflows'
 UNION ALL SELECT f, 'entry_id', quote_literal(own_row ->> 'id') FROM probe, unnest('{audit_inclusion_proof,redact_audit_entry}'::text[]) f WHERE relname = 'audit_trail'
+UNION ALL SELECT f, 'role_id', quote_literal(own_row ->> 'role_id') FROM probe, unnest('{assign_role,unassign_role}'::text[]) f WHERE relname = 'member_roles'
 UNION ALL SELECT f, 'relation', '''opsflow.environment_variables''' FROM unnest('{read_secret,secret_preview}'::text[]) f
 UNION ALL SELECT f, 'column_name', '''value''' FROM unnest('{read_secret,secret_preview}'::text[]) f;
 
