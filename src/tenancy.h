@@ -61,6 +61,7 @@ typedef struct OpsflowTarget
 } OpsflowTarget;
 
 extern bool opsflow_is_trusted(const OpsflowContext *context);
+extern void opsflow_require_no_agent(const OpsflowContext *context);
 extern OpsflowTarget opsflow_target(FunctionCallInfo fcinfo, int arg, const char *permission);
 extern void opsflow_target_require_active(const OpsflowTarget *target);
 extern int	opsflow_target_execute(const OpsflowTarget *target, OpsflowPlan *plan, const Datum *values,

@@ -491,6 +491,7 @@ opsflow_accept_membership(PG_FUNCTION_ARGS)
 
 	opsflow_require_data();
 	opsflow_require_argument(fcinfo, 0, "organization_id");
+	opsflow_require_no_agent(&target.actor);
 	target.organization_id = *PG_GETARG_UUID_P(0);
 	user_id = accepting_user(fcinfo, &target.actor);
 	target.actor.has_user = true;
@@ -671,6 +672,7 @@ opsflow_leave_organization_sql(PG_FUNCTION_ARGS)
 	Member member;
 
 	opsflow_require_data();
+	opsflow_require_no_agent(&target.actor);
 	opsflow_target_require_active(&target);
 	SPI_connect();
 	member = lock_member(&target, &target.actor.user_id);

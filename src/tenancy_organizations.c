@@ -219,6 +219,7 @@ static void
 read_request(FunctionCallInfo fcinfo, Request *request)
 {
 	request->actor = *opsflow_context();
+	opsflow_require_no_agent(&request->actor);
 	request->trusted = opsflow_is_trusted(&request->actor);
 	request->name = trimmed_argument(fcinfo, CREATE_NAME);
 	if (request->name == NULL)

@@ -36,7 +36,18 @@ opsflow_is_trusted(const OpsflowContext *context)
 {
 	Oid role = GetOuterUserId();
 
-	return !context->has_user && (opsflow_is_administrator(role) || opsflow_may_set_context(role));
+	return !context->has_user && !context->has_agent && (opsflow_is_administrator(role) || opsflow_may_set_context(role));
+}
+
+/* Who belongs to what is for people to say: an agent says it for nobody (OF005). */
+void
+opsflow_require_no_agent(const OpsflowContext *context)
+{
+	if (context->has_agent)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("an agent changes neither organizations nor members"),
+				 errhint("Let a person do it, or a backend that acts for nobody.")));
 }
 
 /* One that is missing, and one that is somebody else's, are the same. */
@@ -72,6 +83,7 @@ opsflow_target(FunctionCallInfo fcinfo, int arg, const char *permission)
 	PreventCommandIfReadOnly("changing organizations and members");
 	PreventCommandIfParallelMode("changing organizations and members");
 	opsflow_require_data();
+	opsflow_require_no_agent(&target.actor);
 	if (given)
 		target.organization_id = *PG_GETARG_UUID_P(arg);
 	if (given && may_name_any(&target.actor))

@@ -312,6 +312,15 @@ SELECT refused(format('SELECT opsflow.add_member(%L, organization_id => %L)', :h
 SELECT act('opsflow_member', :sub, :sam);
 SELECT refused(format('SELECT opsflow.change_member(%L, ''viewer'', organization_id => %L)', :hans, :holding), 'OF003', 'nor does a subsidiary with its holding');
 
+-- an agent, by itself or for an owner
+SELECT set_config('role', 'none', true), set_config('opsflow.organization_id', :one, true), set_config('opsflow.user_id', :olga, true), set_config('opsflow.agent_id', :nobody, true), set_config('role', 'opsflow_service', true) \g /dev/null
+SELECT refused(c, 'OF005', 'an agent for an owner does not: ' || c) FROM unnest(ARRAY[format('SELECT opsflow.add_member(%L)', :tom), format('SELECT opsflow.change_member(%L, ''admin'')', :mia),
+    format('SELECT opsflow.remove_member(%L)', :mia), format('SELECT opsflow.transfer_ownership(%L)', :ana), 'SELECT opsflow.invite_member(''x@x.example'')', 'SELECT opsflow.leave_organization()',
+    'SELECT opsflow.cancel_organization()', format('SELECT opsflow.create_organization(''X'', ''x'', NULL, parent_organization_id => %L)', :one)]) c;
+SELECT set_config('role', 'none', true), set_config('opsflow.user_id', '', true), set_config('role', 'opsflow_service', true) \g /dev/null
+SELECT refused(format('SELECT opsflow.change_member(%L, ''owner'')', :mia), 'OF005', 'nor one by itself');
+SELECT set_config('role', 'none', true), set_config('opsflow.agent_id', '', true) \g /dev/null
+
 -- a suspended organization
 SELECT act('opsflow_admin');
 SELECT opsflow.suspend_organization(:one);
