@@ -144,11 +144,8 @@ context_argument(FunctionCallInfo fcinfo, int arg)
 	return context;
 }
 
-/*
- * opsflow.encrypt_secret(plain text, context text) returns text
- */
-Datum
-opsflow_encrypt_secret(PG_FUNCTION_ARGS)
+static text *
+encrypt_secret(FunctionCallInfo fcinfo)
 {
 	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
 	char *context = context_argument(fcinfo, 1);
@@ -157,19 +154,33 @@ opsflow_encrypt_secret(PG_FUNCTION_ARGS)
 
 	opsflow_require_permission("secrets.edit");
 	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
+		return NULL;
 	plain = PG_GETARG_TEXT_PP(0);
 	ciphertext = opsflow_encrypt(&organization_id, context, VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
 	if (!opsflow_is_secret_context(context))
 		opsflow_note_handed_out(&organization_id, opsflow_key_number(ciphertext));
-	PG_RETURN_TEXT_P(cstring_to_text(ciphertext));
+	return cstring_to_text(ciphertext);
 }
 
 /*
- * opsflow.decrypt_secret(cipher text, context text) returns text
+ * opsflow.encrypt_secret(plain text, context text) returns text
  */
 Datum
-opsflow_decrypt_secret(PG_FUNCTION_ARGS)
+opsflow_encrypt_secret(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback hidden;
+	text *result;
+
+	opsflow_hide_statement(&hidden);
+	result = encrypt_secret(fcinfo);
+	opsflow_show_statement(&hidden);
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(result);
+}
+
+static text *
+decrypt_secret(FunctionCallInfo fcinfo)
 {
 	pg_uuid_t organization_id = opsflow_require_organization()->organization_id;
 	char *context = context_argument(fcinfo, 1);
@@ -183,7 +194,24 @@ opsflow_decrypt_secret(PG_FUNCTION_ARGS)
 				 errmsg("\"%s\" is a secret column", context),
 				 errhint("Read it with opsflow.read_secret(), which the ledger records.")));
 	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
+		return NULL;
 	plain = opsflow_decrypt(&organization_id, context, text_to_cstring(PG_GETARG_TEXT_PP(0)), &len);
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(plain, len));
+	return cstring_to_text_with_len(plain, len);
+}
+
+/*
+ * opsflow.decrypt_secret(cipher text, context text) returns text
+ */
+Datum
+opsflow_decrypt_secret(PG_FUNCTION_ARGS)
+{
+	ErrorContextCallback hidden;
+	text *result;
+
+	opsflow_hide_statement(&hidden);
+	result = decrypt_secret(fcinfo);
+	opsflow_show_statement(&hidden);
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(result);
 }

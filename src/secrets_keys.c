@@ -14,9 +14,9 @@
  * (secrets_rotate.c).  So once that is had, whatever was encrypted with an older key is
  * committed.  Number 0 stands for the next key: who makes one has it alone.
  *
- * Memory: a session keeps the keys it has unwrapped, CACHED_KEYS at most.  A key that
- * this transaction made goes with the (sub)transaction that is rolled back: another one
- * could get its number.
+ * Memory: a session keeps the keys it has unwrapped, CACHED_KEYS at most, each with what
+ * it was unwrapped from.  The row is read each time: a key that was destroyed, rolled back
+ * or dropped with the schema is not used again, whoever has got its number since.
  */
 #include "postgres.h"
 
@@ -42,6 +42,9 @@
 
 #define CACHED_KEYS 1024
 
+/* The base64 of IV, padded key and tag. */
+#define WRAPPED_KEY_LEN 172
+
 /* What wrapped keys are bound to, as ciphertexts of a column are. */
 #define WRAPPED_KEY_CONTEXT "encryption_keys.wrapped_key"
 
@@ -55,7 +58,7 @@ typedef struct DataKey
 {
 	KeyName name; /* hash key */
 	uint8 key[SECRET_KEY_LEN];
-	bool is_new;	/* this transaction made it */
+	char wrapped_key[WRAPPED_KEY_LEN + 1]; /* what it was unwrapped from */
 	uint64 held_in; /* the stretch in which its lock is ours */
 } DataKey;
 
@@ -64,68 +67,37 @@ static HTAB *cache = NULL;
 /* Locks last to the end of a transaction or of a subtransaction that fails: of a stretch. */
 static uint64 stretch = 1;
 
-/* Has this transaction made keys? */
-static bool made_keys = false;
-
 /* ----------------------------------------------------------------
  * The cache
  * ----------------------------------------------------------------
  */
 
 static void
-forget_keys(bool new_only)
+forget_keys(void)
 {
 	HASH_SEQ_STATUS status;
 	DataKey *key;
 
-	if (cache == NULL)
-		return;
 	hash_seq_init(&status, cache);
 	while ((key = hash_seq_search(&status)) != NULL)
 	{
-		if (new_only && !key->is_new)
-			continue;
 		OPENSSL_cleanse(key->key, SECRET_KEY_LEN);
 		(void) hash_search(cache, &key->name, HASH_REMOVE, NULL);
 	}
 }
 
 static void
-keep_new_keys(void)
-{
-	HASH_SEQ_STATUS status;
-	DataKey *key;
-
-	if (cache == NULL)
-		return;
-	hash_seq_init(&status, cache);
-	while ((key = hash_seq_search(&status)) != NULL)
-		key->is_new = false;
-}
-
-static void
 transaction_ended(XactEvent event, void *arg)
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
-		return;
-	stretch++;
-	if (!made_keys)
-		return;
-	if (event == XACT_EVENT_COMMIT)
-		keep_new_keys();
-	else
-		forget_keys(true);
-	made_keys = false;
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		stretch++;
 }
 
 static void
 subtransaction_ended(SubXactEvent event, SubTransactionId subid, SubTransactionId parent, void *arg)
 {
-	if (event != SUBXACT_EVENT_ABORT_SUB)
-		return;
-	stretch++;
-	if (made_keys)
-		forget_keys(true);
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		stretch++;
 }
 
 void
@@ -147,17 +119,18 @@ key_name(const pg_uuid_t *organization_id, int32 number)
 }
 
 static DataKey *
-cached_key(const pg_uuid_t *organization_id, int32 number)
+cached_key(const pg_uuid_t *organization_id, const KeyRow *row)
 {
-	KeyName name = key_name(organization_id, number);
+	KeyName name = key_name(organization_id, row->number);
+	DataKey *key = cache == NULL ? NULL : hash_search(cache, &name, HASH_FIND, NULL);
 
-	return cache == NULL ? NULL : hash_search(cache, &name, HASH_FIND, NULL);
+	return key != NULL && strcmp(key->wrapped_key, row->wrapped_key) == 0 ? key : NULL;
 }
 
 static DataKey *
-cache_key(const pg_uuid_t *organization_id, int32 number, const char *bytes)
+cache_key(const pg_uuid_t *organization_id, const KeyRow *row, const char *bytes)
 {
-	KeyName name = key_name(organization_id, number);
+	KeyName name = key_name(organization_id, row->number);
 	HASHCTL ctl = {0};
 	DataKey *key;
 
@@ -166,10 +139,10 @@ cache_key(const pg_uuid_t *organization_id, int32 number, const char *bytes)
 	if (cache == NULL)
 		cache = hash_create("opsflow data keys", 64, &ctl, HASH_ELEM | HASH_BLOBS);
 	if (hash_get_num_entries(cache) >= CACHED_KEYS)
-		forget_keys(false);
+		forget_keys();
 	key = hash_search(cache, &name, HASH_ENTER, NULL);
 	memcpy(key->key, bytes, SECRET_KEY_LEN);
-	key->is_new = false;
+	strlcpy(key->wrapped_key, row->wrapped_key, sizeof(key->wrapped_key));
 	key->held_in = 0;
 	return key;
 }
@@ -270,7 +243,7 @@ opsflow_key_rows(const pg_uuid_t *organization_id)
 static DataKey *
 unwrap(const pg_uuid_t *organization_id, const KeyRow *row)
 {
-	DataKey *key = cached_key(organization_id, row->number);
+	DataKey *key = cached_key(organization_id, row);
 	size_t len;
 	char *bytes;
 
@@ -280,7 +253,7 @@ unwrap(const pg_uuid_t *organization_id, const KeyRow *row)
 							  row->number, row->wrapped_key, &len);
 	if (bytes == NULL || len != SECRET_KEY_LEN)
 		opsflow_refuse_ciphertext();
-	key = cache_key(organization_id, row->number, bytes);
+	key = cache_key(organization_id, row, bytes);
 	OPENSSL_cleanse(bytes, SECRET_KEY_LEN);
 	return key;
 }
@@ -329,8 +302,6 @@ opsflow_make_key(const pg_uuid_t *organization_id, int32 number)
 			   opsflow_aead_seal(master, organization_id, WRAPPED_KEY_CONTEXT, number, bytes, SECRET_KEY_LEN),
 			   master_id);
 	CommandCounterIncrement();
-	cache_key(organization_id, number, bytes)->is_new = true;
-	made_keys = true;
 	OPENSSL_cleanse(bytes, SECRET_KEY_LEN);
 }
 
@@ -426,11 +397,8 @@ opsflow_current_key(const pg_uuid_t *organization_id, int32 *number)
 const uint8 *
 opsflow_numbered_key(const pg_uuid_t *organization_id, int32 number)
 {
-	DataKey *key = cached_key(organization_id, number);
 	KeyRow row;
 
-	if (key != NULL)
-		return key->key;
 	if (!find_row(organization_id, number, &row) || row.wrapped_key == NULL)
 		return NULL;
 	return unwrap(organization_id, &row)->key;
