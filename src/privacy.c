@@ -134,6 +134,22 @@ opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organizat
 	return SPI_processed;
 }
 
+/*
+ * The same on a table that is somebody else's, with the rights of its owner: what it runs
+ * (triggers, policies, casts) is the owner's, and must not have those of opsflow_owner, nor
+ * wait for those of whoever commits.  A superuser's own tables are trusted.
+ */
+uint64
+opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person, const pg_uuid_t *organization_id,
+						   const char *sql, int expected)
+{
+	OpsflowUser caller = opsflow_become_table_owner(table_owner);
+	uint64 rows = opsflow_subject_execute(person, organization_id, sql, expected);
+
+	opsflow_become(caller);
+	return rows;
+}
+
 /* What a query of ids finds, after those in "ids": a list of pg_uuid_t pointers. */
 List *
 opsflow_subject_ids(const OpsflowSubject *person, const char *sql, List *ids)
@@ -195,41 +211,55 @@ opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const cha
 	" format(CASE p.matched_by"                                                                         \
 	" WHEN 'id' THEN '(t.entity_type = %1$L AND $2::text IN (t.previous_values ->> %2$L, t.new_values ->> %2$L))'" \
 	" ELSE '(t.entity_type = %1$L AND (lower(t.previous_values ->> %2$L) = ANY ($3)"                    \
-	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column)"               \
+	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column), c.relowner"   \
 	" " PERSONAL_TABLES                                                                                     \
 	" JOIN opsflow.audit_map AS m ON m.relation = p.relation"                                           \
 	" JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = m.entity_column AND NOT a.attisdropped"  \
 	" WHERE has_table_privilege(c.oid, 'SELECT')"
 
+/* The keys that a query finds, as elements of an array. */
+static ArrayBuildState *
+add_keys(ArrayBuildState *keys, uint64 count)
+{
+	bool isnull;
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		Datum key = opsflow_result(row, 1, &isnull);
+
+		if (!isnull)
+			keys = accumArrayResult(keys, key, false, TEXTOID, CurrentMemoryContext);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return keys;
+}
+
 /* entity_type:id of what is or was of the person in an organization, as text[]. */
 Datum
 opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organization_id)
 {
-	StringInfoData sql;
 	StringInfoData entries;
 	uint64 count = opsflow_subject_execute(person, organization_id, KEY_QUERIES, SPI_OK_SELECT);
-	Datum keys;
+	SPITupleTable *tables = SPI_tuptable;
+	ArrayBuildState *keys = initArrayResult(TEXTOID, CurrentMemoryContext, true);
 	bool isnull;
 
-	initStringInfo(&sql);
 	initStringInfo(&entries);
-	appendStringInfoString(&sql, "SELECT array_agg(key) FROM (");
+	appendStringInfoString(&entries,
+						   "SELECT DISTINCT t.entity_type || ':' || coalesce(t.entity_id::text, t.entity_key)"
+						   " FROM opsflow.audit_trail AS t"
+						   " WHERE t.organization_id = $1 AND t.payload_salt IS NOT NULL AND (false");
 	for (uint64 row = 0; row < count; row++)
 	{
-		appendStringInfo(&sql, "%s UNION ", result_text(row, 1));
-		appendStringInfo(&entries, " OR %s", result_text(row, 2));
+		Oid owner = DatumGetObjectId(SPI_getbinval(tables->vals[row], tables->tupdesc, 3, &isnull));
+
+		keys = add_keys(keys, opsflow_subject_execute_on(owner, person, organization_id,
+														 SPI_getvalue(tables->vals[row], tables->tupdesc, 1), SPI_OK_SELECT));
+		appendStringInfo(&entries, " OR %s", SPI_getvalue(tables->vals[row], tables->tupdesc, 2));
 	}
-	SPI_freetuptable(SPI_tuptable);
-	appendStringInfo(&sql,
-					 "SELECT t.entity_type || ':' || coalesce(t.entity_id::text, t.entity_key)"
-					 " FROM opsflow.audit_trail AS t"
-					 " WHERE t.organization_id = $1 AND t.payload_salt IS NOT NULL AND (false%s)) AS k (key)",
-					 entries.data);
-	(void) opsflow_subject_execute(person, organization_id, sql.data, SPI_OK_SELECT);
-	keys = opsflow_result(0, 1, &isnull);
-	keys = isnull ? PointerGetDatum(construct_empty_array(TEXTOID)) : SPI_datumTransfer(keys, false, -1);
-	SPI_freetuptable(SPI_tuptable);
-	pfree(sql.data);
+	SPI_freetuptable(tables);
+	appendStringInfoChar(&entries, ')');
+	keys = add_keys(keys, opsflow_subject_execute(person, organization_id, entries.data, SPI_OK_SELECT));
 	pfree(entries.data);
-	return keys;
+	return makeArrayResult(keys, CurrentMemoryContext);
 }

@@ -79,13 +79,18 @@ count_rows(Erasure *e, const char *relation, uint64 rows)
 	e->counts = lappend(e->counts, count);
 }
 
+static int
+expected_of(const char *sql)
+{
+	return sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE;
+}
+
 /* Run a statement of this file, and count its rows. */
 static void
 change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const char *sql)
 {
 	count_rows(e, relation,
-			   opsflow_subject_execute(&e->person, organization_id, sql,
-									   sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE));
+			   opsflow_subject_execute(&e->person, organization_id, sql, expected_of(sql)));
 }
 
 /* ----------------------------------------------------------------
@@ -131,7 +136,7 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
  */
 #define ERASING_STATEMENTS                                                                                \
 	"WITH columns AS ("                                                                                   \
-	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid,"           \
+	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid, c.relowner," \
 	" " PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                       \
 	" CASE p.action WHEN 'replace' THEN '''erased'''"  \
 	" WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''" \
@@ -161,12 +166,13 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 	" CASE WHEN is_scoped THEN 't.organization_id = $1 AND ' ELSE '' END, match,"                         \
 	" string_agg(format('%I = %s', column_name, value), ', '),"                                           \
 	" string_agg(format('t.%I IS DISTINCT FROM %s', column_name, value), ' OR ')) END,"                   \
-	" min(trouble), (array_agg(column_name ORDER BY trouble))[1]"                                         \
-	" FROM checked GROUP BY name, is_scoped, match, action ORDER BY name, match, action"
+	" min(trouble), (array_agg(column_name ORDER BY trouble))[1], relowner"                               \
+	" FROM checked GROUP BY name, relowner, is_scoped, match, action ORDER BY name, match, action"
 
 typedef struct ErasingStatement
 {
 	char *relation;
+	Oid owner;
 	bool is_scoped;
 	char *sql;
 } ErasingStatement;
@@ -207,6 +213,7 @@ read_statements(Erasure *e)
 		statement->sql = SPI_getvalue(rows->vals[row], rows->tupdesc, 3);
 		if (problem != NULL)
 			refuse_personal_column(statement->relation, SPI_getvalue(rows->vals[row], rows->tupdesc, 5), problem);
+		statement->owner = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 6, &isnull));
 		statements = lappend(statements, statement);
 	}
 	SPI_freetuptable(rows);
@@ -223,7 +230,9 @@ erase_tables(Erasure *e, List *statements, const pg_uuid_t *organization_id, boo
 		ErasingStatement *statement = lfirst(lc);
 
 		if (statement->is_scoped == scoped)
-			change(e, organization_id, statement->relation, statement->sql);
+			count_rows(e, statement->relation,
+					   opsflow_subject_execute_on(statement->owner, &e->person, organization_id, statement->sql,
+												  expected_of(statement->sql)));
 	}
 }
 
@@ -558,6 +567,7 @@ hide_circumstances(void)
 static void
 require_nobody(void)
 {
+	opsflow_refuse_dropped_context();
 	if (opsflow_context()->has_user)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),

@@ -285,6 +285,23 @@ opsflow_require_permission(const char *permission)
 				 errhint("Ask an owner or an admin of the organization for a role that has it, or use a key whose scopes include it.")));
 }
 
+/*
+ * Refuse (OF005) what a person may do whatever the role, if it is done by a key whose scopes
+ * do not include this.
+ */
+void
+opsflow_require_scope(const char *permission)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	if (context->has_credential && opsflow_context_hooks.credential_permits != NULL &&
+		!opsflow_context_hooks.credential_permits(context, permission))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("the scopes of the key do not include \"%s\"", permission),
+				 errhint("Sign in, or use a key whose scopes include it.")));
+}
+
 /* Names that are no permission are mistakes, not refusals. */
 void
 opsflow_check_permission_name(const char *permission)

@@ -186,7 +186,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_accept_membership';
 COMMENT ON FUNCTION opsflow.accept_membership(uuid, uuid) IS
-'Accepts the membership that opsflow.add_member() has offered to the user who acts, in whichever organization; returns its id. user_id: for opsflow_service without a user, opsflow_admin and superusers. Errors: OF001 without a user, OF003 none is offered, OF005 for somebody else, OF014 the organization is suspended.';
+'Accepts the membership that opsflow.add_member() has offered to the user who acts, in whichever organization; returns its id. user_id: for opsflow_service without a user, opsflow_admin and superusers. Errors: OF001 without a user, OF003 none is offered, OF005 for somebody else, or by a key whose scopes do not include profile.edit, OF014 the organization is suspended.';
 
 CREATE FUNCTION opsflow.change_member(user_id uuid, role text DEFAULT NULL, permissions text[] DEFAULT NULL,
     organization_id uuid DEFAULT NULL)
@@ -227,7 +227,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_leave_organization_sql';
 COMMENT ON FUNCTION opsflow.leave_organization() IS
-'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF014 the organization is suspended.';
+'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF005 by a key whose scopes do not include profile.edit, OF014 the organization is suspended.';
 
 CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin',
     organization_id uuid DEFAULT NULL)
@@ -263,7 +263,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_accept_invitation';
 COMMENT ON FUNCTION opsflow.accept_invitation(text, text) IS
-'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and no context. Who is a member by now stays what he is. Returns the id of the person. Errors: OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
+'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and for a new person no context; who is a person already has to be the user who acts, in whichever organization, or the caller a trusted backend. Who is a member by now stays what he is. Returns the id of the person. Errors: OF005 for a person who is not signed in, or by a key whose scopes do not include profile.edit, OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
 
 CREATE FUNCTION opsflow.purge_organization(organization_id uuid, confirm_slug text DEFAULT NULL)
 RETURNS TABLE (relation regclass, rows bigint, effect text)
