@@ -135,7 +135,7 @@ SELECT is(outcome(format('SELECT opsflow.decrypt_secret(%L, ''mine'')', :'cipher
 SELECT act('none');
 CREATE ROLE mallory;
 GRANT CREATE ON SCHEMA public TO mallory;
-GRANT USAGE ON SCHEMA opsflow TO mallory;
+GRANT opsflow_member TO mallory;
 GRANT REFERENCES ON opsflow.users, opsflow.organization_members TO mallory;
 CREATE TABLE public.seen (who text, what text);
 GRANT INSERT ON seen TO PUBLIC;
@@ -143,6 +143,7 @@ SET LOCAL ROLE mallory;
 CREATE FUNCTION public.look(what text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.seen VALUES (current_user, what);
+    PERFORM opsflow.authenticate('ofs_nothing');
     RETURN true;
 END $$;
 CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -170,6 +171,8 @@ SELECT opsflow.erase_user(:mia, 'asked for it') \g /dev/null
 SELECT act('none');
 SELECT is(string_agg(DISTINCT who || ' ' || what, ', ' ORDER BY who || ' ' || what), 'mallory policy, mallory trigger', 'and erased so') FROM seen;
 SELECT is(note, NULL, 'and it is erased') FROM public.bait;
+SELECT is(status, 'left', 'though they dropped the context') FROM opsflow.organization_members WHERE user_id = :mia;
+SELECT is((SELECT count(*) FROM opsflow.audit_trail t WHERE organization_id = :one AND entity_type = 'user' AND entity_id = :mia AND action = 'erase'), 1::bigint, 'and what came after was done');
 
 SELECT * FROM finish();
 ROLLBACK;
