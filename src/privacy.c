@@ -152,19 +152,11 @@ opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person, const 
 	return rows;
 }
 
-/* Where the person is or was a member, or is invited: a list of pg_uuid_t pointers. */
+/* What a query of ids finds, after those in "ids": a list of pg_uuid_t pointers. */
 List *
-opsflow_subject_organizations(const OpsflowSubject *person)
+opsflow_subject_ids(const OpsflowSubject *person, const char *sql, List *ids)
 {
-	List *organizations = NIL;
-	uint64 count = opsflow_subject_execute(person, &opsflow_system_ledger,
-										   "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
-										   " UNION SELECT organization_id FROM opsflow.users"
-										   " WHERE id = $2 AND organization_id IS NOT NULL"
-										   " UNION SELECT organization_id FROM opsflow.invitations"
-										   " WHERE accepted_by = $2 OR lower(email) = ANY ($3)"
-										   " ORDER BY 1",
-										   SPI_OK_SELECT);
+	uint64 count = opsflow_subject_execute(person, &opsflow_system_ledger, sql, SPI_OK_SELECT);
 
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -172,10 +164,36 @@ opsflow_subject_organizations(const OpsflowSubject *person)
 		bool isnull;
 
 		*id = *DatumGetUUIDP(opsflow_result(row, 1, &isnull));
-		organizations = lappend(organizations, id);
+		ids = lappend(ids, id);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return organizations;
+	return ids;
+}
+
+/* Where the person is or was a member, or is invited. */
+List *
+opsflow_subject_organizations(const OpsflowSubject *person)
+{
+	return opsflow_subject_ids(person,
+							   "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
+							   " UNION SELECT organization_id FROM opsflow.users"
+							   " WHERE id = $2 AND organization_id IS NOT NULL"
+							   " UNION SELECT organization_id FROM opsflow.invitations"
+							   " WHERE accepted_by = $2 OR lower(email) = ANY ($3)"
+							   " ORDER BY 1",
+							   NIL);
+}
+
+/* A word of an object that is being made. */
+void
+opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
+{
+	JsonbValue value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, string);
+	value.val.string.len = strlen(string);
+	(void) pushJsonbValue(state, token, &value);
 }
 
 /* ----------------------------------------------------------------

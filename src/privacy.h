@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 typedef struct OpsflowSubject
@@ -56,6 +57,7 @@ extern bool opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSu
 extern bool opsflow_names_subject(const char *text, const OpsflowSubject *person);
 extern void opsflow_no_such_user(const pg_uuid_t *id);
 extern char *opsflow_erased_address(const pg_uuid_t *id);
+extern List *opsflow_subject_ids(const OpsflowSubject *person, const char *sql, List *ids);
 extern List *opsflow_subject_organizations(const OpsflowSubject *person);
 extern Datum opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organization_id);
 extern uint64 opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organization_id,
@@ -63,6 +65,7 @@ extern uint64 opsflow_subject_execute(const OpsflowSubject *person, const pg_uui
 extern uint64 opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person,
 										 const pg_uuid_t *organization_id, const char *sql, int expected);
 extern void opsflow_subject_values(const OpsflowSubject *person, const pg_uuid_t *organization_id, Datum *values);
+extern void opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string);
 extern Oid opsflow_subject_types[PERSON_PARAMETERS];
 
 #endif							/* OPSFLOW_PRIVACY_H */

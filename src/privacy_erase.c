@@ -413,23 +413,13 @@ redact_user(Erasure *e, const pg_uuid_t *organization_id)
 static List *
 find_ledgers(Erasure *e)
 {
-	List *ledgers = list_copy(e->organizations);
-	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger,
-										   "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
-										   " WHERE h.organization_id <> $1 AND NOT EXISTS"
-										   " (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
-										   " ORDER BY 1",
-										   SPI_OK_SELECT);
+	List *ledgers = opsflow_subject_ids(&e->person,
+										"SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
+										" WHERE h.organization_id <> $1 AND NOT EXISTS"
+										" (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
+										" ORDER BY 1",
+										list_copy(e->organizations));
 
-	for (uint64 row = 0; row < count; row++)
-	{
-		pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
-		bool isnull;
-
-		*id = *DatumGetUUIDP(opsflow_result(row, 1, &isnull));
-		ledgers = lappend(ledgers, id);
-	}
-	SPI_freetuptable(SPI_tuptable);
 	return lappend(ledgers, unconstify(pg_uuid_t *, &opsflow_system_ledger));
 }
 
@@ -455,17 +445,6 @@ erase_user_row(Erasure *e)
  * ----------------------------------------------------------------
  */
 
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	(void) pushJsonbValue(state, token, &value);
-}
-
 /* The reason, and for the system ledger how many rows of which table: of whom else is nobody's business. */
 static Datum
 describe(const Erasure *e, bool with_counts)
@@ -474,18 +453,18 @@ describe(const Erasure *e, bool with_counts)
 	ListCell *lc;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_string(&state, WJB_KEY, "reason");
-	push_string(&state, WJB_VALUE, e->reason);
+	opsflow_push_string(&state, WJB_KEY, "reason");
+	opsflow_push_string(&state, WJB_VALUE, e->reason);
 	if (with_counts)
 	{
-		push_string(&state, WJB_KEY, "rows");
+		opsflow_push_string(&state, WJB_KEY, "rows");
 		(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		foreach(lc, e->counts)
 		{
 			const TableCount *count = lfirst(lc);
 			JsonbValue rows;
 
-			push_string(&state, WJB_KEY, count->relation);
+			opsflow_push_string(&state, WJB_KEY, count->relation);
 			rows.type = jbvNumeric;
 			rows.val.numeric = int64_to_numeric(count->rows);
 			(void) pushJsonbValue(&state, WJB_VALUE, &rows);

@@ -238,17 +238,6 @@ read_tables(Export *e, const pg_uuid_t *organization_id, ExportTable *ledger)
  */
 
 static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	(void) pushJsonbValue(state, token, &value);
-}
-
-static void
 push_container(JsonbParseState **state, Datum container)
 {
 	Jsonb *jsonb = DatumGetJsonbP(container);
@@ -266,14 +255,14 @@ push_names(JsonbParseState **state, const char *key, const Export *e, bool of_tr
 {
 	ListCell *lc;
 
-	push_string(state, WJB_KEY, key);
+	opsflow_push_string(state, WJB_KEY, key);
 	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 	foreach(lc, e->tables)
 	{
 		const ExportTable *table = lfirst(lc);
 
 		if (of_truncated ? table->truncated : !table->is_readable)
-			push_string(state, WJB_ELEM, table->relation);
+			opsflow_push_string(state, WJB_ELEM, table->relation);
 	}
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
@@ -291,7 +280,7 @@ make_object(const Export *e)
 
 		if (table->rows == 0)
 			continue;
-		push_string(&state, WJB_KEY, table->relation);
+		opsflow_push_string(&state, WJB_KEY, table->relation);
 		push_container(&state, table->rows);
 	}
 	push_names(&state, "truncated", e, true);

@@ -187,7 +187,7 @@ role_argument(FunctionCallInfo fcinfo, int arg)
 	return role;
 }
 
-/* A membership, under its lock. */
+/* A membership, under the lock of the organization's members and its own. */
 typedef struct Member
 {
 	bool found;
@@ -234,6 +234,8 @@ lock_member(const OpsflowTarget *target, const pg_uuid_t *user_id)
 	Member member = {.found = false};
 	bool isnull;
 
+	/* Before the row: the trigger that keeps an owner takes it too, with the row in hand. */
+	opsflow_lock_members(&target->organization_id);
 	if (opsflow_target_execute(target, &lock_plan, values, NULL, SPI_OK_SELECT) == 0)
 		return member;
 	member.found = true;
@@ -391,7 +393,6 @@ add_member(const OpsflowTarget *target, const pg_uuid_t *user_id, const char *ro
 	bool at_once = opsflow_is_trusted(&target->actor) || opsflow_uuid_equal(user_id, &target->actor.user_id);
 	Member member;
 
-	opsflow_lock_members(&target->organization_id);
 	member = lock_member(target, user_id);
 	if (member.found)
 	{
@@ -416,7 +417,6 @@ opsflow_join_invited(const OpsflowTarget *target, const char *role, const pg_uui
 	const pg_uuid_t *user_id = &target->actor.user_id;
 	Member member;
 
-	opsflow_lock_members(&target->organization_id);
 	member = lock_member(target, user_id);
 	if (member.found)
 		require_status(&member, user_id, welcome);
@@ -763,7 +763,6 @@ opsflow_transfer_ownership(PG_FUNCTION_ARGS)
 	opsflow_require_can_give("owner", NULL);
 	user_id = PG_GETARG_UUID_P(0);
 	SPI_connect();
-	opsflow_lock_members(&target.organization_id);
 	member = lock_lesser_member(&target, user_id);
 	require_status(&member, user_id, wanted);
 	had_owner = find_previous_owner(&target, &previous);

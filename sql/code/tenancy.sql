@@ -328,7 +328,8 @@ ALTER FUNCTION opsflow.create_role(text, text[], text) OWNER TO opsflow_owner;
 COMMENT ON FUNCTION opsflow.create_role(text, text[], text) IS
 'Defines a role: a bundle of permissions that opsflow.assign_role() gives to members. name: 1 to 100 characters, whatever the case no other role''s; permissions: names of opsflow.permissions, each of which whoever acts holds. Returns the id of the role. Errors: OF001 without a context, OF005 for a permission that is not one''s to give, OF007 for a bad name, one that is taken, or an unknown permission, OF014 in a suspended organization. Permission: roles.edit.';
 
-CREATE FUNCTION opsflow.change_role(role_id uuid, name text DEFAULT NULL, description text DEFAULT NULL, permissions text[] DEFAULT NULL)
+CREATE FUNCTION opsflow.change_role(
+    role_id uuid, name text DEFAULT NULL, description text DEFAULT NULL, permissions text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -77,7 +77,13 @@ CREATE TABLE opsflow.organizations (
     CONSTRAINT valid_ai_config CHECK (jsonb_typeof(ai_configuration) = 'object'),
     CONSTRAINT valid_automation_prefs CHECK (jsonb_typeof(automation_preferences) = 'object'),
     CONSTRAINT valid_approval_thresholds CHECK (jsonb_typeof(approval_thresholds) = 'object'),
-    CONSTRAINT valid_settings CHECK (jsonb_typeof(settings) = 'object')
+    CONSTRAINT valid_settings CHECK (jsonb_typeof(settings) = 'object'),
+    -- A slip here must not go unnoticed: what is asked for is not asked for then.
+    CONSTRAINT valid_security_settings CHECK (
+        jsonb_typeof(settings -> 'security_settings') = 'object'
+        AND jsonb_typeof(settings #> '{security_settings,require_2fa}') = 'boolean'
+        AND jsonb_typeof(settings #> '{security_settings,session_timeout}') = 'number'
+        AND NOT settings @@ '$.security_settings.session_timeout <= 0')
 );
 
 COMMENT ON TABLE opsflow.organizations IS 'The tenants: who everything else belongs to. A global table; an application sees the organization it acts in.';
@@ -97,7 +103,7 @@ COMMENT ON COLUMN opsflow.organizations.automation_preferences IS 'How much runs
 COMMENT ON COLUMN opsflow.organizations.risk_tolerance IS 'low, medium or high.';
 COMMENT ON COLUMN opsflow.organizations.approval_thresholds IS 'From what impact on people are asked, by kind of impact.';
 COMMENT ON COLUMN opsflow.organizations.approval_expiry IS 'How long a request for approval that names no deadline stays open.';
-COMMENT ON COLUMN opsflow.organizations.settings IS 'Settings of the application.';
+COMMENT ON COLUMN opsflow.organizations.settings IS 'Settings of the application; security_settings in it (require_2fa, session_timeout in seconds) are opsflow''s.';
 COMMENT ON COLUMN opsflow.organizations.business_objectives IS 'Objectives its agents should know of.';
 COMMENT ON COLUMN opsflow.organizations.key_processes IS 'Processes its agents should know of.';
 COMMENT ON COLUMN opsflow.organizations.compliance_requirements IS 'Rules it is bound to: SOC2, GDPR, HIPAA, ...';

@@ -284,6 +284,7 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('audit_prunes', 'last_hash', 'of half a hash', '{insert}', '{"last_hash": "\\x00"}', '{23514 audit_prunes_last_hash_check}'),
     ('organizations', 'id', 'of the system ledger', '{insert,update}', '{"id": "00000000-0000-0000-0000-000000000000"}', '{23514 organizations_id_check}'),
     ('organizations', 'id', 'of the log of checkpoints', '{insert,update}', '{"id": "ffffffff-ffff-ffff-ffff-ffffffffffff"}', '{23514 organizations_id_check}'),
+    ('organizations', 'settings', 'whose security_settings are none', '{insert,update}', '{"settings": {"security_settings": {"require_2fa": "yes"}}}', '{23514 valid_security_settings}'),
     ('organizations', 'parent_organization_id', 'of a standalone one', '{update}',
         '{"parent_organization_id": "00000000-0000-7000-8000-000000000001"}', '{23514 organizations_parent_check,OF007%}'),
     ('approval_stages', 'policy_id', 'and approval_id: neither', '{insert,update}', '{"policy_id": null, "approval_id": null}', '{23514 approval_stages_parent_check}'),

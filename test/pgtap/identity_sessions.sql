@@ -168,8 +168,6 @@ SAVEPOINT idling;
 SELECT ask('{"session_timeout": 3600}');
 SELECT is(acts(:'t_ada'), NULL, 'with one it may not');
 SELECT is(count(*), 0::bigint, 'which does not count as use') FROM opsflow.counters WHERE subject = 'session';
-SELECT ask('{"session_timeout": "3600"}');
-SELECT is(acts(:'t_ada'), NULL, 'also when it is text');
 SELECT ask('{"session_timeout": 3720}');
 SELECT is(acts(:'t_ada'), :ada || ' in ' || :one, 'up to the limit it may');
 ROLLBACK TO idling;
@@ -184,8 +182,10 @@ SELECT is((last_seen_at > now() - interval '1 minute', (SELECT count(*) FROM ops
 SELECT is(acts(:'t_ada'), :ada || ' in ' || :one, 'and counts on');
 SELECT is(count(*), 0::bigint, 'a use that is in the row already is not appended again') FROM opsflow.counters WHERE subject = 'session' AND subject_id = (SELECT id FROM opsflow.user_sessions WHERE user_id = :ada);
 ROLLBACK TO idling;
-SELECT is(CASE WHEN ask(t::jsonb) THEN acts(:'t_ada') END, :ada || ' in ' || :one, format('%s is no limit', t)) FROM unnest(ARRAY['{}', '[]', '5', 'null', '"x"', '{"session_timeout": null}', '{"session_timeout": "soon"}', '{"session_timeout": -1}',
-    '{"session_timeout": 0}', '{"session_timeout": {}}', '{"session_timeout": [60]}', '{"session_timeout": true}', '{"session_timeout": 1e300}', '{"session_timeout": "NaN"}', '{"session_timeout": "1e3"}', '{"session_timeout": ".."}', '[{"session_timeout": 60}]']) t;
+SELECT is(CASE WHEN ask(t::jsonb) THEN acts(:'t_ada') END, :ada || ' in ' || :one, format('%s is no limit', t)) FROM unnest(ARRAY['{}', '{"session_timeout": 1e300}']) t;
+SELECT throws_ok(format('SELECT ask(%L)', t), '23514', NULL, format('%s is refused where it is set', t)) FROM unnest(ARRAY['[]', '5', 'null', '"x"', '{"session_timeout": null}', '{"session_timeout": "soon"}', '{"session_timeout": -1}',
+    '{"session_timeout": 0}', '{"session_timeout": {}}', '{"session_timeout": [60]}', '{"session_timeout": true}', '{"session_timeout": "3600"}', '[{"session_timeout": 60}]',
+    '{"require_2fa": "true"}', '{"require_2fa": "perhaps"}', '{"require_2fa": []}', '{"require_2fa": null}', '{"require_2fa": 1}']) t;
 UPDATE opsflow.organizations SET settings = '{"security_settings": {"session_timeout": 3600}}' WHERE id = :two;
 SELECT is(acts(:'t_ada'), :ada || ' in ' || :one, 'what another organization says is its matter');
 ROLLBACK TO sp;
@@ -213,7 +213,7 @@ SET LOCAL ROLE opsflow_service;
 SELECT is(opsflow.create_session(:bob), NULL, 'until the organization asks for it');
 SELECT isnt(opsflow.create_session(:bob, :two), NULL, 'for itself');
 RESET ROLE;
-SELECT isnt(CASE WHEN ask(t::jsonb) THEN opsflow.create_session(:bob) END, NULL, format('%s asks for none', t)) FROM unnest('{"{\"require_2fa\": false}","{\"require_2fa\": \"perhaps\"}","{\"require_2fa\": []}","{\"require_2fa\": null}","{}","7"}'::text[]) t;
+SELECT isnt(CASE WHEN ask(t::jsonb) THEN opsflow.create_session(:bob) END, NULL, format('%s asks for none', t)) FROM unnest('{"{\"require_2fa\": false}","{}"}'::text[]) t;
 ROLLBACK TO sp;
 
 -- Ending -----------------------------------------------------------------------

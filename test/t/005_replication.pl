@@ -115,6 +115,26 @@ $node->safe_psql('postgres', q{
 	CALL opsflow.run_job('sample_system_metrics');
 	CALL opsflow.run_job('reset_quotas');
 });
+# And what becomes of people, keys and organizations: below SQL, by triggers, by functions.
+my $two = '00000000-0000-7000-8000-000000000002';
+$node->safe_psql('postgres', qq{
+	SELECT opsflow.rotate_encryption_key('$org'), opsflow.rotate_encryption_key('00000000-0000-0000-0000-000000000000');
+	SELECT opsflow.encrypt_secret('s', 'x') FROM opsflow.set_context('$org', '$ada', is_local => false);
+	SELECT opsflow.clear_context();
+	SELECT opsflow.create_organization('Third', 'third', 'third\@three.example');
+	SELECT opsflow.set_password('$ada', 'correct horse battery');
+	SELECT opsflow.sign_in('ada\@one.example', 'wrong password');
+	SELECT opsflow.create_session('$ada', '$org');
+	UPDATE opsflow.users SET role = 'viewer' WHERE organization_id = '$org' AND role NOT IN ('owner', 'viewer');
+	SELECT opsflow.suspend_organization('$two', 'r'), opsflow.resume_organization('$two'), opsflow.delete_organization('$two', 'r');
+	SELECT opsflow.purge_organization('$two', (SELECT slug FROM opsflow.organizations WHERE id = '$two'));
+	SELECT opsflow.transfer_ownership(user_id) FROM opsflow.set_context('$org', '$ada', is_local => false), opsflow.organization_members
+		WHERE organization_id = '$org' AND role = 'viewer' AND status = 'active' LIMIT 1;
+	SELECT opsflow.clear_context();
+	SELECT opsflow.erase_user('$ada', 'r');
+	SELECT opsflow.expire_credentials();
+	CALL opsflow.run_job('fold_counters');
+});
 $node->wait_for_catchup('everything');
 
 # The rows of a database: where a row finds room is not for the dump to say.
