@@ -115,6 +115,17 @@ SELECT ok(opsflow.has_permission('members.edit'), 'an admin for an hour');
 SELECT is(outcome(format('SELECT opsflow.create_api_key(%L, ''Later'', ''["members.edit"]'')', :ana)), 'OF005', 'makes no key for an admin');
 SELECT is(outcome(format('SELECT opsflow.create_api_key(%L, ''Own'', ''["members.edit"]'')', :max)), 'ofk_', 'but one for herself');
 
+-- The second factor of who belongs to others too --------------------------------
+
+SELECT act('opsflow_member', :one, :olga);
+SELECT is(outcome(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :ana)), '', 'an administrator takes a second factor away');
+SELECT act('opsflow_service', :two);
+SELECT opsflow.add_member(:ana, 'viewer') \g /dev/null
+SELECT act('opsflow_member', :one, :olga);
+SELECT is(outcome(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :ana)), 'OF005', 'but not where another organization relies on it');
+SELECT act('opsflow_service');
+SELECT is(outcome(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :ana)), '', 'a trusted backend does');
+
 -- Data keys that a session has unwrapped -----------------------------------------
 
 SELECT act('opsflow_member', :one, :olga);
