@@ -250,7 +250,8 @@ owner_of_account(const pg_uuid_t *id, Account *account)
 	if (person == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("account %s does not exist", opsflow_uuid_text(id))));
+				 errmsg("account %s does not exist", opsflow_uuid_text(id)),
+				 errhint("opsflow.oauth_accounts has one's own.")));
 	return person;
 }
 

@@ -256,7 +256,8 @@ check_key(NewKey *key)
 	if (opsflow_check_person(&key->organization_id, &key->user_id, &settings, &two_factor_enabled) != OPSFLOW_RECOGNIZED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("user %s is no active member of the organization", opsflow_uuid_text(&key->user_id))));
+				 errmsg("user %s is no active member of the organization", opsflow_uuid_text(&key->user_id)),
+				 errhint("opsflow.organization_members has who is.")));
 	permissions = all_permissions();
 	check_scopes(DatumGetJsonbP(key->scopes), permissions, for_other);
 	if (for_other)
@@ -379,7 +380,8 @@ find_key(const OpsflowContext *context, const pg_uuid_t *id, const char *permiss
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("API key %s not found", opsflow_uuid_text(id))));
+				 errmsg("API key %s not found", opsflow_uuid_text(id)),
+				 errhint("opsflow.api_keys has the keys of the organization that acts.")));
 }
 
 static void

@@ -328,7 +328,8 @@ opsflow_revoke_session(PG_FUNCTION_ARGS)
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("session %s not found", opsflow_uuid_text(PG_GETARG_UUID_P(0)))));
+				 errmsg("session %s not found", opsflow_uuid_text(PG_GETARG_UUID_P(0))),
+				 errhint("opsflow.user_sessions has one's own, the ledger those of others, in the organization that acts.")));
 	values[0] = UUIDPGetDatum(&context.organization_id);
 	values[1] = PG_GETARG_DATUM(0);
 	nest_level = opsflow_enter_organization(&context.organization_id);

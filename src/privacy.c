@@ -39,8 +39,8 @@ opsflow_no_such_user(const pg_uuid_t *id)
 }
 
 /* The address of who has been erased: nobody's, as RFC 2606 has it, and unique. */
-char *
-opsflow_erased_address(const pg_uuid_t *id)
+static char *
+erased_address(const pg_uuid_t *id)
 {
 	return psprintf("erased-%s@erased.invalid", opsflow_uuid_text(id));
 }
@@ -75,7 +75,7 @@ opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSubject *perso
 {
 	static OpsflowPlan read = {READ_SUBJECT, 3, {UUIDOID, TEXTOID, UUIDOID}};
 	static OpsflowPlan lock = {READ_SUBJECT " FOR NO KEY UPDATE", 3, {UUIDOID, TEXTOID, UUIDOID}};
-	Datum values[3] = {UUIDPGetDatum(id), CStringGetTextDatum(opsflow_erased_address(id)),
+	Datum values[3] = {UUIDPGetDatum(id), CStringGetTextDatum(erased_address(id)),
 					   UUIDPGetDatum(&opsflow_system_ledger)};
 	bool isnull;
 

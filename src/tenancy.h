@@ -48,7 +48,6 @@ extern void opsflow_check_permission_name(const char *permission);
 extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 										  const char *permission);
 extern bool opsflow_is_active_user(const pg_uuid_t *user_id);
-extern bool opsflow_organization_allows_changes(const pg_uuid_t *organization_id);
 extern void opsflow_require_active_organization(const OpsflowContext *context);
 extern void opsflow_require_can_give(const char *role, ArrayType *permissions);
 extern void opsflow_require_can_give_permission(const char *permission);

@@ -390,8 +390,8 @@ opsflow_require_for_status(PG_FUNCTION_ARGS)
  */
 
 /* Is it active, and not given up?  Of what there is not, foreign keys tell. */
-bool
-opsflow_organization_allows_changes(const pg_uuid_t *organization_id)
+static bool
+allows_changes(const pg_uuid_t *organization_id)
 {
 	OpsflowSearch search = {"organizations"};
 
@@ -404,7 +404,7 @@ void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
 	if (!opsflow_is_administrator(GetOuterUserId()) &&
-		!opsflow_organization_allows_changes(&context->organization_id))
+		!allows_changes(&context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
 				 errmsg("the organization is suspended, cancelled or deleted"),
