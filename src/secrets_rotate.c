@@ -505,14 +505,24 @@ organization_argument(FunctionCallInfo fcinfo, int arg)
 	const OpsflowContext *context = opsflow_context();
 
 	if (PG_ARGISNULL(arg))
-		return opsflow_require_organization()->organization_id;
+	{
+		context = opsflow_require_organization();
+		opsflow_require_active_organization(context);
+		return context->organization_id;
+	}
 	if (opsflow_is_administrator(GetUserId()))
 		require_organization_exists(PG_GETARG_UUID_P(arg));
 	else if (!context->has_organization || !opsflow_uuid_equal(PG_GETARG_UUID_P(arg), &context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
+<<<<<<< HEAD
+				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg)))));
+	else
+		opsflow_require_active_organization(context);
+=======
 				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg))),
 				 errhint("Name the one that acts, or, as an administrator, any; the nil UUID for the secrets of people.")));
+>>>>>>> main
 	return *PG_GETARG_UUID_P(arg);
 }
 

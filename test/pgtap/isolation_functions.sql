@@ -127,6 +127,7 @@ CREATE TABLE unproven (call text, reason text);
 INSERT INTO unproven VALUES
     ('audit_event(entity_id)', 'records any id: what was done need not be in a table'),
     ('audit_event(correlation_id)', 'records any id: it groups entries'),
+    ('create_session(organization_id)', 'a service that acts for somebody makes no session for somebody else'),
     ('set_context(organization_id)', 'a service takes any context, but one in a transaction'),
     ('set_context(agent_id)', 'a service takes any context, but one in a transaction'),
     ('sign_in(organization_id)', 'needs a password'),
