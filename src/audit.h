@@ -135,8 +135,6 @@ extern void opsflow_audit_write_collected(void);
 extern void opsflow_audit_require_written(void);
 
 /* audit_redact.c */
-extern void opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
-								 pg_uuid_t *record_id);
 extern int opsflow_audit_redact_many(const pg_uuid_t *organization_id, Datum ids, Datum timestamps, const char *reason);
 extern char *opsflow_redaction_reason(FunctionCallInfo fcinfo, int arg);
 

@@ -165,9 +165,9 @@ record_redaction(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, Da
  * record.  Errors: OF003 if there is no such entry, OF004 if it has been redacted or is
  * a record itself.  Whether the caller may is for the caller to know.
  */
-void
-opsflow_audit_redact(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
-					 pg_uuid_t *record_id)
+static void
+redact_one(const pg_uuid_t *organization_id, const pg_uuid_t *entry_id, const char *reason,
+		   pg_uuid_t *record_id)
 {
 	Redaction redaction = {organization_id, entry_id, 0};
 	OpsflowUser caller = opsflow_become_owner();
@@ -292,6 +292,6 @@ opsflow_redact_audit_entry(PG_FUNCTION_ARGS)
 	opsflow_require_argument(fcinfo, 1, "entry_id");
 	reason = opsflow_redaction_reason(fcinfo, 2);
 	check_caller(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1));
-	opsflow_audit_redact(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), reason, record_id);
+	redact_one(PG_GETARG_UUID_P(0), PG_GETARG_UUID_P(1), reason, record_id);
 	PG_RETURN_UUID_P(record_id);
 }

@@ -15,8 +15,9 @@
  * transaction is bound to the first context it uses: a second, different one
  * is refused by the check hook, or when it is used.  The latter is for what no
  * hook sees or can judge alone: a RESET, a ROLLBACK TO, a user or an agent that
- * is dropped from the context.  Superusers are exempt, and so is C code that
- * works for several organizations (a job, a trigger).
+ * is dropped from the context.  Who drops all of it acts nowhere, and what a trusted
+ * backend may do nowhere asks opsflow_refuse_dropped_context().  Superusers are exempt,
+ * and so is C code that works for several organizations (a job, a trigger).
  *
  * A fourth setting says by which session or API key the context was got.  Only C
  * sets it: opsflow.authenticate() with it, opsflow.set_context() without.  It
@@ -446,6 +447,21 @@ check_context_credential(const OpsflowContext *context)
 				 errmsg("the session or key by which this session acts has ended"),
 				 errhint("Call opsflow.authenticate(token) with a token that is good.")));
 	credential_checked_in = OPSFLOW_LXID;
+}
+
+/*
+ * Refuse (OF002) what is done in nobody's name, without a context, in a transaction that
+ * has had one: SQL injected into a trusted backend could drop it and do anything.
+ */
+void
+opsflow_refuse_dropped_context(void)
+{
+	if (bound && entered_level == 0 && memcmp(bound_parts, parts, sizeof(parts)) != 0 &&
+		!superuser_arg(GetOuterUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_CONTEXT_CONFLICT),
+				 errmsg("this transaction has acted in a context that was dropped"),
+				 errhint("What is done in nobody's name needs a transaction of its own.")));
 }
 
 static void

@@ -48,6 +48,7 @@ extern void opsflow_context_init(void);
 extern const OpsflowContext *opsflow_context(void);
 extern const OpsflowContext *opsflow_require_organization(void);
 extern const OpsflowContext *opsflow_require_user(void);
+extern void opsflow_refuse_dropped_context(void);
 
 extern void opsflow_act_for(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 							const pg_uuid_t *credential_id, bool is_local);

@@ -41,6 +41,7 @@ typedef struct OpsflowUser
 } OpsflowUser;
 
 extern OpsflowUser opsflow_become_owner(void);
+extern OpsflowUser opsflow_become_table_owner(Oid owner);
 extern void opsflow_become(OpsflowUser user);
 
 /* Random bytes (core_random.c) */

@@ -213,6 +213,21 @@ opsflow_become_owner(void)
 	return before;
 }
 
+/*
+ * Take the rights of whoever owns a table, for what the table itself runs: none of that is
+ * put off to be run by somebody else.  A superuser's table is trusted.
+ */
+OpsflowUser
+opsflow_become_table_owner(Oid owner)
+{
+	OpsflowUser before;
+
+	GetUserIdAndSecContext(&before.userid, &before.sec_context);
+	if (owner != before.userid && !superuser_arg(owner))
+		SetUserIdAndSecContext(owner, before.sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	return before;
+}
+
 void
 opsflow_become(OpsflowUser user)
 {

@@ -27,6 +27,7 @@
 #include "identity.h"
 #include "identity_person.h"
 #include "secrets.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_link_account);
 PG_FUNCTION_INFO_V1(opsflow_unlink_account);
@@ -249,7 +250,8 @@ owner_of_account(const pg_uuid_t *id, Account *account)
 	if (person == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("account %s does not exist", opsflow_uuid_text(id))));
+				 errmsg("account %s does not exist", opsflow_uuid_text(id)),
+				 errhint("opsflow.oauth_accounts has one's own.")));
 	return person;
 }
 
@@ -271,6 +273,7 @@ opsflow_unlink_account(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("unlink_account()");
 	opsflow_require_argument(fcinfo, 0, "account_id");
+	opsflow_require_scope("profile.edit");
 	person = owner_of_account(PG_GETARG_UUID_P(0), &account);
 	opsflow_lock_factor(person, OPSFLOW_PASSWORD);
 	if (person->password_hash == NULL && count_accounts(&person->id) < 2)

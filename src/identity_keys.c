@@ -4,8 +4,9 @@
  *
  * A key acts for its user, within its scopes: '*', 'agents.*', or names of permissions.
  * Nobody gives out more than he has: a key for somebody else takes every permission that
- * person holds, a scope every permission it names, and whoever acts by a key himself
- * gives no wider scope than that key has.
+ * person holds, for good, and permits no more than those even when the person may do more
+ * one day; a scope takes every permission it names, and whoever acts by a key himself gives
+ * no wider scope than that key has.
  *
  * The functions run with the rights of opsflow_owner, whom row security binds to the
  * organization that acts.  Ending a key is possible in a suspended organization too.
@@ -150,9 +151,19 @@ acting_scopes(List **scopes)
 	return credential.kind == OPSFLOW_BY_KEY && read_scopes(credential.scopes, scopes);
 }
 
+typedef struct NewKey
+{
+	pg_uuid_t organization_id;
+	pg_uuid_t user_id;
+	Datum name;
+	Datum scopes;
+	bool expires;
+	TimestampTz expires_at;
+} NewKey;
+
 /* Each scope makes sense, and whoever acts may give it. */
 static void
-check_scopes(Jsonb *wanted, List *permissions)
+check_scopes(Jsonb *wanted, List *permissions, bool for_other)
 {
 	List *scopes;
 	List *own;
@@ -175,26 +186,55 @@ check_scopes(Jsonb *wanted, List *permissions)
 					(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
 					 errmsg("scope \"%s\" is wider than those of the key by which this session acts", scope),
 					 errhint("Create the key in a session of its user, or give it less.")));
-		if (strchr(scope, '*') == NULL)
+		if (strchr(scope, '*') == NULL && for_other)
+			opsflow_require_can_give_permission(scope);
+		else if (strchr(scope, '*') == NULL)
 			opsflow_require_permission(scope);
 	}
 }
 
-/* A key for somebody else acts for them: that takes all that they may do. */
-static void
-check_target(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, List *permissions)
+static Datum
+scopes_datum(List *scopes)
 {
-	const OpsflowContext *context = opsflow_context();
+	JsonbParseState *state = NULL;
 	ListCell *lc;
 
-	if (context->has_user && opsflow_uuid_equal(&context->user_id, user_id))
-		return;
+	(void) pushJsonbValue(&state, WJB_BEGIN_ARRAY, NULL);
+	foreach(lc, scopes)
+	{
+		JsonbValue scope = {.type = jbvString};
+
+		scope.val.string.val = lfirst(lc);
+		scope.val.string.len = strlen(lfirst(lc));
+		(void) pushJsonbValue(&state, WJB_ELEM, &scope);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_ARRAY, NULL)));
+}
+
+/*
+ * A key for somebody else acts for them: that takes all that they may do, and it does not
+ * get more when they do.  So the scopes name it, one by one.
+ */
+static void
+limit_to_target(NewKey *key, List *permissions)
+{
+	List *scopes;
+	List *named = NIL;
+	ListCell *lc;
+
+	(void) read_scopes(DatumGetJsonbP(key->scopes), &scopes);
 	foreach(lc, permissions)
 	{
+		char *permission = lfirst(lc);
+
 		CHECK_FOR_INTERRUPTS();
-		if (opsflow_member_has_permission(organization_id, user_id, lfirst(lc)))
-			opsflow_require_permission(lfirst(lc));
+		if (!opsflow_member_has_permission(&key->organization_id, &key->user_id, permission))
+			continue;
+		opsflow_require_can_give_permission(permission);
+		if (any_includes(scopes, permission))
+			named = lappend(named, permission);
 	}
+	key->scopes = scopes_datum(named);
 }
 
 /* ----------------------------------------------------------------
@@ -202,20 +242,12 @@ check_target(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, List *p
  * ----------------------------------------------------------------
  */
 
-typedef struct NewKey
-{
-	pg_uuid_t organization_id;
-	pg_uuid_t user_id;
-	Datum name;
-	Datum scopes;
-	bool expires;
-	TimestampTz expires_at;
-} NewKey;
-
 /* May whoever acts make this key, and does it make sense? */
 static void
-check_key(const NewKey *key)
+check_key(NewKey *key)
 {
+	const OpsflowContext *context = opsflow_context();
+	bool for_other = context->has_user && !opsflow_uuid_equal(&context->user_id, &key->user_id);
 	OpsflowSecuritySettings settings;
 	bool two_factor_enabled;
 	List *permissions;
@@ -224,10 +256,12 @@ check_key(const NewKey *key)
 	if (opsflow_check_person(&key->organization_id, &key->user_id, &settings, &two_factor_enabled) != OPSFLOW_RECOGNIZED)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("user %s is no active member of the organization", opsflow_uuid_text(&key->user_id))));
+				 errmsg("user %s is no active member of the organization", opsflow_uuid_text(&key->user_id)),
+				 errhint("opsflow.organization_members has who is.")));
 	permissions = all_permissions();
-	check_target(&key->organization_id, &key->user_id, permissions);
-	check_scopes(DatumGetJsonbP(key->scopes), permissions);
+	check_scopes(DatumGetJsonbP(key->scopes), permissions, for_other);
+	if (for_other)
+		limit_to_target(key, permissions);
 	if (key->expires && key->expires_at <= GetCurrentTimestamp())
 		invalid_key("expires_at", "It must be in the future.");
 }
@@ -253,7 +287,7 @@ store_key(const NewKey *key)
 }
 
 static text *
-create_key(const NewKey *key)
+create_key(NewKey *key)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	text *shown;
@@ -346,7 +380,8 @@ find_key(const OpsflowContext *context, const pg_uuid_t *id, const char *permiss
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("API key %s not found", opsflow_uuid_text(id))));
+				 errmsg("API key %s not found", opsflow_uuid_text(id)),
+				 errhint("opsflow.api_keys has the keys of the organization that acts.")));
 }
 
 static void

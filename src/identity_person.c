@@ -151,14 +151,6 @@ refuse_agents(const OpsflowContext *context)
 		not_allowed("an agent does not do this for a person", "The person has to act without an agent.");
 }
 
-/* A trusted backend, or a DBA, in no user's name. */
-static bool
-is_trusted(const OpsflowContext *context)
-{
-	return !context->has_user &&
-		(opsflow_may_set_context(GetOuterUserId()) || opsflow_is_administrator(GetOuterUserId()));
-}
-
 static bool
 belongs_to(const pg_uuid_t *user_id, const pg_uuid_t *organization_id)
 {
@@ -207,7 +199,7 @@ opsflow_person_in_reach(const pg_uuid_t *id)
 {
 	const OpsflowContext *context = opsflow_context();
 
-	if (!is_trusted(context) && !(context->has_user && opsflow_uuid_equal(id, &context->user_id)))
+	if (!opsflow_is_trusted(context) && !(context->has_user && opsflow_uuid_equal(id, &context->user_id)))
 		return NULL;
 	return person_of_context(id, context);
 }
@@ -224,10 +216,10 @@ opsflow_person_argument(FunctionCallInfo fcinfo, int arg, bool *is_own)
 {
 	const OpsflowContext *context = opsflow_context();
 
-	*is_own = !is_trusted(context);
+	refuse_agents(context);
+	*is_own = !opsflow_is_trusted(context);
 	if (*is_own || PG_ARGISNULL(arg))
 		context = opsflow_require_user();
-	refuse_agents(context);
 	if (*is_own && !PG_ARGISNULL(arg) && !opsflow_uuid_equal(&context->user_id, PG_GETARG_UUID_P(arg)))
 		not_allowed("people do this for themselves only",
 					"Act as the person, or as a service without a user in the context.");
@@ -247,7 +239,7 @@ opsflow_person_administered(FunctionCallInfo fcinfo, int arg)
 
 	opsflow_require_argument(fcinfo, arg, "user_id");
 	refuse_agents(context);
-	if (is_trusted(context))
+	if (opsflow_is_trusted(context))
 		return require_person(PG_GETARG_UUID_P(arg), context);
 	context = opsflow_require_user();
 	opsflow_require_permission("members.edit");

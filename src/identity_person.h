@@ -66,7 +66,6 @@ extern bool opsflow_check_password(OpsflowPerson *person, const text *password);
 extern bool opsflow_reauthenticate(OpsflowPerson *person, bool is_own, FunctionCallInfo fcinfo, int arg);
 
 /* identity_totp.c */
-extern bool opsflow_check_code(OpsflowPerson *person, const char *code);
 extern void opsflow_lock_second_factor(OpsflowPerson *person);
 extern void opsflow_require_second_factor(const OpsflowPerson *person, bool expected);
 

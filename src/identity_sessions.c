@@ -200,6 +200,20 @@ opsflow_create_session(const OpsflowSignIn *sign_in)
 	return shown;
 }
 
+/* A trusted backend that acts for somebody makes no session for somebody else. */
+static void
+require_nobody_else(const pg_uuid_t *user_id)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	opsflow_refuse_dropped_context();
+	if (context->has_agent || (context->has_user && !opsflow_uuid_equal(&context->user_id, user_id)))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("a session is made in nobody's name, or the person's own"),
+				 errhint("Call it in a transaction without a user in the context.")));
+}
+
 /*
  * opsflow.create_session(user_id uuid, organization_id uuid, code text, expires_in interval,
  *		client_address inet, user_agent text, second_factor boolean) returns text
@@ -215,6 +229,7 @@ opsflow_create_session_sql(PG_FUNCTION_ARGS)
 
 	opsflow_require_argument(fcinfo, 0, "user_id");
 	sign_in.user_id = *PG_GETARG_UUID_P(0);
+	require_nobody_else(&sign_in.user_id);
 	sign_in.has_organization = !PG_ARGISNULL(1);
 	if (sign_in.has_organization)
 		sign_in.organization_id = *PG_GETARG_UUID_P(1);
@@ -313,7 +328,8 @@ opsflow_revoke_session(PG_FUNCTION_ARGS)
 	if (!found)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("session %s not found", opsflow_uuid_text(PG_GETARG_UUID_P(0)))));
+				 errmsg("session %s not found", opsflow_uuid_text(PG_GETARG_UUID_P(0))),
+				 errhint("opsflow.user_sessions has one's own, the ledger those of others, in the organization that acts.")));
 	values[0] = UUIDPGetDatum(&context.organization_id);
 	values[1] = PG_GETARG_DATUM(0);
 	nest_level = opsflow_enter_organization(&context.organization_id);

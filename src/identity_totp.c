@@ -264,8 +264,8 @@ settle_attempt(OpsflowPerson *person, const char *code, bool with_recovery_codes
 }
 
 /* Is it a code of the person's second factor, or a recovery code?  It is used up then. */
-bool
-opsflow_check_code(OpsflowPerson *person, const char *code)
+static bool
+check_code(OpsflowPerson *person, const char *code)
 {
 	if (!person->is_active || !person->has_organization)
 		return false;
@@ -284,7 +284,7 @@ opsflow_verify_second_factor(const pg_uuid_t *user_id, const char *code)
 {
 	OpsflowPerson *person = opsflow_person(user_id);
 
-	return person != NULL && opsflow_check_code(person, code);
+	return person != NULL && check_code(person, code);
 }
 
 /* ----------------------------------------------------------------
@@ -465,7 +465,7 @@ verify_totp(FunctionCallInfo fcinfo)
 	if (PG_ARGISNULL(1))
 		return false;
 	person = opsflow_person_argument(fcinfo, 0, &is_own);
-	return opsflow_check_code(person, text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	return check_code(person, text_to_cstring(PG_GETARG_TEXT_PP(1)));
 }
 
 /*
@@ -506,7 +506,7 @@ disable_totp(FunctionCallInfo fcinfo)
 	opsflow_require_second_factor(person, true);
 	if (!PG_ARGISNULL(0))
 	{
-		if (!opsflow_check_code(person, text_to_cstring(PG_GETARG_TEXT_PP(0))))
+		if (!check_code(person, text_to_cstring(PG_GETARG_TEXT_PP(0))))
 			return false;
 	}
 	else if (!opsflow_reauthenticate(person, is_own, fcinfo, 1))

@@ -174,10 +174,7 @@ opsflow_run_job(PG_FUNCTION_ARGS)
 	Run			run = {0};
 	ErrorData  *error = NULL;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("name must not be null")));
+	opsflow_require_argument(fcinfo, 0, "name");
 
 	SPI_connect_ext(atomic ? 0 : SPI_OPT_NONATOMIC);
 	run.job = find_job(text_to_cstring(PG_GETARG_TEXT_PP(0)));

@@ -140,10 +140,7 @@ opsflow_use_node_template(PG_FUNCTION_ARGS)
 
 	opsflow_require_permission("nodes.create");
 	opsflow_require_active_organization(&context);
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-				 errmsg("template_id must not be null")));
+	opsflow_require_argument(fcinfo, 0, "template_id");
 	PreventCommandIfReadOnly("opsflow.use_node_template()");
 	SPI_connect();
 	if (!find_template(&context.organization_id, PG_GETARG_DATUM(0)))

@@ -39,8 +39,8 @@ opsflow_no_such_user(const pg_uuid_t *id)
 }
 
 /* The address of who has been erased: nobody's, as RFC 2606 has it, and unique. */
-char *
-opsflow_erased_address(const pg_uuid_t *id)
+static char *
+erased_address(const pg_uuid_t *id)
 {
 	return psprintf("erased-%s@erased.invalid", opsflow_uuid_text(id));
 }
@@ -75,7 +75,7 @@ opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSubject *perso
 {
 	static OpsflowPlan read = {READ_SUBJECT, 3, {UUIDOID, TEXTOID, UUIDOID}};
 	static OpsflowPlan lock = {READ_SUBJECT " FOR NO KEY UPDATE", 3, {UUIDOID, TEXTOID, UUIDOID}};
-	Datum values[3] = {UUIDPGetDatum(id), CStringGetTextDatum(opsflow_erased_address(id)),
+	Datum values[3] = {UUIDPGetDatum(id), CStringGetTextDatum(erased_address(id)),
 					   UUIDPGetDatum(&opsflow_system_ledger)};
 	bool isnull;
 
@@ -134,19 +134,27 @@ opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organizat
 	return SPI_processed;
 }
 
-/* Where the person is or was a member, or is invited: a list of pg_uuid_t pointers. */
-List *
-opsflow_subject_organizations(const OpsflowSubject *person)
+/*
+ * The same on a table that is somebody else's, with the rights of its owner: what it runs
+ * (triggers, policies, casts) is the owner's, and must not have those of opsflow_owner, nor
+ * wait for those of whoever commits.  A superuser's own tables are trusted.
+ */
+uint64
+opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person, const pg_uuid_t *organization_id,
+						   const char *sql, int expected)
 {
-	List *organizations = NIL;
-	uint64 count = opsflow_subject_execute(person, &opsflow_system_ledger,
-										   "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
-										   " UNION SELECT organization_id FROM opsflow.users"
-										   " WHERE id = $2 AND organization_id IS NOT NULL"
-										   " UNION SELECT organization_id FROM opsflow.invitations"
-										   " WHERE accepted_by = $2 OR lower(email) = ANY ($3)"
-										   " ORDER BY 1",
-										   SPI_OK_SELECT);
+	OpsflowUser caller = opsflow_become_table_owner(table_owner);
+	uint64 rows = opsflow_subject_execute(person, organization_id, sql, expected);
+
+	opsflow_become(caller);
+	return rows;
+}
+
+/* What a query of ids finds, after those in "ids": a list of pg_uuid_t pointers. */
+List *
+opsflow_subject_ids(const OpsflowSubject *person, const char *sql, List *ids)
+{
+	uint64 count = opsflow_subject_execute(person, &opsflow_system_ledger, sql, SPI_OK_SELECT);
 
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -154,10 +162,36 @@ opsflow_subject_organizations(const OpsflowSubject *person)
 		bool isnull;
 
 		*id = *DatumGetUUIDP(opsflow_result(row, 1, &isnull));
-		organizations = lappend(organizations, id);
+		ids = lappend(ids, id);
 	}
 	SPI_freetuptable(SPI_tuptable);
-	return organizations;
+	return ids;
+}
+
+/* Where the person is or was a member, or is invited. */
+List *
+opsflow_subject_organizations(const OpsflowSubject *person)
+{
+	return opsflow_subject_ids(person,
+							   "SELECT organization_id FROM opsflow.organization_members WHERE user_id = $2"
+							   " UNION SELECT organization_id FROM opsflow.users"
+							   " WHERE id = $2 AND organization_id IS NOT NULL"
+							   " UNION SELECT organization_id FROM opsflow.invitations"
+							   " WHERE accepted_by = $2 OR lower(email) = ANY ($3)"
+							   " ORDER BY 1",
+							   NIL);
+}
+
+/* A word of an object that is being made. */
+void
+opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
+{
+	JsonbValue value;
+
+	value.type = jbvString;
+	value.val.string.val = unconstify(char *, string);
+	value.val.string.len = strlen(string);
+	(void) pushJsonbValue(state, token, &value);
 }
 
 /* ----------------------------------------------------------------
@@ -177,41 +211,55 @@ opsflow_subject_organizations(const OpsflowSubject *person)
 	" format(CASE p.matched_by"                                                                         \
 	" WHEN 'id' THEN '(t.entity_type = %1$L AND $2::text IN (t.previous_values ->> %2$L, t.new_values ->> %2$L))'" \
 	" ELSE '(t.entity_type = %1$L AND (lower(t.previous_values ->> %2$L) = ANY ($3)"                    \
-	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column)"               \
+	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column), c.relowner"   \
 	" " PERSONAL_TABLES                                                                                     \
 	" JOIN opsflow.audit_map AS m ON m.relation = p.relation"                                           \
 	" JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = m.entity_column AND NOT a.attisdropped"  \
 	" WHERE has_table_privilege(c.oid, 'SELECT')"
 
+/* The keys that a query finds, as elements of an array. */
+static ArrayBuildState *
+add_keys(ArrayBuildState *keys, uint64 count)
+{
+	bool isnull;
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		Datum key = opsflow_result(row, 1, &isnull);
+
+		if (!isnull)
+			keys = accumArrayResult(keys, key, false, TEXTOID, CurrentMemoryContext);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return keys;
+}
+
 /* entity_type:id of what is or was of the person in an organization, as text[]. */
 Datum
 opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organization_id)
 {
-	StringInfoData sql;
 	StringInfoData entries;
 	uint64 count = opsflow_subject_execute(person, organization_id, KEY_QUERIES, SPI_OK_SELECT);
-	Datum keys;
+	SPITupleTable *tables = SPI_tuptable;
+	ArrayBuildState *keys = initArrayResult(TEXTOID, CurrentMemoryContext, true);
 	bool isnull;
 
-	initStringInfo(&sql);
 	initStringInfo(&entries);
-	appendStringInfoString(&sql, "SELECT array_agg(key) FROM (");
+	appendStringInfoString(&entries,
+						   "SELECT DISTINCT t.entity_type || ':' || coalesce(t.entity_id::text, t.entity_key)"
+						   " FROM opsflow.audit_trail AS t"
+						   " WHERE t.organization_id = $1 AND t.payload_salt IS NOT NULL AND (false");
 	for (uint64 row = 0; row < count; row++)
 	{
-		appendStringInfo(&sql, "%s UNION ", result_text(row, 1));
-		appendStringInfo(&entries, " OR %s", result_text(row, 2));
+		Oid owner = DatumGetObjectId(SPI_getbinval(tables->vals[row], tables->tupdesc, 3, &isnull));
+
+		keys = add_keys(keys, opsflow_subject_execute_on(owner, person, organization_id,
+														 SPI_getvalue(tables->vals[row], tables->tupdesc, 1), SPI_OK_SELECT));
+		appendStringInfo(&entries, " OR %s", SPI_getvalue(tables->vals[row], tables->tupdesc, 2));
 	}
-	SPI_freetuptable(SPI_tuptable);
-	appendStringInfo(&sql,
-					 "SELECT t.entity_type || ':' || coalesce(t.entity_id::text, t.entity_key)"
-					 " FROM opsflow.audit_trail AS t"
-					 " WHERE t.organization_id = $1 AND t.payload_salt IS NOT NULL AND (false%s)) AS k (key)",
-					 entries.data);
-	(void) opsflow_subject_execute(person, organization_id, sql.data, SPI_OK_SELECT);
-	keys = opsflow_result(0, 1, &isnull);
-	keys = isnull ? PointerGetDatum(construct_empty_array(TEXTOID)) : SPI_datumTransfer(keys, false, -1);
-	SPI_freetuptable(SPI_tuptable);
-	pfree(sql.data);
+	SPI_freetuptable(tables);
+	appendStringInfoChar(&entries, ')');
+	keys = add_keys(keys, opsflow_subject_execute(person, organization_id, entries.data, SPI_OK_SELECT));
 	pfree(entries.data);
-	return keys;
+	return makeArrayResult(keys, CurrentMemoryContext);
 }

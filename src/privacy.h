@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
+#include "utils/jsonb.h"
 #include "utils/uuid.h"
 
 typedef struct OpsflowSubject
@@ -18,11 +19,7 @@ typedef struct OpsflowSubject
 	Datum addresses;			/* text[], in lower case: how rows of no user_id name the person */
 } OpsflowSubject;
 
-/* The parameters of every statement about a person. */
-#define PERSON_ORGANIZATION "$1"
-#define PERSON_ID "$2"
-#define PERSON_ADDRESSES "$3"
-#define PERSON_LEDGER_KEYS "$4"
+/* The parameters of every statement about a person: the organization, the person, addresses, keys in the ledger. */
 #define PERSON_PARAMETERS 4
 
 /* Which entries t of the ledger are by the person, and which about the person. */
@@ -50,12 +47,15 @@ typedef struct OpsflowSubject
 extern bool opsflow_read_subject(const pg_uuid_t *id, bool for_update, OpsflowSubject *person);
 extern bool opsflow_names_subject(const char *text, const OpsflowSubject *person);
 extern void opsflow_no_such_user(const pg_uuid_t *id);
-extern char *opsflow_erased_address(const pg_uuid_t *id);
+extern List *opsflow_subject_ids(const OpsflowSubject *person, const char *sql, List *ids);
 extern List *opsflow_subject_organizations(const OpsflowSubject *person);
 extern Datum opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organization_id);
 extern uint64 opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organization_id,
 									  const char *sql, int expected);
+extern uint64 opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person,
+										 const pg_uuid_t *organization_id, const char *sql, int expected);
 extern void opsflow_subject_values(const OpsflowSubject *person, const pg_uuid_t *organization_id, Datum *values);
+extern void opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string);
 extern Oid opsflow_subject_types[PERSON_PARAMETERS];
 
 #endif							/* OPSFLOW_PRIVACY_H */

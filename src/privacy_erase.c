@@ -80,13 +80,18 @@ count_rows(Erasure *e, const char *relation, uint64 rows)
 	e->counts = lappend(e->counts, count);
 }
 
+static int
+expected_of(const char *sql)
+{
+	return sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE;
+}
+
 /* Run a statement of this file, and count its rows. */
 static void
 change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const char *sql)
 {
 	count_rows(e, relation,
-			   opsflow_subject_execute(&e->person, organization_id, sql,
-									   sql[0] == 'D' ? SPI_OK_DELETE : SPI_OK_UPDATE));
+			   opsflow_subject_execute(&e->person, organization_id, sql, expected_of(sql)));
 }
 
 /* ----------------------------------------------------------------
@@ -133,7 +138,7 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
  */
 #define ERASING_STATEMENTS                                                                                \
 	"WITH columns AS ("                                                                                   \
-	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid,"           \
+	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid, c.relowner," \
 	" " PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                       \
 	" CASE p.action WHEN 'replace' THEN '''erased'''"  \
 	" WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''" \
@@ -163,12 +168,13 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 	" CASE WHEN is_scoped THEN 't.organization_id = $1 AND ' ELSE '' END, match,"                         \
 	" string_agg(format('%I = %s', column_name, value), ', '),"                                           \
 	" string_agg(format('t.%I IS DISTINCT FROM %s', column_name, value), ' OR ')) END,"                   \
-	" min(trouble), (array_agg(column_name ORDER BY trouble))[1]"                                         \
-	" FROM checked GROUP BY name, is_scoped, match, action ORDER BY name, match, action"
+	" min(trouble), (array_agg(column_name ORDER BY trouble))[1], relowner"                               \
+	" FROM checked GROUP BY name, relowner, is_scoped, match, action ORDER BY name, match, action"
 
 typedef struct ErasingStatement
 {
 	char *relation;
+	Oid owner;
 	bool is_scoped;
 	char *sql;
 } ErasingStatement;
@@ -209,6 +215,7 @@ read_statements(Erasure *e)
 		statement->sql = SPI_getvalue(rows->vals[row], rows->tupdesc, 3);
 		if (problem != NULL)
 			refuse_personal_column(statement->relation, SPI_getvalue(rows->vals[row], rows->tupdesc, 5), problem);
+		statement->owner = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 6, &isnull));
 		statements = lappend(statements, statement);
 	}
 	SPI_freetuptable(rows);
@@ -225,7 +232,9 @@ erase_tables(Erasure *e, List *statements, const pg_uuid_t *organization_id, boo
 		ErasingStatement *statement = lfirst(lc);
 
 		if (statement->is_scoped == scoped)
-			change(e, organization_id, statement->relation, statement->sql);
+			count_rows(e, statement->relation,
+					   opsflow_subject_execute_on(statement->owner, &e->person, organization_id, statement->sql,
+												  expected_of(statement->sql)));
 	}
 }
 
@@ -406,23 +415,13 @@ redact_user(Erasure *e, const pg_uuid_t *organization_id)
 static List *
 find_ledgers(Erasure *e)
 {
-	List *ledgers = list_copy(e->organizations);
-	uint64 count = opsflow_subject_execute(&e->person, &opsflow_system_ledger,
-										   "SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
-										   " WHERE h.organization_id <> $1 AND NOT EXISTS"
-										   " (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
-										   " ORDER BY 1",
-										   SPI_OK_SELECT);
+	List *ledgers = opsflow_subject_ids(&e->person,
+										"SELECT DISTINCT h.organization_id FROM opsflow.audit_chain_heads AS h"
+										" WHERE h.organization_id <> $1 AND NOT EXISTS"
+										" (SELECT FROM opsflow.organizations AS o WHERE o.id = h.organization_id)"
+										" ORDER BY 1",
+										list_copy(e->organizations));
 
-	for (uint64 row = 0; row < count; row++)
-	{
-		pg_uuid_t *id = palloc(sizeof(pg_uuid_t));
-		bool isnull;
-
-		*id = *DatumGetUUIDP(opsflow_result(row, 1, &isnull));
-		ledgers = lappend(ledgers, id);
-	}
-	SPI_freetuptable(SPI_tuptable);
 	return lappend(ledgers, unconstify(pg_uuid_t *, &opsflow_system_ledger));
 }
 
@@ -448,17 +447,6 @@ erase_user_row(Erasure *e)
  * ----------------------------------------------------------------
  */
 
-static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	(void) pushJsonbValue(state, token, &value);
-}
-
 /* The reason, and for the system ledger how many rows of which table: of whom else is nobody's business. */
 static Datum
 describe(const Erasure *e, bool with_counts)
@@ -467,18 +455,18 @@ describe(const Erasure *e, bool with_counts)
 	ListCell *lc;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	push_string(&state, WJB_KEY, "reason");
-	push_string(&state, WJB_VALUE, e->reason);
+	opsflow_push_string(&state, WJB_KEY, "reason");
+	opsflow_push_string(&state, WJB_VALUE, e->reason);
 	if (with_counts)
 	{
-		push_string(&state, WJB_KEY, "rows");
+		opsflow_push_string(&state, WJB_KEY, "rows");
 		(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		foreach(lc, e->counts)
 		{
 			const TableCount *count = lfirst(lc);
 			JsonbValue rows;
 
-			push_string(&state, WJB_KEY, count->relation);
+			opsflow_push_string(&state, WJB_KEY, count->relation);
 			rows.type = jbvNumeric;
 			rows.val.numeric = int64_to_numeric(count->rows);
 			(void) pushJsonbValue(&state, WJB_VALUE, &rows);
@@ -581,6 +569,7 @@ hide_circumstances(void)
 static void
 require_nobody(void)
 {
+	opsflow_refuse_dropped_context();
 	if (opsflow_context()->has_user)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),

@@ -39,6 +39,7 @@ typedef struct ExportTable
 	char *relation;
 	bool is_scoped;				/* rows belong to organizations */
 	bool is_readable;			/* opsflow_owner may */
+	Oid owner;
 	char *sql;
 	Datum rows;					/* what was found: a jsonb array, or 0 */
 	bool truncated;
@@ -94,7 +95,7 @@ typedef struct Export
  */
 #define EXPORT_STATEMENTS                                                                                   \
 	"WITH " NAMING_COLUMNS ", " TABLE_COLUMNS ", parts AS ("                                                \
-	"SELECT t.oid, s.nspname, t.relname, has_table_privilege(t.oid, 'SELECT') AS is_readable,"              \
+	"SELECT t.oid, t.relowner, s.nspname, t.relname, has_table_privilege(t.oid, 'SELECT') AS is_readable,"              \
 	" (SELECT format('t.%I = $1 AND ', o.attname) FROM columns AS o WHERE o.oid = t.oid"                    \
 	" AND o.attname = CASE WHEN t.oid = 'opsflow.organizations'::regclass THEN 'id' ELSE 'organization_id' END" \
 	" AND t.oid <> 'opsflow.users'::regclass) AS scope,"                                                    \
@@ -114,7 +115,7 @@ typedef struct Export
 	" SELECT format('%I.%I', nspname, relname), scope IS NOT NULL, is_readable,"                            \
 	" format('SELECT CASE WHEN %1$s THEN to_jsonb(t) || jsonb_strip_nulls(jsonb_build_object(%2$s))"        \
 	" ELSE jsonb_build_object(%3$s) END AS r FROM %4$I.%5$I AS t WHERE %6$s(%7$s)%8$s',"                    \
-	" coalesce(own, 'false'), masked, naming, nspname, relname, scope, named, ' ORDER BY ' || key)"         \
+	" coalesce(own, 'false'), masked, naming, nspname, relname, scope, named, ' ORDER BY ' || key), relowner" \
 	" FROM parts ORDER BY nspname <> 'opsflow', nspname, relname"
 
 /* Of others' doings about the person, what was done; of the person's own doings, that and from where. */
@@ -134,13 +135,14 @@ typedef struct Export
 	" WHERE t.organization_id = $1 AND (by_person OR about_person) ORDER BY t.timestamp DESC, t.id DESC"
 
 static ExportTable *
-add_table(Export *e, char *relation, bool is_scoped, bool is_readable, char *sql)
+add_table(Export *e, char *relation, bool is_scoped, bool is_readable, Oid owner, char *sql)
 {
 	ExportTable *table = palloc0(sizeof(ExportTable));
 
 	table->relation = relation;
 	table->is_scoped = is_scoped;
 	table->is_readable = is_readable;
+	table->owner = owner;
 	table->sql = sql;
 	e->tables = lappend(e->tables, table);
 	return table;
@@ -160,7 +162,9 @@ find_tables(Export *e)
 		bool is_readable = DatumGetBool(SPI_getbinval(rows->vals[row], rows->tupdesc, 3, &isnull));
 
 		if (is_scoped || e->is_person_level || strcmp(relation, "opsflow.users") == 0)
-			(void) add_table(e, relation, is_scoped, is_readable, SPI_getvalue(rows->vals[row], rows->tupdesc, 4));
+			(void) add_table(e, relation, is_scoped, is_readable,
+							 DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 5, &isnull)),
+							 SPI_getvalue(rows->vals[row], rows->tupdesc, 4));
 	}
 	SPI_freetuptable(rows);
 }
@@ -179,8 +183,10 @@ read_rows(Export *e, ExportTable *table, const pg_uuid_t *organization_id, Datum
 	char *sql = psprintf("SELECT jsonb_agg(r) FILTER (WHERE n <= $5), count(*) > $5"
 						 " FROM (SELECT r, row_number() OVER () AS n FROM (%s LIMIT $5::bigint + 1) AS f) AS l",
 						 table->sql);
+	OpsflowUser caller;
 	Datum rows;
 	bool isnull;
+	int code;
 
 	memcpy(types, opsflow_subject_types, sizeof(opsflow_subject_types));
 	types[PERSON_PARAMETERS] = INT4OID;
@@ -188,7 +194,10 @@ read_rows(Export *e, ExportTable *table, const pg_uuid_t *organization_id, Datum
 	if (keys != 0)
 		values[3] = keys;
 	values[PERSON_PARAMETERS] = Int32GetDatum(e->max_rows);
-	if (SPI_execute_with_args(sql, PERSON_PARAMETERS + 1, types, values, NULL, true, 0) != SPI_OK_SELECT)
+	caller = opsflow_become_table_owner(table->owner);
+	code = SPI_execute_with_args(sql, PERSON_PARAMETERS + 1, types, values, NULL, true, 0);
+	opsflow_become(caller);
+	if (code != SPI_OK_SELECT)
 		elog(ERROR, "could not read %s", table->relation);
 	table->truncated |= DatumGetBool(opsflow_result(0, 2, &isnull));
 	rows = opsflow_result(0, 1, &isnull);
@@ -228,17 +237,6 @@ read_tables(Export *e, const pg_uuid_t *organization_id, ExportTable *ledger)
  */
 
 static void
-push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	(void) pushJsonbValue(state, token, &value);
-}
-
-static void
 push_container(JsonbParseState **state, Datum container)
 {
 	Jsonb *jsonb = DatumGetJsonbP(container);
@@ -256,14 +254,14 @@ push_names(JsonbParseState **state, const char *key, const Export *e, bool of_tr
 {
 	ListCell *lc;
 
-	push_string(state, WJB_KEY, key);
+	opsflow_push_string(state, WJB_KEY, key);
 	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 	foreach(lc, e->tables)
 	{
 		const ExportTable *table = lfirst(lc);
 
 		if (of_truncated ? table->truncated : !table->is_readable)
-			push_string(state, WJB_ELEM, table->relation);
+			opsflow_push_string(state, WJB_ELEM, table->relation);
 	}
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
@@ -281,7 +279,7 @@ make_object(const Export *e)
 
 		if (table->rows == 0)
 			continue;
-		push_string(&state, WJB_KEY, table->relation);
+		opsflow_push_string(&state, WJB_KEY, table->relation);
 		push_container(&state, table->rows);
 	}
 	push_names(&state, "truncated", e, true);
@@ -309,20 +307,14 @@ require_in_person(const OpsflowContext *context)
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
 				 errmsg("an agent cannot export what is held about a person"),
 				 errhint("Let the person do it.")));
-	if (context->has_credential && opsflow_context_hooks.credential_permits != NULL &&
-		!opsflow_context_hooks.credential_permits(context, PERMISSION))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
-				 errmsg("the scopes of the key do not include \"%s\"", PERMISSION),
-				 errhint("Sign in, or use a key whose scopes include it.")));
+	opsflow_require_scope(PERMISSION);
 }
 
 /* Everything of everybody: for trusted backends and DBAs, in the name of nobody. */
 static bool
 sees_everything(const OpsflowContext *context)
 {
-	return !context->has_organization &&
-		(opsflow_is_administrator(GetOuterUserId()) || opsflow_may_set_context(GetOuterUserId()));
+	return !context->has_organization && opsflow_is_trusted(context);
 }
 
 /* Which organizations are looked at; OF003 for who is no member of the context's. */
@@ -355,7 +347,7 @@ export_person(Export *e, const OpsflowContext *context, const pg_uuid_t *user_id
 		opsflow_no_such_user(user_id);
 	find_organizations(e, context);
 	find_tables(e);
-	ledger = add_table(e, "opsflow.audit_trail", true, true, LEDGER_ENTRIES);
+	ledger = add_table(e, "opsflow.audit_trail", true, true, GetUserId(), LEDGER_ENTRIES);
 	read_tables(e, &opsflow_system_ledger, e->is_person_level ? ledger : NULL);
 	foreach(lc, e->organizations)
 		read_tables(e, lfirst(lc), ledger);

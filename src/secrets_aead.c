@@ -4,9 +4,9 @@
  *
  * AES-256 in CBC mode with PKCS #7 padding, then HMAC-SHA-512 over what is
  * authenticated besides, the IV, the ciphertext and the length of the first in bits;
- * the tag is its first half.  Both come from pgcrypto.  Its functions are found as
- * members of the extension, in whatever schema it is, and called directly: no plain
- * text and no key is ever in the text or a parameter of a statement.
+ * the tag is its first half.  Both come from pgcrypto, called directly
+ * (core_pgcrypto.c): no plain text and no key is ever in the text or a parameter of a
+ * statement.
  *
  * What is authenticated besides: the 16 bytes of the organization, the context, and the
  * number of the key in 4 bytes, big endian.
@@ -15,17 +15,12 @@
 
 #include <openssl/crypto.h>
 
-#include "catalog/dependency.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "common/base64.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
-#include "utils/catcache.h"
-#include "utils/syscache.h"
 
 #include "audit_tiles.h"
 #include "core.h"
@@ -35,74 +30,25 @@
 #define TAG_LEN 32
 #define HALF_KEY_LEN 32
 
-/* ----------------------------------------------------------------
- * pgcrypto
- * ----------------------------------------------------------------
- */
-
-/* Has the function these arguments, bytea but for the last one, which is text? */
-static bool
-takes(HeapTuple tuple, int nargs)
-{
-	Form_pg_proc proc = (Form_pg_proc) GETSTRUCT(tuple);
-
-	if (proc->pronargs != nargs || proc->proargtypes.values[nargs - 1] != TEXTOID)
-		return false;
-	for (int i = 0; i < nargs - 1; i++)
-	{
-		if (proc->proargtypes.values[i] != BYTEAOID)
-			return false;
-	}
-	return true;
-}
-
-/* A function of pgcrypto by its name and number of arguments. */
-static Oid
-pgcrypto_function(const char *name, int nargs)
-{
-	Oid extension = get_extension_oid("pgcrypto", true);
-	CatCList *list = SearchSysCacheList1(PROCNAMEARGSNSP, CStringGetDatum(name));
-	Oid found = InvalidOid;
-
-	for (int i = 0; i < list->n_members && !OidIsValid(found); i++)
-	{
-		HeapTuple tuple = &list->members[i]->tuple;
-		Oid oid = ((Form_pg_proc) GETSTRUCT(tuple))->oid;
-
-		if (takes(tuple, nargs) && OidIsValid(extension) &&
-			getExtensionOfObject(ProcedureRelationId, oid) == extension)
-			found = oid;
-	}
-	ReleaseCatCacheList(list);
-	if (!OidIsValid(found))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
-				 errmsg("function %s() of extension pgcrypto is missing", name),
-				 errhint("Run \"CREATE EXTENSION pgcrypto\" as a superuser.")));
-	return found;
-}
-
+/* AES by a function of pgcrypto: encrypt_iv or decrypt_iv. */
 static bytea *
 cipher(const char *function, Datum data, const uint8 *key, Datum iv)
 {
+	const Oid argtypes[] = {BYTEAOID, BYTEAOID, BYTEAOID, TEXTOID};
 	Datum aes_key = opsflow_bytes_datum(key + HALF_KEY_LEN, HALF_KEY_LEN);
-	Datum result = OidFunctionCall4(pgcrypto_function(function, 4), data, aes_key, iv,
+	Datum result = OidFunctionCall4(opsflow_pgcrypto_function(function, 4, argtypes), data, aes_key, iv,
 									CStringGetTextDatum("aes-cbc/pad:pkcs"));
 
 	OPENSSL_cleanse(VARDATA(DatumGetPointer(aes_key)), HALF_KEY_LEN);
 	return DatumGetByteaPP(result);
 }
 
-/* ----------------------------------------------------------------
- * The construction
- * ----------------------------------------------------------------
- */
-
 /* The tag of "data", the IV and the ciphertext. */
 static void
 authenticate(const uint8 *key, const pg_uuid_t *organization_id, const char *context, int32 number,
 			 const void *data, int len, uint8 *tag)
 {
+	const Oid argtypes[] = {BYTEAOID, BYTEAOID, TEXTOID};
 	StringInfoData buf;
 	uint32 be_number = pg_hton32((uint32) number);
 	uint64 be_bits = pg_hton64((uint64) (UUID_LEN + strlen(context) + sizeof(be_number)) * 8);
@@ -115,8 +61,9 @@ authenticate(const uint8 *key, const pg_uuid_t *organization_id, const char *con
 	appendBinaryStringInfo(&buf, (const char *) &be_number, sizeof(be_number));
 	appendBinaryStringInfo(&buf, data, len);
 	appendBinaryStringInfo(&buf, (const char *) &be_bits, sizeof(be_bits));
-	mac = DatumGetByteaPP(OidFunctionCall3(pgcrypto_function("hmac", 3), opsflow_bytes_datum(buf.data, buf.len),
-										   mac_key, CStringGetTextDatum("sha512")));
+	mac = DatumGetByteaPP(OidFunctionCall3(opsflow_pgcrypto_function("hmac", 3, argtypes),
+										   opsflow_bytes_datum(buf.data, buf.len), mac_key,
+										   CStringGetTextDatum("sha512")));
 	Assert(VARSIZE_ANY_EXHDR(mac) == 2 * TAG_LEN);
 	memcpy(tag, VARDATA_ANY(mac), TAG_LEN);
 	OPENSSL_cleanse(VARDATA(DatumGetPointer(mac_key)), HALF_KEY_LEN);

@@ -238,8 +238,8 @@ opsflow_is_secret_row(const SecretColumn *column, TupleDesc tupdesc, HeapTuple r
 }
 
 /* Whose secrets the row has; false if it does not say. */
-bool
-opsflow_secret_organization(const SecretColumn *column, TupleDesc tupdesc, HeapTuple row, pg_uuid_t *id)
+static bool
+find_organization(const SecretColumn *column, TupleDesc tupdesc, HeapTuple row, pg_uuid_t *id)
 {
 	memset(id, 0, sizeof(pg_uuid_t)); /* people's */
 	return column->of_person || opsflow_row_uuid(tupdesc, row, "organization_id", id);
@@ -359,7 +359,7 @@ encrypt_column(const SecretColumn *column, OpsflowChange *change)
 	}
 	if (is_settled(column, change))
 		return;
-	if (!opsflow_secret_organization(column, change->tupdesc, change->after, &target.organization_id))
+	if (!find_organization(column, change->tupdesc, change->after, &target.organization_id))
 		return; /* the constraint refuses it */
 	value = opsflow_edit_secret(column, value, encrypt_string, &target, &changed);
 	if (changed)

@@ -31,7 +31,6 @@ extern List *opsflow_secret_columns(void);
 extern bool opsflow_is_secret_context(const char *context);
 extern SecretColumn *opsflow_secret_column(Oid relid, const char *column);
 extern bool opsflow_is_secret_row(const SecretColumn *column, TupleDesc tupdesc, HeapTuple row);
-extern bool opsflow_secret_organization(const SecretColumn *column, TupleDesc tupdesc, HeapTuple row, pg_uuid_t *id);
 extern Datum opsflow_edit_secret(const SecretColumn *column, Datum value, SecretEdit edit, void *arg, bool *changed);
 
 #endif /* OPSFLOW_SECRETS_COLUMNS_H */

@@ -89,7 +89,8 @@ ask_for_own(Request *request)
 	if (request->column->of_person && get_attnum(request->column->relid, "user_id") == InvalidAttrNumber)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
-				 errmsg("nobody can read \"%s\"", request->column->context)));
+				 errmsg("nobody can read \"%s\"", request->column->context),
+				 errhint("It is there for opsflow.verify_totp() to compare with.")));
 	request->whose_column = request->column->of_person ? "user_id" : "organization_id";
 	if (request->column->of_person)
 		request->whose = opsflow_require_user()->user_id;

@@ -500,7 +500,8 @@ require_organization_exists(const pg_uuid_t *organization_id)
 	if (found == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("there is no organization %s", opsflow_uuid_text(organization_id))));
+				 errmsg("there is no organization %s", opsflow_uuid_text(organization_id)),
+				 errhint("Name the one that acts, or, as an administrator, any; the nil UUID for the secrets of people.")));
 }
 
 /* The context's, or for an administrator any; the nil UUID is people's. */
@@ -516,7 +517,8 @@ organization_argument(FunctionCallInfo fcinfo, int arg)
 	else if (!context->has_organization || !opsflow_uuid_equal(PG_GETARG_UUID_P(arg), &context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg)))));
+				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg))),
+				 errhint("Name the one that acts, or, as an administrator, any; the nil UUID for the secrets of people.")));
 	return *PG_GETARG_UUID_P(arg);
 }
 
@@ -679,7 +681,8 @@ opsflow_destroy_encryption_key(PG_FUNCTION_ARGS)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-			 errmsg("there is no key %d", PG_GETARG_INT32(1))));
+			 errmsg("there is no key %d", PG_GETARG_INT32(1)),
+			 errhint("opsflow.encryption_status has the keys there are.")));
 	PG_RETURN_VOID(); /* not reached */
 }
 

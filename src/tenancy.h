@@ -43,13 +43,14 @@ extern pg_tz *opsflow_time_zone(const char *name);
 extern bool opsflow_has_permission(const char *permission);
 extern bool opsflow_may_give_permission(const char *permission);
 extern void opsflow_require_permission(const char *permission);
+extern void opsflow_require_scope(const char *permission);
 extern void opsflow_check_permission_name(const char *permission);
 extern bool opsflow_member_has_permission(const pg_uuid_t *organization_id, const pg_uuid_t *user_id,
 										  const char *permission);
 extern bool opsflow_is_active_user(const pg_uuid_t *user_id);
-extern bool opsflow_organization_allows_changes(const pg_uuid_t *organization_id);
 extern void opsflow_require_active_organization(const OpsflowContext *context);
 extern void opsflow_require_can_give(const char *role, ArrayType *permissions);
+extern void opsflow_require_can_give_permission(const char *permission);
 extern void opsflow_tenancy_init(void);
 
 /* Which organization a call is about (tenancy_target.c) */

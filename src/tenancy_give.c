@@ -18,8 +18,9 @@
 #include "core.h"
 #include "tenancy.h"
 
-static void
-require_held(const char *permission)
+/* The same for one permission. */
+void
+opsflow_require_can_give_permission(const char *permission)
 {
 	if (!opsflow_may_give_permission(permission))
 		ereport(ERROR,
@@ -82,7 +83,7 @@ require_role_held(const char *role, const OpsflowContext *context)
 	count = opsflow_execute(&plan, &value, NULL, SPI_OK_SELECT);
 	rows = SPI_tuptable;
 	for (int i = 0; i < count; i++)
-		require_held(TextDatumGetCString(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull)));
+		opsflow_require_can_give_permission(TextDatumGetCString(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull)));
 }
 
 /*
@@ -106,7 +107,7 @@ opsflow_require_can_give(const char *role, ArrayType *permissions)
 	{
 		deconstruct_array(permissions, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &count);
 		for (int i = 0; i < count; i++)
-			require_held(TextDatumGetCString(names[i]));
+			opsflow_require_can_give_permission(TextDatumGetCString(names[i]));
 	}
 	SPI_finish();
 }

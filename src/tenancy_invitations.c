@@ -4,7 +4,8 @@
  *
  * The token is returned once, for the mail to the address that is invited, and kept as
  * a hash.  Whoever has it has read that mail: the address decides who the new member is,
- * and counts as verified.  A token that is malformed, unknown, another's, expired,
+ * and counts as verified.  That is enough to be a new person; who is one already accepts
+ * signed in, or by a trusted backend.  A token that is malformed, unknown, another's, expired,
  * revoked or used gives the same answer for comparable work: one hash and one look-up.
  *
  * An invitation is worth what its inviter could give at the time it is accepted: with an
@@ -326,9 +327,30 @@ note_accepted(const OpsflowTarget *target, const OpsflowToken *token)
 	(void) opsflow_target_execute(target, &plan, values, NULL, SPI_OK_UPDATE);
 }
 
+/*
+ * Whoever is known to the database joins nothing but himself, or by a trusted backend: the
+ * token was in the hands of who invited too, to whom it would show the person.
+ */
+static void
+require_own_invitation(const Invitation *invitation, const OpsflowContext *context)
+{
+	pg_uuid_t person;
+
+	if (!opsflow_find_person(invitation->email, &person) || opsflow_is_trusted(context))
+		return;
+	if (!context->has_user || !opsflow_uuid_equal(&context->user_id, &person))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("whoever has an account accepts an invitation signed in"),
+				 errhint("Call opsflow.authenticate(token) for the person who is invited before, in whichever organization.")));
+	opsflow_require_no_agent(context);
+	opsflow_require_scope("profile.edit");
+}
+
 static void
 accept(FunctionCallInfo fcinfo, pg_uuid_t *user_id)
 {
+	OpsflowContext context = *opsflow_context();
 	OpsflowTarget target = {.is_own = false};
 	Invitation invitation = {NULL};
 	OpsflowToken token;
@@ -345,6 +367,7 @@ accept(FunctionCallInfo fcinfo, pg_uuid_t *user_id)
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("the invitation cannot be accepted"),
 				 errhint("It may be misspelt, expired, revoked or accepted already: ask for a new one.")));
+	require_own_invitation(&invitation, &context);
 	opsflow_target_require_active(&target);
 	find_invited(&target, &invitation, PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	opsflow_join_invited(&target, invitation.role, invitation.has_inviter ? &invitation.inviter : NULL);

@@ -492,6 +492,7 @@ opsflow_accept_membership(PG_FUNCTION_ARGS)
 	opsflow_require_data();
 	opsflow_require_argument(fcinfo, 0, "organization_id");
 	opsflow_require_no_agent(&target.actor);
+	opsflow_require_scope("profile.edit");
 	target.organization_id = *PG_GETARG_UUID_P(0);
 	user_id = accepting_user(fcinfo, &target.actor);
 	target.actor.has_user = true;
@@ -673,6 +674,7 @@ opsflow_leave_organization_sql(PG_FUNCTION_ARGS)
 
 	opsflow_require_data();
 	opsflow_require_no_agent(&target.actor);
+	opsflow_require_scope("profile.edit");
 	opsflow_target_require_active(&target);
 	SPI_connect();
 	member = lock_member(&target, &target.actor.user_id);

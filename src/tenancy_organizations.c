@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
 #include "utils/rel.h"
 
 #include "context.h"
@@ -51,6 +52,7 @@ enum CreateArgument
 	CREATE_SETTINGS
 };
 
+#define MAX_NAME 255
 #define MAX_EMAIL 255
 #define MAX_SLUG 100
 
@@ -215,6 +217,27 @@ check_member_request(FunctionCallInfo fcinfo, Request *request)
 				 errhint("Leave plan_type out; a trusted backend can give another one.")));
 }
 
+/* What the constraints of the table would refuse without a word on what to do. */
+static void
+check_values(FunctionCallInfo fcinfo, const Request *request)
+{
+	char *type;
+
+	opsflow_require_argument(fcinfo, CREATE_TYPE, "type");
+	opsflow_require_argument(fcinfo, CREATE_TIME_ZONE, "timezone");
+	opsflow_require_argument(fcinfo, CREATE_SETTINGS, "settings");
+	if (request->name == NULL || pg_mbstrlen(request->name) > MAX_NAME)
+		invalid_argument(psprintf("name must have 1 to %d characters", MAX_NAME), "Give the organization a name.");
+	if (request->owner_name != NULL && pg_mbstrlen(request->owner_name) > MAX_NAME)
+		invalid_argument(psprintf("owner_name must have 1 to %d characters", MAX_NAME),
+						 "Leave it out: the person can write it later.");
+	type = text_to_cstring(PG_GETARG_TEXT_PP(CREATE_TYPE));
+	if (strcmp(type, "standalone") != 0 && strcmp(type, "holding") != 0 && strcmp(type, "subsidiary") != 0)
+		invalid_argument(psprintf("type \"%s\" is not known", type), "It can be standalone, holding or subsidiary.");
+	if (!JB_ROOT_IS_OBJECT(PG_GETARG_JSONB_P(CREATE_SETTINGS)))
+		invalid_argument("settings must be a JSON object", "Leave it out for none.");
+}
+
 static void
 read_request(FunctionCallInfo fcinfo, Request *request)
 {
@@ -222,16 +245,12 @@ read_request(FunctionCallInfo fcinfo, Request *request)
 	opsflow_require_no_agent(&request->actor);
 	request->trusted = opsflow_is_trusted(&request->actor);
 	request->name = trimmed_argument(fcinfo, CREATE_NAME);
-	if (request->name == NULL)
-		invalid_argument("name must not be empty", "Give the organization a name.");
 	request->slug = slug_argument(fcinfo, CREATE_SLUG);
 	if (!PG_ARGISNULL(CREATE_OWNER_EMAIL) || request->trusted)
 		request->email = opsflow_email_argument(fcinfo, CREATE_OWNER_EMAIL, "owner_email");
 	request->owner_name = trimmed_argument(fcinfo, CREATE_OWNER_NAME);
 	request->plan = trimmed_argument(fcinfo, CREATE_PLAN);
-	opsflow_require_argument(fcinfo, CREATE_TYPE, "type");
-	opsflow_require_argument(fcinfo, CREATE_TIME_ZONE, "timezone");
-	opsflow_require_argument(fcinfo, CREATE_SETTINGS, "settings");
+	check_values(fcinfo, request);
 	request->has_parent = !PG_ARGISNULL(CREATE_PARENT);
 	if (request->has_parent)
 		request->parent.organization_id = *PG_GETARG_UUID_P(CREATE_PARENT);

@@ -285,6 +285,23 @@ opsflow_require_permission(const char *permission)
 				 errhint("Ask an owner or an admin of the organization for a role that has it, or use a key whose scopes include it.")));
 }
 
+/*
+ * Refuse (OF005) what a person may do whatever the role, if it is done by a key whose scopes
+ * do not include this.
+ */
+void
+opsflow_require_scope(const char *permission)
+{
+	const OpsflowContext *context = opsflow_context();
+
+	if (context->has_credential && opsflow_context_hooks.credential_permits != NULL &&
+		!opsflow_context_hooks.credential_permits(context, permission))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("the scopes of the key do not include \"%s\"", permission),
+				 errhint("Sign in, or use a key whose scopes include it.")));
+}
+
 /* Names that are no permission are mistakes, not refusals. */
 void
 opsflow_check_permission_name(const char *permission)
@@ -373,8 +390,8 @@ opsflow_require_for_status(PG_FUNCTION_ARGS)
  */
 
 /* Is it active, and not given up?  Of what there is not, foreign keys tell. */
-bool
-opsflow_organization_allows_changes(const pg_uuid_t *organization_id)
+static bool
+allows_changes(const pg_uuid_t *organization_id)
 {
 	OpsflowSearch search = {"organizations"};
 
@@ -387,7 +404,7 @@ void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
 	if (!opsflow_is_administrator(GetOuterUserId()) &&
-		!opsflow_organization_allows_changes(&context->organization_id))
+		!allows_changes(&context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
 				 errmsg("the organization is suspended, cancelled or deleted"),

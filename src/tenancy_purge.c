@@ -190,7 +190,10 @@ report_rest(Purge *purge)
  * ----------------------------------------------------------------
  */
 
-/* With the rights of the table's owner, as a foreign key would delete from it. */
+/*
+ * With the rights of the table's owner, as a foreign key would delete from it.  What its
+ * triggers put off would be run by whoever commits: they may not.
+ */
 static void
 take_table(Purge *purge, Table *table)
 {
@@ -198,7 +201,8 @@ take_table(Purge *purge, Table *table)
 	int64 rows;
 
 	GetUserIdAndSecContext(&caller.userid, &caller.sec_context);
-	SetUserIdAndSecContext(table->owner, caller.sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(table->owner, caller.sec_context | SECURITY_LOCAL_USERID_CHANGE |
+							   (superuser_arg(table->owner) ? 0 : SECURITY_RESTRICTED_OPERATION));
 	rows = take_rows(purge, table->relid, "organization_id");
 	opsflow_become(caller);
 	report(purge, table->relid, rows, "deleted");

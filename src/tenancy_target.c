@@ -36,7 +36,10 @@ opsflow_is_trusted(const OpsflowContext *context)
 {
 	Oid role = GetOuterUserId();
 
-	return !context->has_user && !context->has_agent && (opsflow_is_administrator(role) || opsflow_may_set_context(role));
+	if (context->has_user || context->has_agent || !(opsflow_is_administrator(role) || opsflow_may_set_context(role)))
+		return false;
+	opsflow_refuse_dropped_context();
+	return true;
 }
 
 /* Who belongs to what is for people to say: an agent says it for nobody (OF005). */

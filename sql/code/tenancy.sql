@@ -119,7 +119,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_create_organization';
 COMMENT ON FUNCTION opsflow.create_organization(text, text, text, text, text, uuid, text, text, jsonb) IS
-'Makes an organization with its owner, its roles and the first entries of its ledger; returns its id. For opsflow_service without a user, opsflow_admin and superusers: owner_email is the address of the owner, who is the person with it, whatever the case, or else a new one, named owner_name; a parent that stands alone becomes a holding. For members with the permission: below the own organization (the parent unless given), which must be a holding; owner_email that of an active member of it, null for oneself; with the plan of the parent. name: 1 to 255 characters; slug: 1 to 100 letters, digits, hyphens, underscores and dots, stored in lower case; type standalone, holding or subsidiary; plan_type: null means starter, or the plan of the parent; timezone: an IANA name; settings: a JSON object. Errors: OF001 without a context, OF003 unknown parent, or an owner the member does not know, OF005 an agent acts, a member names a plan, OF007 unfit values, a slug that is taken, a parent that is no holding, OF014 the parent is suspended. Permission: subsidiaries.create.';
+'Makes an organization with its owner, its roles and the first entries of its ledger; returns its id. For opsflow_service without a user, opsflow_admin and superusers: owner_email is the address of the owner, who is the person with it, whatever the case, or else a new one, named owner_name; a parent that stands alone becomes a holding. For members with the permission: below the own organization (the parent unless given), which must be a holding; owner_email that of an active member of it, null for oneself; with the plan of the parent. name: 1 to 255 characters; slug: 1 to 100 letters, digits, hyphens, underscores and dots, stored in lower case; type standalone, holding or subsidiary; plan_type: null means starter, or the plan of the parent; timezone: an IANA name; settings: a JSON object. Errors: OF001 without a context, OF003 unknown parent, or an owner the member does not know, OF005 an agent acts, a member names a plan, OF007 unfit values, a slug that is taken, a parent that is no holding, OF014 the parent is suspended, 23503 a plan that opsflow.billing_plans does not have. Permission: subsidiaries.create.';
 
 CREATE FUNCTION opsflow.move_organization(organization_id uuid, parent_organization_id uuid DEFAULT NULL)
 RETURNS void
@@ -186,7 +186,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_accept_membership';
 COMMENT ON FUNCTION opsflow.accept_membership(uuid, uuid) IS
-'Accepts the membership that opsflow.add_member() has offered to the user who acts, in whichever organization; returns its id. user_id: for opsflow_service without a user, opsflow_admin and superusers. Errors: OF001 without a user, OF003 none is offered, OF005 for somebody else, OF014 the organization is suspended.';
+'Accepts the membership that opsflow.add_member() has offered to the user who acts, in whichever organization; returns its id. user_id: for opsflow_service without a user, opsflow_admin and superusers. Errors: OF001 without a user, OF003 none is offered, OF005 for somebody else, or by a key whose scopes do not include profile.edit, OF014 the organization is suspended.';
 
 CREATE FUNCTION opsflow.change_member(user_id uuid, role text DEFAULT NULL, permissions text[] DEFAULT NULL,
     organization_id uuid DEFAULT NULL)
@@ -227,7 +227,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_leave_organization_sql';
 COMMENT ON FUNCTION opsflow.leave_organization() IS
-'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF014 the organization is suspended.';
+'Ends the membership of the user who acts, or declines one that is offered. Errors: OF001 without a user, OF003 no member, OF004 the last owner, suspended, or has left already, OF005 by a key whose scopes do not include profile.edit, OF014 the organization is suspended.';
 
 CREATE FUNCTION opsflow.transfer_ownership(user_id uuid, keep_role text DEFAULT 'admin',
     organization_id uuid DEFAULT NULL)
@@ -263,7 +263,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_accept_invitation';
 COMMENT ON FUNCTION opsflow.accept_invitation(text, text) IS
-'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and no context. Who is a member by now stays what he is. Returns the id of the person. Errors: OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
+'Accepts an invitation: the person with the invited address, whatever the case, or else a new one, named full_name, becomes a member with the role of the invitation, and the address counts as verified. Needs the token, and for a new person no context; who is a person already has to be the user who acts, in whichever organization, or the caller a trusted backend. Who is a member by now stays what he is. Returns the id of the person. Errors: OF005 for a person who is not signed in, or by a key whose scopes do not include profile.edit, OF003 for every token that is not good (malformed, unknown, expired, revoked, used, or its inviter could no longer give it), OF004 the person or the membership is suspended, or quota_max_users is reached, OF007 null, OF014 the organization is suspended.';
 
 CREATE FUNCTION opsflow.purge_organization(organization_id uuid, confirm_slug text DEFAULT NULL)
 RETURNS TABLE (relation regclass, rows bigint, effect text)
@@ -328,7 +328,8 @@ ALTER FUNCTION opsflow.create_role(text, text[], text) OWNER TO opsflow_owner;
 COMMENT ON FUNCTION opsflow.create_role(text, text[], text) IS
 'Defines a role: a bundle of permissions that opsflow.assign_role() gives to members. name: 1 to 100 characters, whatever the case no other role''s; permissions: names of opsflow.permissions, each of which whoever acts holds. Returns the id of the role. Errors: OF001 without a context, OF005 for a permission that is not one''s to give, OF007 for a bad name, one that is taken, or an unknown permission, OF014 in a suspended organization. Permission: roles.edit.';
 
-CREATE FUNCTION opsflow.change_role(role_id uuid, name text DEFAULT NULL, description text DEFAULT NULL, permissions text[] DEFAULT NULL)
+CREATE FUNCTION opsflow.change_role(
+    role_id uuid, name text DEFAULT NULL, description text DEFAULT NULL, permissions text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

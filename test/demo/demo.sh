@@ -364,6 +364,25 @@ SQL
 check "the attempt is in the ledger" \
 	"count(*) = 1 FROM opsflow.audit_trail WHERE action = 'authentication_failed' AND entity_type = 'api_key'"
 
+heading "A secret, and a dump"
+tell "Priya writes the token for GitHub. It is encrypted with TechCorp's own key, which a master key outside" \
+	"the database wraps. Everybody sees a preview; who reads it whole is in the ledger."
+priya show 'ghp_planted7Zq4RtY2wXk9$' <<'SQL'
+UPDATE opsflow.integrations SET credentials = '{"token": "ghp_planted7Zq4RtY2wXk9"}' WHERE name = 'GitHub';
+SELECT opsflow.secret_preview('opsflow.integrations', id, 'credentials', 'token') AS preview,
+       opsflow.read_secret('opsflow.integrations', id, 'credentials', 'token') AS secret
+FROM opsflow.integrations WHERE name = 'GitHub';
+SQL
+dba show '"ofe1:1:' <<'SQL'
+SELECT left(credentials::text, 60) || '...' AS stored FROM opsflow.integrations
+WHERE name = 'GitHub' AND organization_id = :'techcorp';
+SQL
+tell "So a dump of the database has no secret, nor any key that was shown here:"
+dump=$(pg_dump)
+printf '     %s$ pg_dump | grep -c ghp_planted%s\n' "$faint" "$plain"
+answer "$(grep -c ghp_planted7Zq4RtY2wXk9 <<<"$dump" || true)" ""
+[[ $dump == *'"ofe1:1:'* && $dump != *ghp_planted7Zq4RtY2wXk9* && $dump != *"$key"* ]] || broken "the dump has a secret"
+
 heading "The ledger"
 tell "Who asked for the release, who decided, and why. Nobody called a logging function: the change" \
 	"itself left the entry, in the same transaction. Each entry holds the hash of the one before it."

@@ -166,7 +166,7 @@ INSERT INTO tokens SELECT 'tom', opsflow.invite_member('tom@TWO.example', 'manag
 SELECT act('none');
 SELECT is((invitation('tom@two.example')).invited_by, NULL, 'a service invites in nobody''s name');
 UPDATE opsflow.users SET status = 'suspended' WHERE id = :tom;
-SELECT act('opsflow_member');
+SELECT act('opsflow_service');
 SELECT refused(format('SELECT opsflow.accept_invitation(%L)', token('tom')), 'OF004', 'a suspended person joins nothing');
 SELECT act('none');
 UPDATE opsflow.users SET status = 'active' WHERE id = :tom;
@@ -181,7 +181,7 @@ SELECT act('opsflow_service', :one);
 SELECT opsflow.remove_member(:tom);
 DELETE FROM tokens;
 INSERT INTO tokens SELECT 'tom', opsflow.invite_member('tom@two.example', 'viewer');
-SELECT act('opsflow_member');
+SELECT act('opsflow_member', :two, :tom);
 SELECT is(opsflow.accept_invitation(token('tom')), :tom::uuid, 'who has left comes back');
 SELECT is(member(:one, 'tom@two.example'), 'active viewer', 'as what the invitation says');
 
@@ -191,7 +191,7 @@ SELECT opsflow.remove_member(:tom);
 DELETE FROM tokens;
 INSERT INTO tokens SELECT 'tom', opsflow.invite_member('tom@two.example', 'admin');
 SELECT opsflow.add_member(:tom, 'member');
-SELECT act('opsflow_member');
+SELECT act('opsflow_member', :two, :tom);
 SELECT is(opsflow.accept_invitation(token('tom')), :tom::uuid, 'who is a member by now may accept');
 SELECT is(member(:one, 'tom@two.example'), 'active member', 'and stays what he is');
 

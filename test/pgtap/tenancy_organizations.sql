@@ -81,11 +81,13 @@ SELECT refused($$SELECT opsflow.create_organization('X', 'x', NULL)$$, 'OF007', 
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x')$$, 'OF007', 'with an @');
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x y@x.example')$$, 'OF007', 'and no blanks');
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', repeat('x', 255) || '@x.example')$$, 'OF007', 'of up to 255 characters');
-SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', type => 'empire')$$, '23514', 'a type is one of three');
+SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', type => 'empire')$$, 'OF007', 'a type is one of three');
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', timezone => 'Mars/Olympus')$$, 'OF007', 'a time zone is one');
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', plan_type => 'gold')$$, '23503', 'a plan is one of the catalog');
-SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', settings => '[]')$$, '23514', 'settings are an object');
+SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', settings => '[]')$$, 'OF007', 'settings are an object');
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', settings => NULL)$$, 'OF007', 'and not null');
+SELECT refused($$SELECT opsflow.create_organization(repeat('x', 256), 'x', 'x@x.example')$$, 'OF007', 'a name has up to 255 characters');
+SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', repeat('x', 256))$$, 'OF007', 'so has that of the owner');
 SELECT refused($$SELECT opsflow.create_organization('X', 'x', 'x@x.example', parent_organization_id => '00000000-0000-7000-8000-0000000000ff')$$, 'OF003', 'a parent exists');
 SELECT act('none');
 UPDATE opsflow.users SET status = 'suspended' WHERE id = person('dan@delta.example');

@@ -7,12 +7,9 @@ SET client_min_messages = warning;
 
 CREATE EXTENSION opsflow CASCADE;
 
--- An organization, two people who work there, an agent.
-INSERT INTO opsflow.organizations (name, slug) VALUES ('Acme Robotics', 'acme')
-RETURNING id AS acme \gset
-INSERT INTO opsflow.users (organization_id, email, full_name, role)
-VALUES (:'acme', 'ada@acme.example', 'Ada Byron', 'owner')
-RETURNING id AS ada \gset
+-- An organization and its owner, somebody else who works there, an agent.
+SELECT opsflow.create_organization('Acme Robotics', 'acme', 'ada@acme.example', 'Ada Byron') AS acme \gset
+SELECT owner_id AS ada FROM opsflow.organizations WHERE id = :'acme' \gset
 INSERT INTO opsflow.users (organization_id, email, full_name, role)
 VALUES (:'acme', 'bob@acme.example', 'Bob Klein', 'manager')
 RETURNING id AS bob \gset
@@ -67,8 +64,25 @@ SELECT actor_type, actor_name, action, new_values ->> 'status' AS status
 FROM opsflow.audit_trail WHERE entity_id = :'request' ORDER BY timestamp, seq;
 SELECT bool_and(verdict = 'ok') AS nothing_was_changed FROM opsflow.verify_audit();
 COMMIT;
+
+-- Bob makes a key for a program. It is shown once; the database keeps its hash.
+BEGIN;
+SELECT opsflow.set_context(:'acme', :'bob') \g /dev/null
+SELECT opsflow.create_api_key(:'bob', 'stock report', '["agents.*"]', now() + interval '30 days') AS key \gset
+COMMIT;
+RESET ROLE;
+
+-- The program's role can set no context. By the key it acts for Bob, within what the key is for.
+CREATE ROLE acme_script;
+GRANT opsflow_member TO acme_script;
+SET ROLE acme_script;
+BEGIN;
+SELECT opsflow.authenticate(:'key') = :'bob' AS acts_for_bob;
+SELECT name, status FROM opsflow.agents;
+SELECT opsflow.request_approval('Order bearings', 'They squeak.');
+ROLLBACK;
 RESET ROLE;
 
 \connect :regression
 DROP DATABASE regress_first_session;
-DROP ROLE acme_app;
+DROP ROLE acme_app, acme_script;
