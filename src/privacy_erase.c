@@ -35,6 +35,7 @@
 #include "context.h"
 #include "core.h"
 #include "privacy.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_erase_user);
 
@@ -105,6 +106,7 @@ change(Erasure *e, const pg_uuid_t *organization_id, const char *relation, const
 static void
 leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 {
+	opsflow_lock_members(organization_id);
 	change(e, organization_id, "opsflow.user_sessions",
 		   "UPDATE opsflow.user_sessions SET status = 'revoked', revoked_at = now()"
 		   " WHERE organization_id = $1 AND user_id = $2 AND status = 'active'");

@@ -403,3 +403,19 @@ opsflow_numbered_key(const pg_uuid_t *organization_id, int32 number)
 		return NULL;
 	return unwrap(organization_id, &row)->key;
 }
+
+/* Is it there, and the master key that it is wrapped with? */
+bool
+opsflow_is_usable_key(const KeyRow *row)
+{
+	return row->wrapped_key != NULL &&
+		(cached_key(&row->organization_id, row) != NULL || opsflow_has_master_key(row->wrapped_by));
+}
+
+bool
+opsflow_is_usable_number(const pg_uuid_t *organization_id, int32 number)
+{
+	KeyRow row;
+
+	return find_row(organization_id, number, &row) && opsflow_is_usable_key(&row);
+}

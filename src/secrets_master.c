@@ -250,24 +250,25 @@ find_key(const char *id)
 	return NULL;
 }
 
+/* Is the key of an id there? */
+bool
+opsflow_has_master_key(const char *id)
+{
+	read_keys(false);
+	if (find_key(id) == NULL)
+		read_keys(true);
+	return find_key(id) != NULL;
+}
+
 /* The key of an id. */
 const uint8 *
 opsflow_master_key_named(const char *id)
 {
-	const uint8 *key;
-
-	read_keys(false);
-	key = find_key(id);
-	if (key == NULL)
-	{
-		read_keys(true);
-		key = find_key(id);
-	}
-	if (key == NULL)
+	if (!opsflow_has_master_key(id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
 				 errmsg("the master key \"%s\" is not there", id),
 				 errdetail("Data keys are wrapped with it; the current master key is \"%s\".", keys[0].id),
 				 errhint("Add its line to what opsflow.master_key_file or opsflow.master_key_command names, below the current key's.")));
-	return key;
+	return find_key(id);
 }

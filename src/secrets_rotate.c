@@ -100,7 +100,9 @@ renew_string(const char *text, size_t len, void *arg)
 	if (opsflow_key_number(old) == value->rotation->newest)
 		return NULL;
 	if (opsflow_is_ciphertext(old))
-		plain = opsflow_try_decrypt(organization_id, value->column->context, old, &len);
+		plain = opsflow_is_usable_number(organization_id, opsflow_key_number(old)) ?
+			opsflow_try_decrypt(organization_id, value->column->context, old, &len) :
+			NULL;
 	if (plain == NULL)
 	{
 		value->is_broken = true;
@@ -441,14 +443,18 @@ is_rotating(List *rows)
 	return false;
 }
 
-/* Make the next key, unless the last rotation is not over. */
+/*
+ * Make the next key, unless the last rotation is not over.  A key whose master key is
+ * lost encrypts nothing any more, so there has to be another one; it stays, and when the
+ * master key is back the rotation goes on.
+ */
 static void
 begin_rotation(const pg_uuid_t *organization_id)
 {
 	List *rows = opsflow_key_rows(organization_id);
 	KeyRow *newest = rows == NIL ? NULL : linitial(rows);
 
-	if (is_rotating(rows))
+	if (is_rotating(rows) && opsflow_is_usable_key(newest))
 		return;
 	opsflow_make_key(organization_id, newest == NULL ? 1 : newest->number + 1);
 	if (newest != NULL)
@@ -610,9 +616,13 @@ opsflow_rotate_encryption(PG_FUNCTION_ARGS)
 }
 
 static void
-rewrap_step(void *arg)
+warn_of_lost_key(const KeyRow *row)
 {
-	opsflow_rewrap_key(arg);
+	ereport(WARNING,
+			(errcode(ERRCODE_OPSFLOW_PREREQUISITE),
+			 errmsg("key %d of organization %s stays as it is: the master key \"%s\" is not there", row->number,
+					opsflow_uuid_text(&row->organization_id), row->wrapped_by),
+			 errhint("Add its line to what opsflow.master_key_file or opsflow.master_key_command names; if it is lost, see doc/secrets.md.")));
 }
 
 /*
@@ -639,7 +649,12 @@ opsflow_rewrap_encryption_keys(PG_FUNCTION_ARGS)
 			continue;
 		if (done >= batch)
 			break;
-		rewrap_step(row);
+		if (!opsflow_is_usable_key(row))
+		{
+			warn_of_lost_key(row);
+			continue;
+		}
+		opsflow_rewrap_key(row);
 		done++;
 	}
 	PG_RETURN_INT64(done);

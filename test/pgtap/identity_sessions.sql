@@ -287,9 +287,11 @@ UPDATE opsflow.user_sessions SET created_at = now() - interval '2 hours', expire
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'not here'; END$$;
 CREATE TRIGGER refuse BEFORE UPDATE ON opsflow.user_sessions FOR EACH ROW WHEN (OLD.organization_id = '00000000-0000-7000-8000-000000000001') EXECUTE FUNCTION refuse();
 SET LOCAL client_min_messages = error;
-SELECT is(opsflow.expire_credentials(), 2::bigint, 'an organization that fails stops no other');
+SELECT opsflow.expire_credentials() AS ended \gset
 SET LOCAL client_min_messages = notice;
+-- A rollback takes back how many tests there were; the last one after it says it again.
 ROLLBACK TO sp;
+SELECT is(:ended, 2, 'an organization that fails stops no other');
 
 SELECT * FROM finish();
 ROLLBACK;

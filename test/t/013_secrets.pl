@@ -210,8 +210,19 @@ like(error_of($read), qr/OF012: the master key "[0-9a-f]{8}" is not there/, 'wit
 like(error_of("UPDATE opsflow.webhooks SET secret_key = 'y'"), qr/OF012/, 'nor written');
 unlink $key_file;
 like(error_of($read), qr/OF012: could not open/, 'nor without one');
+# A master key that is lost: secrets are written anew, with keys of another one; what is old waits, in case it is found.
+write_keys($second);
+like(error_of("SELECT opsflow.rotate_encryption_key('$one')"), qr/WARNING.*a secret of table "integrations" cannot be decrypted and keeps its key/,
+	'a rotation goes on without the master key');
+is(error_of("UPDATE opsflow.webhooks SET secret_key = 'anew'"), '', 'and secrets are written again');
+is(sql("SELECT opsflow.read_secret('opsflow.webhooks', id, 'secret_key') FROM opsflow.webhooks WHERE organization_id = '$one' LIMIT 1"), 'anew', 'and read');
+like(error_of($read), qr/OF012/, 'but none that was lost');
+like(error_of('SELECT opsflow.rewrap_encryption_keys()'), qr/WARNING.*stays as it is: the master key "[0-9a-f]{8}" is not there/,
+	'a key that cannot be wrapped anew stops no other');
+write_keys($second, $first);
+cmp_ok(sql("SELECT opsflow.rotate_encryption_key('$one')"), '>', 0, 'when the master key is found the rotation does the rest');
+is(sql($read), $planted{token}, 'and nothing is lost');
 # A data key that is not what the master key wrapped.
-write_keys($first);
 sql('BEGIN; UPDATE opsflow.encryption_keys SET wrapped_key = overlay(wrapped_key placing \'AAAA\' from 40); COMMIT');
 like(error_of($read), qr/OF013: the secret cannot be decrypted/, 'a wrapped key that was altered is refused');
 $db = 'app';
