@@ -226,8 +226,7 @@ opsflow_become_table_owner(Oid owner, int *nest_level)
 
 	GetUserIdAndSecContext(&before.userid, &before.sec_context);
 	if (owner != before.userid)
-		SetUserIdAndSecContext(owner, before.sec_context | SECURITY_LOCAL_USERID_CHANGE |
-								   (superuser_arg(owner) ? 0 : SECURITY_RESTRICTED_OPERATION));
+		SetUserIdAndSecContext(owner, before.sec_context | SECURITY_LOCAL_USERID_CHANGE | (superuser_arg(owner) ? 0 : SECURITY_RESTRICTED_OPERATION));
 	*nest_level = NewGUCNestLevel();
 	return before;
 }

@@ -213,11 +213,10 @@ opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const cha
 	" format(CASE p.matched_by"                                                                         \
 	" WHEN 'id' THEN '(t.entity_type = %1$L AND $2::text IN (t.previous_values ->> %2$L, t.new_values ->> %2$L))'" \
 	" ELSE '(t.entity_type = %1$L AND (lower(t.previous_values ->> %2$L) = ANY ($3)"                    \
-	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column), " PERSONAL_OWNER("c") \
-	" " PERSONAL_TABLES                                                                                     \
-	" JOIN opsflow.audit_map AS m ON m.relation = p.relation"                                           \
-	" JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = m.entity_column AND NOT a.attisdropped"  \
-	" WHERE has_table_privilege(c.oid, 'SELECT')"
+	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column), " PERSONAL_OWNER("c") " " PERSONAL_TABLES                                                                                    \
+																												" JOIN opsflow.audit_map AS m ON m.relation = p.relation"                                              \
+																												" JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = m.entity_column AND NOT a.attisdropped" \
+																												" WHERE has_table_privilege(c.oid, 'SELECT')"
 
 /* The keys that a query finds, as elements of an array. */
 static ArrayBuildState *
@@ -255,8 +254,7 @@ opsflow_subject_ledger_keys(const OpsflowSubject *person, const pg_uuid_t *organ
 	{
 		Oid owner = DatumGetObjectId(SPI_getbinval(tables->vals[row], tables->tupdesc, 3, &isnull));
 
-		keys = add_keys(keys, opsflow_subject_execute_on(owner, person, organization_id,
-														 SPI_getvalue(tables->vals[row], tables->tupdesc, 1), SPI_OK_SELECT));
+		keys = add_keys(keys, opsflow_subject_execute_on(owner, person, organization_id, SPI_getvalue(tables->vals[row], tables->tupdesc, 1), SPI_OK_SELECT));
 		appendStringInfo(&entries, " OR %s", SPI_getvalue(tables->vals[row], tables->tupdesc, 2));
 	}
 	SPI_freetuptable(tables);

@@ -139,37 +139,37 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 #define ERASING_STATEMENTS                                                                                \
 	"WITH columns AS ("                                                                                   \
 	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid, " PERSONAL_OWNER("c") " AS relowner," \
-	" " PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                       \
-	" CASE p.action WHEN 'replace' THEN '''erased'''"  \
-	" WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''" \
-	" WHEN 'clear' THEN CASE WHEN NOT a.attnotnull THEN 'NULL'"  \
-	" WHEN a.atttypid IN ('text'::regtype, 'varchar'::regtype) THEN ''''''" \
-	" WHEN a.atttypid = 'jsonb'::regtype THEN"  \
-	" format('CASE jsonb_typeof(t.%I) WHEN ''array'' THEN ''[]''::jsonb ELSE ''{}'' END', p.column_name)" \
-	" END ELSE '' END AS value,"                                                                          \
-	" CASE WHEN c.oid IS NULL THEN 'there is no such table'"                                              \
-	" WHEN a.attnum IS NULL THEN 'there is no such column'"                                               \
-	" WHEN b.attnum IS NULL THEN format('there is no column \"%s\"', p.person_column)"                    \
-	" WHEN p.action IN ('replace', 'address') AND a.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)" \
-	" THEN 'the column takes no text'"                                                                    \
-	" WHEN NOT has_table_privilege(c.oid, 'SELECT')"  \
-	" OR NOT CASE p.action WHEN 'delete' THEN has_table_privilege(c.oid, 'DELETE')" \
-	" ELSE has_column_privilege(c.oid, a.attnum, 'UPDATE') END THEN 'privilege' END AS problem"           \
-	" " PERSONAL_TABLES                                                                                       \
-	" LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = p.column_name AND NOT a.attisdropped" \
-	" LEFT JOIN pg_attribute AS b ON b.attrelid = c.oid AND b.attname = p.person_column AND NOT b.attisdropped)" \
-	", checked AS ("                                                                                      \
-	"SELECT *,"  \
-	" coalesce(problem, CASE WHEN value IS NULL THEN 'the column can be neither null nor empty' END) AS trouble," \
-	" CASE WHEN oid IS NULL THEN relation ELSE format('%I.%I', nspname, relname) END AS name FROM columns)"             \
-	" SELECT name, is_scoped,"                                                                            \
-	" CASE WHEN min(trouble) IS NULL THEN format(CASE WHEN action = 'delete'"                             \
-	" THEN 'DELETE FROM %1$s AS t WHERE %2$s%3$s' ELSE 'UPDATE %1$s AS t SET %4$s WHERE %2$s%3$s AND (%5$s)' END, name," \
-	" CASE WHEN is_scoped THEN 't.organization_id = $1 AND ' ELSE '' END, match,"                         \
-	" string_agg(format('%I = %s', column_name, value), ', '),"                                           \
-	" string_agg(format('t.%I IS DISTINCT FROM %s', column_name, value), ' OR ')) END,"                   \
-	" min(trouble), (array_agg(column_name ORDER BY trouble))[1], relowner"                               \
-	" FROM checked GROUP BY name, relowner, is_scoped, match, action ORDER BY name, match, action"
+																													 " " PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                                  \
+																													 " CASE p.action WHEN 'replace' THEN '''erased'''"                                                                    \
+																													 " WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''"                                              \
+																													 " WHEN 'clear' THEN CASE WHEN NOT a.attnotnull THEN 'NULL'"                                                          \
+																													 " WHEN a.atttypid IN ('text'::regtype, 'varchar'::regtype) THEN ''''''"                                              \
+																													 " WHEN a.atttypid = 'jsonb'::regtype THEN"                                                                           \
+																													 " format('CASE jsonb_typeof(t.%I) WHEN ''array'' THEN ''[]''::jsonb ELSE ''{}'' END', p.column_name)"                \
+																													 " END ELSE '' END AS value,"                                                                                         \
+																													 " CASE WHEN c.oid IS NULL THEN 'there is no such table'"                                                             \
+																													 " WHEN a.attnum IS NULL THEN 'there is no such column'"                                                              \
+																													 " WHEN b.attnum IS NULL THEN format('there is no column \"%s\"', p.person_column)"                                   \
+																													 " WHEN p.action IN ('replace', 'address') AND a.atttypid NOT IN ('text'::regtype, 'varchar'::regtype)"               \
+																													 " THEN 'the column takes no text'"                                                                                   \
+																													 " WHEN NOT has_table_privilege(c.oid, 'SELECT')"                                                                     \
+																													 " OR NOT CASE p.action WHEN 'delete' THEN has_table_privilege(c.oid, 'DELETE')"                                      \
+																													 " ELSE has_column_privilege(c.oid, a.attnum, 'UPDATE') END THEN 'privilege' END AS problem"                          \
+																													 " " PERSONAL_TABLES                                                                                                  \
+																													 " LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = p.column_name AND NOT a.attisdropped"            \
+																													 " LEFT JOIN pg_attribute AS b ON b.attrelid = c.oid AND b.attname = p.person_column AND NOT b.attisdropped)"         \
+																													 ", checked AS ("                                                                                                     \
+																													 "SELECT *,"                                                                                                          \
+																													 " coalesce(problem, CASE WHEN value IS NULL THEN 'the column can be neither null nor empty' END) AS trouble,"        \
+																													 " CASE WHEN oid IS NULL THEN relation ELSE format('%I.%I', nspname, relname) END AS name FROM columns)"              \
+																													 " SELECT name, is_scoped,"                                                                                           \
+																													 " CASE WHEN min(trouble) IS NULL THEN format(CASE WHEN action = 'delete'"                                            \
+																													 " THEN 'DELETE FROM %1$s AS t WHERE %2$s%3$s' ELSE 'UPDATE %1$s AS t SET %4$s WHERE %2$s%3$s AND (%5$s)' END, name," \
+																													 " CASE WHEN is_scoped THEN 't.organization_id = $1 AND ' ELSE '' END, match,"                                        \
+																													 " string_agg(format('%I = %s', column_name, value), ', '),"                                                          \
+																													 " string_agg(format('t.%I IS DISTINCT FROM %s', column_name, value), ' OR ')) END,"                                  \
+																													 " min(trouble), (array_agg(column_name ORDER BY trouble))[1], relowner"                                              \
+																													 " FROM checked GROUP BY name, relowner, is_scoped, match, action ORDER BY name, match, action"
 
 typedef struct ErasingStatement
 {

@@ -96,27 +96,27 @@ typedef struct Export
 #define EXPORT_STATEMENTS                                                                                   \
 	"WITH " NAMING_COLUMNS ", " TABLE_COLUMNS ", parts AS ("                                                \
 	"SELECT t.oid, " PERSONAL_OWNER("t") " AS relowner, s.nspname, t.relname, has_table_privilege(t.oid, 'SELECT') AS is_readable,"              \
-	" (SELECT format('t.%I = $1 AND ', o.attname) FROM columns AS o WHERE o.oid = t.oid"                    \
-	" AND o.attname = CASE WHEN t.oid = 'opsflow.organizations'::regclass THEN 'id' ELSE 'organization_id' END" \
-	" AND t.oid <> 'opsflow.users'::regclass) AS scope,"                                                    \
-	" (SELECT string_agg(CASE matched_by WHEN 'id' THEN format('t.%I = $2', attname)"                       \
-	" ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ') FROM naming AS x WHERE x.oid = t.oid) AS named," \
-	" (SELECT string_agg(CASE matched_by WHEN 'id' THEN format('t.%I = $2', attname)"                       \
-	" ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ')"  \
-	" FROM naming AS x WHERE x.oid = t.oid AND is_own) AS own," \
-	" (SELECT string_agg(format('%L, CASE WHEN t.%I IS NOT NULL THEN ''[masked]'' END', attname, attname), ', ')" \
-	" FROM columns AS x WHERE x.oid = t.oid AND is_masked) AS masked,"                                      \
-	" (SELECT string_agg(format('%L, t.%I', attname, attname), ', ' ORDER BY attnum)"                       \
-	" FROM columns AS x WHERE x.oid = t.oid AND is_naming) AS naming,"                                      \
-	" (SELECT string_agg(format('t.%I DESC', attname), ', ' ORDER BY attnum)"                               \
-	" FROM columns AS x WHERE x.oid = t.oid AND is_key) AS key"                                             \
-	" FROM pg_class AS t JOIN pg_namespace AS s ON s.oid = t.relnamespace"                                  \
-	" WHERE t.oid IN (SELECT oid FROM naming) AND NOT t.relispartition AND t.relpersistence <> 't')"        \
-	" SELECT format('%I.%I', nspname, relname), scope IS NOT NULL, is_readable,"                            \
-	" format('SELECT CASE WHEN %1$s THEN to_jsonb(t) || jsonb_strip_nulls(jsonb_build_object(%2$s))"        \
-	" ELSE jsonb_build_object(%3$s) END AS r FROM %4$I.%5$I AS t WHERE %6$s(%7$s)%8$s',"                    \
-	" coalesce(own, 'false'), masked, naming, nspname, relname, scope, named, ' ORDER BY ' || key), relowner" \
-	" FROM parts ORDER BY nspname <> 'opsflow', nspname, relname"
+										 " (SELECT format('t.%I = $1 AND ', o.attname) FROM columns AS o WHERE o.oid = t.oid"                           \
+										 " AND o.attname = CASE WHEN t.oid = 'opsflow.organizations'::regclass THEN 'id' ELSE 'organization_id' END"    \
+										 " AND t.oid <> 'opsflow.users'::regclass) AS scope,"                                                           \
+										 " (SELECT string_agg(CASE matched_by WHEN 'id' THEN format('t.%I = $2', attname)"                              \
+										 " ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ') FROM naming AS x WHERE x.oid = t.oid) AS named," \
+										 " (SELECT string_agg(CASE matched_by WHEN 'id' THEN format('t.%I = $2', attname)"                              \
+										 " ELSE format('lower(t.%I) = ANY ($3)', attname) END, ' OR ')"                                                 \
+										 " FROM naming AS x WHERE x.oid = t.oid AND is_own) AS own,"                                                    \
+										 " (SELECT string_agg(format('%L, CASE WHEN t.%I IS NOT NULL THEN ''[masked]'' END', attname, attname), ', ')"  \
+										 " FROM columns AS x WHERE x.oid = t.oid AND is_masked) AS masked,"                                             \
+										 " (SELECT string_agg(format('%L, t.%I', attname, attname), ', ' ORDER BY attnum)"                              \
+										 " FROM columns AS x WHERE x.oid = t.oid AND is_naming) AS naming,"                                             \
+										 " (SELECT string_agg(format('t.%I DESC', attname), ', ' ORDER BY attnum)"                                      \
+										 " FROM columns AS x WHERE x.oid = t.oid AND is_key) AS key"                                                    \
+										 " FROM pg_class AS t JOIN pg_namespace AS s ON s.oid = t.relnamespace"                                         \
+										 " WHERE t.oid IN (SELECT oid FROM naming) AND NOT t.relispartition AND t.relpersistence <> 't')"               \
+										 " SELECT format('%I.%I', nspname, relname), scope IS NOT NULL, is_readable,"                                   \
+										 " format('SELECT CASE WHEN %1$s THEN to_jsonb(t) || jsonb_strip_nulls(jsonb_build_object(%2$s))"               \
+										 " ELSE jsonb_build_object(%3$s) END AS r FROM %4$I.%5$I AS t WHERE %6$s(%7$s)%8$s',"                           \
+										 " coalesce(own, 'false'), masked, naming, nspname, relname, scope, named, ' ORDER BY ' || key), relowner"      \
+										 " FROM parts ORDER BY nspname <> 'opsflow', nspname, relname"
 
 /* Of others' doings about the person, what was done; of the person's own doings, that and from where. */
 #define LEDGER_ENTRIES                                                                                      \
