@@ -11,7 +11,7 @@ OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c)))
 SHLIB_LINK += -lcrypto
 
 # The rooms of the house in floor order: what is above may use what is below.
-# The ledger comes before tenancy because the tables of tenancy are under it.
+# The ledger comes before tenancy because the tables of tenancy are under it; its functions ask tenancy for permissions.
 ROOMS = core context audit tenancy counters secrets identity partitions agents work_items approvals usage \
 	integrations webhooks notifications projects workflows executions queue schedules nodes oversight metrics \
 	jobs privacy health install

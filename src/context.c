@@ -599,7 +599,7 @@ opsflow_require_context(PG_FUNCTION_ARGS)
 	if (context->has_organization)
 		check_change(context);
 	else if (!opsflow_is_administrator(GetUserId()) &&
-		!has_bypassrls_privilege(GetUserId()))
+			 !has_bypassrls_privilege(GetUserId()))
 		(void) opsflow_require_organization();
 	return PointerGetDatum(NULL);
 }

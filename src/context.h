@@ -25,11 +25,11 @@ typedef struct OpsflowContext
 typedef struct OpsflowContextHooks
 {
 	/* Raises OF014 where the organization is not to be changed (tenancy). */
-	void		(*check_change) (const OpsflowContext *context);
+	void (*check_change)(const OpsflowContext *context);
 	/* Is it still the user's, and not expired or revoked (identity)? */
-	bool		(*credential_is_good) (const OpsflowContext *context);
+	bool (*credential_is_good)(const OpsflowContext *context);
 	/* Do its scopes include the permission (identity)? */
-	bool		(*credential_permits) (const OpsflowContext *context, const char *permission);
+	bool (*credential_permits)(const OpsflowContext *context, const char *permission);
 } OpsflowContextHooks;
 
 extern OpsflowContextHooks opsflow_context_hooks;

@@ -41,7 +41,8 @@ typedef struct OpsflowUser
 } OpsflowUser;
 
 extern OpsflowUser opsflow_become_owner(void);
-extern OpsflowUser opsflow_become_table_owner(Oid owner);
+extern OpsflowUser opsflow_become_table_owner(Oid owner, int *nest_level);
+extern void opsflow_leave_table(OpsflowUser before, int nest_level);
 extern void opsflow_become(OpsflowUser user);
 
 /* Random bytes (core_random.c) */

@@ -23,6 +23,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/syscache.h"
 
 #include "core.h"
@@ -214,18 +215,28 @@ opsflow_become_owner(void)
 }
 
 /*
- * Take the rights of whoever owns a table, for what the table itself runs: none of that is
- * put off to be run by somebody else.  A superuser's table is trusted.
+ * Take the rights of whoever owns a table until opsflow_leave_table(), for what the table
+ * itself runs: none of that is put off to be run by somebody else, and no setting that it
+ * changes, the context least of all, stays.  A superuser is trusted with his own tables.
  */
 OpsflowUser
-opsflow_become_table_owner(Oid owner)
+opsflow_become_table_owner(Oid owner, int *nest_level)
 {
 	OpsflowUser before;
 
 	GetUserIdAndSecContext(&before.userid, &before.sec_context);
-	if (owner != before.userid && !superuser_arg(owner))
-		SetUserIdAndSecContext(owner, before.sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+	if (owner != before.userid)
+		SetUserIdAndSecContext(owner, before.sec_context | SECURITY_LOCAL_USERID_CHANGE |
+								   (superuser_arg(owner) ? 0 : SECURITY_RESTRICTED_OPERATION));
+	*nest_level = NewGUCNestLevel();
 	return before;
+}
+
+void
+opsflow_leave_table(OpsflowUser before, int nest_level)
+{
+	AtEOXact_GUC(false, nest_level);
+	opsflow_become(before);
 }
 
 void

@@ -26,10 +26,12 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "context.h"
 #include "core.h"
 #include "identity.h"
 #include "identity_person.h"
 #include "secrets.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_totp_code);
 PG_FUNCTION_INFO_V1(opsflow_enroll_totp);
@@ -533,6 +535,17 @@ opsflow_disable_totp(PG_FUNCTION_ARGS)
 	PG_RETURN_BOOL(result);
 }
 
+/* The factor protects the other organizations too, of which an administrator here is none. */
+static void
+require_no_other_organization(const OpsflowPerson *person)
+{
+	if (!opsflow_is_trusted(opsflow_context()) && list_length(opsflow_user_organizations(&person->id)) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+				 errmsg("the person belongs to other organizations too"),
+				 errhint("A trusted backend or a database administrator has to do it: it is their protection too.")));
+}
+
 /*
  * opsflow.reset_second_factor(user_id uuid, reason text)
  *
@@ -553,6 +566,7 @@ opsflow_reset_second_factor(PG_FUNCTION_ARGS)
 				 errmsg("reason must not be empty"),
 				 errhint("Say how you know that it is the person who asks.")));
 	person = opsflow_person_administered(fcinfo, 0);
+	require_no_other_organization(person);
 	opsflow_lock_second_factor(person);
 	end_second_factor(person);
 	opsflow_person_event(person, "second_factor_reset", "warning",

@@ -137,16 +137,18 @@ opsflow_subject_execute(const OpsflowSubject *person, const pg_uuid_t *organizat
 /*
  * The same on a table that is somebody else's, with the rights of its owner: what it runs
  * (triggers, policies, casts) is the owner's, and must not have those of opsflow_owner, nor
- * wait for those of whoever commits.  A superuser's own tables are trusted.
+ * wait for those of whoever commits.  With a superuser's tables it has no rights but the
+ * granted ones.
  */
 uint64
 opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person, const pg_uuid_t *organization_id,
 						   const char *sql, int expected)
 {
-	OpsflowUser caller = opsflow_become_table_owner(table_owner);
+	int nest_level;
+	OpsflowUser caller = opsflow_become_table_owner(table_owner, &nest_level);
 	uint64 rows = opsflow_subject_execute(person, organization_id, sql, expected);
 
-	opsflow_become(caller);
+	opsflow_leave_table(caller, nest_level);
 	return rows;
 }
 
@@ -211,7 +213,7 @@ opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const cha
 	" format(CASE p.matched_by"                                                                         \
 	" WHEN 'id' THEN '(t.entity_type = %1$L AND $2::text IN (t.previous_values ->> %2$L, t.new_values ->> %2$L))'" \
 	" ELSE '(t.entity_type = %1$L AND (lower(t.previous_values ->> %2$L) = ANY ($3)"                    \
-	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column), c.relowner"   \
+	" OR lower(t.new_values ->> %2$L) = ANY ($3)))' END, m.entity_type, p.person_column), " PERSONAL_OWNER("c") \
 	" " PERSONAL_TABLES                                                                                     \
 	" JOIN opsflow.audit_map AS m ON m.relation = p.relation"                                           \
 	" JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = m.entity_column AND NOT a.attisdropped"  \

@@ -39,6 +39,11 @@ typedef struct OpsflowSubject
 	" CASE p.matched_by WHEN 'id' THEN format('t.%I = $2', p.person_column)"                        \
 	" ELSE format('lower(t.%I) = ANY ($3)', p.person_column) END"
 
+/* With whose rights a statement on a table is run: its owner's, or for a superuser's those of opsflow_owner. */
+#define PERSONAL_OWNER(table)                                                                       \
+	"(SELECT CASE WHEN r.rolsuper THEN current_user::regrole::oid ELSE r.oid END FROM pg_roles AS r" \
+	" WHERE r.oid = " table ".relowner)"
+
 #define PERSONAL_IS_SCOPED                                                                          \
 	" EXISTS (SELECT FROM pg_attribute AS o"                                                        \
 	" WHERE o.attrelid = c.oid AND o.attname = 'organization_id' AND NOT o.attisdropped)"

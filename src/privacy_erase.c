@@ -138,7 +138,7 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
  */
 #define ERASING_STATEMENTS                                                                                \
 	"WITH columns AS ("                                                                                   \
-	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid, c.relowner," \
+	"SELECT p.relation, p.column_name, p.person_column, p.action, n.nspname, c.relname, c.oid, " PERSONAL_OWNER("c") " AS relowner," \
 	" " PERSONAL_IS_SCOPED " AS is_scoped," PERSONAL_MATCH " AS match,"                                       \
 	" CASE p.action WHEN 'replace' THEN '''erased'''"  \
 	" WHEN 'address' THEN '''erased-'' || $2::text || ''@erased.invalid'''" \

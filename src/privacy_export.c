@@ -95,7 +95,7 @@ typedef struct Export
  */
 #define EXPORT_STATEMENTS                                                                                   \
 	"WITH " NAMING_COLUMNS ", " TABLE_COLUMNS ", parts AS ("                                                \
-	"SELECT t.oid, t.relowner, s.nspname, t.relname, has_table_privilege(t.oid, 'SELECT') AS is_readable,"              \
+	"SELECT t.oid, " PERSONAL_OWNER("t") " AS relowner, s.nspname, t.relname, has_table_privilege(t.oid, 'SELECT') AS is_readable,"              \
 	" (SELECT format('t.%I = $1 AND ', o.attname) FROM columns AS o WHERE o.oid = t.oid"                    \
 	" AND o.attname = CASE WHEN t.oid = 'opsflow.organizations'::regclass THEN 'id' ELSE 'organization_id' END" \
 	" AND t.oid <> 'opsflow.users'::regclass) AS scope,"                                                    \
@@ -185,6 +185,7 @@ read_rows(Export *e, ExportTable *table, const pg_uuid_t *organization_id, Datum
 						 table->sql);
 	OpsflowUser caller;
 	Datum rows;
+	int nest_level;
 	bool isnull;
 	int code;
 
@@ -194,9 +195,9 @@ read_rows(Export *e, ExportTable *table, const pg_uuid_t *organization_id, Datum
 	if (keys != 0)
 		values[3] = keys;
 	values[PERSON_PARAMETERS] = Int32GetDatum(e->max_rows);
-	caller = opsflow_become_table_owner(table->owner);
+	caller = opsflow_become_table_owner(table->owner, &nest_level);
 	code = SPI_execute_with_args(sql, PERSON_PARAMETERS + 1, types, values, NULL, true, 0);
-	opsflow_become(caller);
+	opsflow_leave_table(caller, nest_level);
 	if (code != SPI_OK_SELECT)
 		elog(ERROR, "could not read %s", table->relation);
 	table->truncated |= DatumGetBool(opsflow_result(0, 2, &isnull));

@@ -153,6 +153,7 @@ encrypt_secret(FunctionCallInfo fcinfo)
 	char *ciphertext;
 
 	opsflow_require_permission("secrets.edit");
+	opsflow_require_active_organization(opsflow_context());
 	if (PG_ARGISNULL(0))
 		return NULL;
 	plain = PG_GETARG_TEXT_PP(0);

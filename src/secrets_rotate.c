@@ -521,7 +521,11 @@ organization_argument(FunctionCallInfo fcinfo, int arg)
 	const OpsflowContext *context = opsflow_context();
 
 	if (PG_ARGISNULL(arg))
-		return opsflow_require_organization()->organization_id;
+	{
+		context = opsflow_require_organization();
+		opsflow_require_active_organization(context);
+		return context->organization_id;
+	}
 	if (opsflow_is_administrator(GetUserId()))
 		require_organization_exists(PG_GETARG_UUID_P(arg));
 	else if (!context->has_organization || !opsflow_uuid_equal(PG_GETARG_UUID_P(arg), &context->organization_id))
@@ -529,6 +533,8 @@ organization_argument(FunctionCallInfo fcinfo, int arg)
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg))),
 				 errhint("Name the one that acts, or, as an administrator, any; the nil UUID for the secrets of people.")));
+	else
+		opsflow_require_active_organization(context);
 	return *PG_GETARG_UUID_P(arg);
 }
 

@@ -529,7 +529,7 @@ opsflow_check_organization(PG_FUNCTION_ARGS)
 /* Run a statement in an organization with the rights of the owner. */
 int
 opsflow_execute_in(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, const char *nulls,
-		   int expected)
+				   int expected)
 {
 	int			nest_level = opsflow_enter_organization(organization_id);
 	OpsflowUser caller = opsflow_become_owner();

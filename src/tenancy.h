@@ -25,7 +25,7 @@ extern List *opsflow_user_organizations(const pg_uuid_t *user_id);
 extern bool opsflow_organization_exists(const pg_uuid_t *id);
 extern bool opsflow_is_below(const pg_uuid_t *id, const pg_uuid_t *holding);
 extern int	opsflow_execute_in(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values,
-							   const char *nulls, int expected);
+							  const char *nulls, int expected);
 
 /* A quota period: from the first day to the day before the next one's. */
 typedef struct OpsflowPeriod
@@ -66,7 +66,7 @@ extern void opsflow_require_no_agent(const OpsflowContext *context);
 extern OpsflowTarget opsflow_target(FunctionCallInfo fcinfo, int arg, const char *permission);
 extern void opsflow_target_require_active(const OpsflowTarget *target);
 extern int	opsflow_target_execute(const OpsflowTarget *target, OpsflowPlan *plan, const Datum *values,
-								   const char *nulls, int expected);
+								  const char *nulls, int expected);
 extern void opsflow_target_record(const OpsflowTarget *target, const char *entity_type, const pg_uuid_t *entity_id,
 								  const char *action, const char *severity, const char *reason);
 extern char *opsflow_optional_reason(FunctionCallInfo fcinfo, int arg);

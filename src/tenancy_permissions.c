@@ -409,7 +409,7 @@ opsflow_require_active_organization(const OpsflowContext *context)
 				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
 				 errmsg("the organization is suspended, cancelled or deleted"),
 				 errdetail("Its data can be read, and not changed."),
-				 errhint("A database administrator can call opsflow.resume_organization() or opsflow.restore_organization().")));
+				 errhint("The platform, or a holding above it, can call opsflow.resume_organization() or opsflow.restore_organization().")));
 }
 
 void

@@ -197,14 +197,11 @@ report_rest(Purge *purge)
 static void
 take_table(Purge *purge, Table *table)
 {
-	OpsflowUser caller;
-	int64 rows;
+	int nest_level;
+	OpsflowUser caller = opsflow_become_table_owner(table->owner, &nest_level);
+	int64 rows = take_rows(purge, table->relid, "organization_id");
 
-	GetUserIdAndSecContext(&caller.userid, &caller.sec_context);
-	SetUserIdAndSecContext(table->owner, caller.sec_context | SECURITY_LOCAL_USERID_CHANGE |
-							   (superuser_arg(table->owner) ? 0 : SECURITY_RESTRICTED_OPERATION));
-	rows = take_rows(purge, table->relid, "organization_id");
-	opsflow_become(caller);
+	opsflow_leave_table(caller, nest_level);
 	report(purge, table->relid, rows, "deleted");
 	table->done = true;
 }

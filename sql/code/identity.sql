@@ -171,7 +171,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_reset_second_factor';
 COMMENT ON FUNCTION opsflow.reset_second_factor(uuid, text) IS
-'Takes the second factor, enrolments that were begun, and the recovery codes from a person who has lost them. user_id: the person; by a service that acts in nobody''s name, by opsflow_admin, or by a member with members.edit of the person''s home organization (an owner''s, by an owner); reason: for the ledger. Errors: OF001 without a context, OF003 unknown person, OF005 not permitted, OF007 null or empty. Permission: members.edit.';
+'Takes the second factor, enrolments that were begun, and the recovery codes from a person who has lost them. user_id: the person; by a service that acts in nobody''s name, by opsflow_admin, or by a member with members.edit of the person''s home organization (an owner''s, by an owner), while the person belongs to no other; reason: for the ledger. Errors: OF001 without a context, OF003 unknown person, OF005 not permitted, OF007 null or empty. Permission: members.edit.';
 
 CREATE FUNCTION opsflow.create_recovery_codes(user_id uuid DEFAULT NULL, current_password text DEFAULT NULL)
 RETURNS text[]

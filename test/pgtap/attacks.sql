@@ -115,6 +115,17 @@ SELECT ok(opsflow.has_permission('members.edit'), 'an admin for an hour');
 SELECT is(outcome(format('SELECT opsflow.create_api_key(%L, ''Later'', ''["members.edit"]'')', :ana)), 'OF005', 'makes no key for an admin');
 SELECT is(outcome(format('SELECT opsflow.create_api_key(%L, ''Own'', ''["members.edit"]'')', :max)), 'ofk_', 'but one for herself');
 
+-- The second factor of who belongs to others too --------------------------------
+
+SELECT act('opsflow_member', :one, :olga);
+SELECT is(outcome(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :ana)), '', 'an administrator takes a second factor away');
+SELECT act('opsflow_service', :two);
+SELECT opsflow.add_member(:ana, 'viewer') \g /dev/null
+SELECT act('opsflow_member', :one, :olga);
+SELECT is(outcome(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :ana)), 'OF005', 'but not where another organization relies on it');
+SELECT act('opsflow_service');
+SELECT is(outcome(format('SELECT opsflow.reset_second_factor(%L, ''lost'')', :ana)), '', 'a trusted backend does');
+
 -- Data keys that a session has unwrapped -----------------------------------------
 
 SELECT act('opsflow_member', :one, :olga);
@@ -135,7 +146,7 @@ SELECT is(outcome(format('SELECT opsflow.decrypt_secret(%L, ''mine'')', :'cipher
 SELECT act('none');
 CREATE ROLE mallory;
 GRANT CREATE ON SCHEMA public TO mallory;
-GRANT USAGE ON SCHEMA opsflow TO mallory;
+GRANT opsflow_member TO mallory;
 GRANT REFERENCES ON opsflow.users, opsflow.organization_members TO mallory;
 CREATE TABLE public.seen (who text, what text);
 GRANT INSERT ON seen TO PUBLIC;
@@ -143,6 +154,7 @@ SET LOCAL ROLE mallory;
 CREATE FUNCTION public.look(what text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO public.seen VALUES (current_user, what);
+    PERFORM opsflow.authenticate('ofs_nothing');
     RETURN true;
 END $$;
 CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -163,13 +175,20 @@ SELECT is(opsflow.export_user(:mia) -> 'public.bait' -> 0 ->> 'note', 'note', 'a
 SELECT act('none');
 SELECT is(string_agg(DISTINCT who || ' ' || what, ', '), 'mallory policy', 'with the rights of whom it belongs to') FROM seen;
 DELETE FROM seen;
-INSERT INTO opsflow.personal_columns (relation, column_name) VALUES ('public.bait', 'note');
+-- A table that comes after, of which the context says which rows there are.
+CREATE TABLE public.next (organization_id uuid NOT NULL, id uuid PRIMARY KEY, user_id uuid, note text);
+INSERT INTO public.next VALUES (:one, :mia, :mia, 'note');
+ALTER TABLE public.next ENABLE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON public.next USING (organization_id = opsflow.current_organization_id());
+GRANT SELECT, UPDATE ON public.next TO opsflow_owner;
+INSERT INTO opsflow.personal_columns (relation, column_name) VALUES ('public.bait', 'note'), ('public.next', 'note');
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type) VALUES ('public.bait', 'data_change', 'bait');
 SELECT act('opsflow_service');
 SELECT opsflow.erase_user(:mia, 'asked for it') \g /dev/null
 SELECT act('none');
 SELECT is(string_agg(DISTINCT who || ' ' || what, ', ' ORDER BY who || ' ' || what), 'mallory policy, mallory trigger', 'and erased so') FROM seen;
 SELECT is(note, NULL, 'and it is erased') FROM public.bait;
+SELECT is(note, NULL, 'and what comes after it, though it dropped the context') FROM public.next;
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -162,6 +162,8 @@ SELECT is(found('ALTER TABLE opsflow.agents NO FORCE ROW LEVEL SECURITY; DROP PO
     ALTER TABLE opsflow.workflows DISABLE TRIGGER ALL; DROP EVENT TRIGGER opsflow_audit_drop; ALTER TABLE opsflow.audit_trail_default DISABLE TRIGGER ALL;
     DELETE FROM opsflow.audit_map WHERE relation = ''workflow_tags''; SELECT opsflow.migrate()'), '{audit error opsflow.workflow_tags}', 'migrate() mends what it can');
 
+SELECT is(found('CREATE TEMPORARY TABLE fleeting (organization_id uuid NOT NULL)', '{opsflow.agents_pkey}'), '{relation error opsflow.agents_pkey}', 'an index is nothing to look at');
+
 -- Who may ask.
 SET LOCAL ROLE opsflow_admin;
 SELECT is_empty('SELECT * FROM opsflow.lint()', 'opsflow_admin sees the same');

@@ -83,6 +83,14 @@ SELECT is(writes_but('OF014'), '{}', 'and one that is given up');
 SELECT opsflow.restore_organization(:one);
 SELECT is(writes_but('done'), '{}', 'restored it writes again');
 
+-- What makes and changes keys below the tables.
+SELECT opsflow.suspend_organization(:one);
+SELECT act('opsflow_member', :one, '00000000-0000-7000-8000-0000000000a1');
+SELECT throws_ok('SELECT opsflow.' || call, 'OF014', NULL, 'no ' || call)
+FROM (VALUES ('encrypt_secret(''x'', ''mine'')'), ('rotate_encryption_key()'), (format('rotate_encryption_key(%L)', :one)), (format('destroy_encryption_key(%L, 1)', :one))) c (call);
+SELECT act('none');
+SELECT opsflow.resume_organization(:one);
+
 -- DBAs are not held up, nor is another organization.
 SELECT opsflow.suspend_organization(:one);
 SELECT act('opsflow_service', '00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-0000000000a2');
