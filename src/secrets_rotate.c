@@ -63,6 +63,7 @@ typedef struct Rotation
 	int64 limit;  /* rows that may be rewritten */
 	int64 rewritten;
 	bool is_left; /* something of another key is still there */
+	int32 lost;	  /* number of a key that was found to be of no use, or 0 */
 } Rotation;
 
 /* One value that is looked at. */
@@ -89,6 +90,15 @@ note_old_string(const char *text, size_t len, void *arg)
 	return NULL;
 }
 
+/* Can nothing be decrypted with the key?  Not asked for each secret: a command may have to answer. */
+static bool
+is_lost(Rotation *rotation, int32 number)
+{
+	if (rotation->lost != number && !opsflow_is_usable_number(&rotation->organization_id, number))
+		rotation->lost = number;
+	return rotation->lost == number;
+}
+
 static char *
 renew_string(const char *text, size_t len, void *arg)
 {
@@ -100,9 +110,9 @@ renew_string(const char *text, size_t len, void *arg)
 	if (opsflow_key_number(old) == value->rotation->newest)
 		return NULL;
 	if (opsflow_is_ciphertext(old))
-		plain = opsflow_is_usable_number(organization_id, opsflow_key_number(old)) ?
-			opsflow_try_decrypt(organization_id, value->column->context, old, &len) :
-			NULL;
+		plain = is_lost(value->rotation, opsflow_key_number(old)) ?
+			NULL :
+			opsflow_try_decrypt(organization_id, value->column->context, old, &len);
 	if (plain == NULL)
 	{
 		value->is_broken = true;
