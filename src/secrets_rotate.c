@@ -521,14 +521,10 @@ organization_argument(FunctionCallInfo fcinfo, int arg)
 	else if (!context->has_organization || !opsflow_uuid_equal(PG_GETARG_UUID_P(arg), &context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
-<<<<<<< HEAD
-				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg)))));
-	else
-		opsflow_require_active_organization(context);
-=======
 				 errmsg("there is no organization %s", opsflow_uuid_text(PG_GETARG_UUID_P(arg))),
 				 errhint("Name the one that acts, or, as an administrator, any; the nil UUID for the secrets of people.")));
->>>>>>> main
+	else
+		opsflow_require_active_organization(context);
 	return *PG_GETARG_UUID_P(arg);
 }
 
