@@ -13,6 +13,8 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(allows_streaming => 'logical');
+# A standby that falls behind finds its WAL still there.
+$node->append_conf('postgresql.conf', 'wal_keep_size = 1GB');
 my $key_file = $node->basedir . '/master.key';
 $node->append_conf('postgresql.conf', "fsync = off\nopsflow.master_key_file = '$key_file'\n");
 append_to_file($key_file, encode_base64(pack('C*', 0 .. 63), ''));

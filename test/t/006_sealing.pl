@@ -10,6 +10,8 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('sealing');
 $node->init(allows_streaming => 'logical');
+# A standby that falls behind finds its WAL still there.
+$node->append_conf('postgresql.conf', 'wal_keep_size = 1GB');
 $node->append_conf('postgresql.conf', "fsync = off\nrestart_after_crash = on\nmax_prepared_transactions = 5\n");
 $node->start;
 

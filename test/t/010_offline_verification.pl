@@ -18,6 +18,8 @@ my $ada = '00000000-0000-7000-8000-0000000000a1';
 
 my $node = PostgreSQL::Test::Cluster->new('offline');
 $node->init(allows_streaming => 1);
+# A standby that falls behind finds its WAL still there.
+$node->append_conf('postgresql.conf', 'wal_keep_size = 1GB');
 $node->append_conf('postgresql.conf', "fsync = off\nmax_prepared_transactions = 5\n");
 $node->start;
 my $dir = $node->basedir;

@@ -12,6 +12,8 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('primary');
 $node->init(allows_streaming => 1);
+# A standby that falls behind finds its WAL still there.
+$node->append_conf('postgresql.conf', 'wal_keep_size = 1GB');
 $node->append_conf('postgresql.conf', "fsync = off\nautovacuum = off\ntimezone = UTC\n");
 $node->start;
 

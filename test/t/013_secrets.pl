@@ -17,6 +17,8 @@ my $slack = '00000000-0000-7000-8000-0000000000c1';
 
 my $node = PostgreSQL::Test::Cluster->new('secrets');
 $node->init(allows_streaming => 1);
+# A standby that falls behind finds its WAL still there.
+$node->append_conf('postgresql.conf', 'wal_keep_size = 1GB');
 my $dir = $node->basedir;
 my $key_file = "$dir/master.key";
 chomp(my $libraries = `pg_config --pkglibdir`);
