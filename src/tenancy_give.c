@@ -18,7 +18,7 @@
 #include "core.h"
 #include "tenancy.h"
 
-/* The same for one permission. */
+/* Refuse (OF005) a permission that is not for whoever acts to give. */
 void
 opsflow_require_can_give_permission(const char *permission)
 {
