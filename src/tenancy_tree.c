@@ -4,10 +4,11 @@
  *
  * The policies named "holding" ask opsflow.readable_organization_ids() once a
  * query.  The tree is read below the SQL layer, since row security shows a
- * session one organization, and kept for the organization asked for last:
- * reading it costs an index scan for each organization in it.  What is kept is
- * thrown away when the tree changes, by the relcache invalidation that
- * opsflow_tree_changed() sends for opsflow.organizations.
+ * session one organization, and kept, since reading it costs an index scan for
+ * each organization in it.  What is kept, some thousands of ids in a memory
+ * context of their own, is thrown away as a whole: when there is no more room, and
+ * when a tree changes, by the relcache invalidation that opsflow_tree_changed()
+ * sends for opsflow.organizations.
  */
 #include "postgres.h"
 
@@ -32,16 +33,32 @@
 
 PG_FUNCTION_INFO_V1(opsflow_readable_organization_ids);
 
-/* The tree below the organization asked for last; ids is NULL where none is kept. */
-static struct
+/* What the trees that are kept may take; one that is larger alone is kept alone. */
+#define KEPT_BYTES (256 * 1024)
+
+/* The tree below an organization. */
+typedef struct KeptTree
 {
 	pg_uuid_t root;
-	ArrayType *ids; /* in CacheMemoryContext */
-} kept;
+	ArrayType *ids;
+} KeptTree;
+
+/* The trees that were read before; both NULL while none is. */
+static MemoryContext kept_context = NULL;
+static HTAB *kept = NULL;
 
 /* Counts what may have changed the tree, so that nothing is kept that was read before. */
 static uint64 changes = 0;
 static Oid organizations_relid = InvalidOid;
+
+static void
+forget_kept(void)
+{
+	if (kept_context != NULL)
+		MemoryContextDelete(kept_context);
+	kept_context = NULL;
+	kept = NULL;
+}
 
 static void
 forget_tree(Datum arg, Oid relid)
@@ -49,9 +66,7 @@ forget_tree(Datum arg, Oid relid)
 	if (OidIsValid(relid) && relid != organizations_relid)
 		return;
 	changes++;
-	if (kept.ids != NULL)
-		pfree(kept.ids);
-	kept.ids = NULL;
+	forget_kept();
 }
 
 static void
@@ -160,6 +175,38 @@ read_tree(const pg_uuid_t *root)
 	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
+/* Keep a tree that was read while nothing changed. */
+static void
+keep_tree(const pg_uuid_t *root, ArrayType *ids)
+{
+	KeptTree *tree;
+	MemoryContext caller;
+
+	if (kept_context != NULL && MemoryContextMemAllocated(kept_context, true) + VARSIZE(ids) > KEPT_BYTES)
+		forget_kept();
+	if (kept == NULL)
+	{
+		HASHCTL ctl = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(KeptTree)};
+
+		kept_context = AllocSetContextCreate(CacheMemoryContext, "opsflow trees", ALLOCSET_SMALL_SIZES);
+		ctl.hcxt = kept_context;
+		kept = hash_create("opsflow trees", 64, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	caller = MemoryContextSwitchTo(kept_context);
+	ids = DatumGetArrayTypePCopy(PointerGetDatum(ids));
+	MemoryContextSwitchTo(caller);
+	tree = hash_search(kept, root, HASH_ENTER, NULL);
+	tree->ids = ids;
+}
+
+static ArrayType *
+find_kept(const pg_uuid_t *root)
+{
+	KeptTree *tree = kept == NULL ? NULL : hash_search(kept, root, HASH_FIND, NULL);
+
+	return tree == NULL ? NULL : tree->ids;
+}
+
 /* The tree below an organization, a copy in the current memory context. */
 static ArrayType *
 tree_below(const pg_uuid_t *root)
@@ -171,8 +218,9 @@ tree_below(const pg_uuid_t *root)
 
 	/* A transaction that holds all its locks hears of no change by itself. */
 	AcceptInvalidationMessages();
-	if (kept.ids != NULL && opsflow_uuid_equal(&kept.root, root))
-		return DatumGetArrayTypePCopy(PointerGetDatum(kept.ids));
+	ids = find_kept(root);
+	if (ids != NULL)
+		return DatumGetArrayTypePCopy(PointerGetDatum(ids));
 
 	watch_organizations();
 	work = AllocSetContextCreate(CurrentMemoryContext, "opsflow tree", ALLOCSET_DEFAULT_SIZES);
@@ -181,17 +229,7 @@ tree_below(const pg_uuid_t *root)
 	ids = read_tree(root);
 	MemoryContextSwitchTo(caller);
 	if (changes == changes_before)
-	{
-		ArrayType *copy;
-
-		MemoryContextSwitchTo(CacheMemoryContext);
-		copy = DatumGetArrayTypePCopy(PointerGetDatum(ids));
-		MemoryContextSwitchTo(caller);
-		if (kept.ids != NULL)
-			pfree(kept.ids);
-		kept.ids = copy;
-		kept.root = *root;
-	}
+		keep_tree(root, ids);
 	ids = DatumGetArrayTypePCopy(PointerGetDatum(ids));
 	MemoryContextDelete(work);
 	return ids;
