@@ -12,8 +12,8 @@ SHLIB_LINK += -lcrypto
 
 # The rooms of the house in floor order: what is above may use what is below.
 # The ledger comes before tenancy because the tables of tenancy are under it; its functions ask tenancy for permissions.
-ROOMS = core context audit tenancy counters secrets identity partitions agents work_items approvals usage \
-	integrations webhooks notifications projects workflows executions queue schedules nodes oversight metrics \
+ROOMS = core context audit tenancy counters secrets identity partitions notifications agents work_items approvals usage \
+	integrations webhooks projects workflows executions queue schedules nodes oversight metrics \
 	jobs privacy health install
 
 # Code: members of the extension. Data: ordinary objects that opsflow.migrate() creates.

@@ -74,7 +74,6 @@ static const struct
 	{"id", FIELD_ASKED},
 	{"execution_id", FIELD_ASKED},
 	{"work_item_id", FIELD_ASKED},
-	{"approval_type", FIELD_ASKED},
 	{"title", FIELD_ASKED},
 	{"description", FIELD_ASKED},
 	{"requested_action", FIELD_ASKED},
@@ -319,6 +318,8 @@ complete_request(OpsflowChange *change)
 	}
 	if (opsflow_row_is_null(change->tupdesc, change->after, "expires_at"))
 		fill_expires_at(change);
+	if (opsflow_row_is_null(change->tupdesc, change->after, "wake_at"))
+		opsflow_change_set(change, "wake_at", opsflow_row_value(change->tupdesc, change->after, "expires_at", &isnull));
 }
 
 static void

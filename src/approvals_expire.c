@@ -42,10 +42,10 @@ typedef struct DueRequest
  * (EXPIRY_CHUNK) makes it a scan of the index, whatever the backlog.
  */
 static OpsflowPlan due_requests = {
-	"SELECT organization_id, id, expires_at FROM opsflow.approval_requests"
-	" WHERE status IN ('pending', 'escalated') AND expires_at <= $1"
-	" AND (expires_at, organization_id, id) > ($2, $3, $4)"
-	" ORDER BY expires_at, organization_id, id LIMIT 1000",
+	"SELECT organization_id, id, wake_at FROM opsflow.approval_requests"
+	" WHERE status IN ('pending', 'escalated') AND wake_at <= $1"
+	" AND (wake_at, organization_id, id) > ($2, $3, $4)"
+	" ORDER BY wake_at, organization_id, id LIMIT 1000",
 	4,
 	{TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, UUIDOID}};
 

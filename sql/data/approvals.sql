@@ -2,10 +2,14 @@
 -- who decides what.
 --
 -- A request is a state machine: applications read, the functions of
--- src/approvals.c write. opsflow.approval_guard() holds it for everybody, owners
+-- src/approvals*.c write. opsflow.approval_guard() holds it for everybody, owners
 -- and superusers included. What a request is about on a higher floor
--- (execution_id) gets its foreign key there. Policies and their stages are
--- definitions, which applications write.
+-- (execution_id) gets its foreign key there.
+--
+-- Policies, their stages and working hours are definitions, which applications
+-- write. A request keeps a copy of the policy it was made under, in the ledger
+-- too; its stages and assignments are how far it has come, which the ledger sees
+-- as changes of the request and as votes.
 
 CREATE TABLE opsflow.approval_policies (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -28,6 +32,7 @@ CREATE TABLE opsflow.approval_policies (
     -- how a person decides
     exclude_workflow_author boolean NOT NULL DEFAULT false,
     working_hours_only boolean NOT NULL DEFAULT false,
+    allow_vote_change boolean NOT NULL DEFAULT false,
     immaterial_fields text[] NOT NULL DEFAULT '{}',
     form_schema jsonb NOT NULL DEFAULT '[]',
     approval_ttl interval,
@@ -75,6 +80,7 @@ COMMENT ON COLUMN opsflow.approval_policies.sample_rate IS 'Share, 0 to 1, of th
 COMMENT ON COLUMN opsflow.approval_policies.shadow_mode IS 'True while the policy is only watched: what it would have approved by itself is noted, a person decides.';
 COMMENT ON COLUMN opsflow.approval_policies.exclude_workflow_author IS 'True if who made the workflow may not decide about its executions.';
 COMMENT ON COLUMN opsflow.approval_policies.working_hours_only IS 'True if deadlines count working hours only.';
+COMMENT ON COLUMN opsflow.approval_policies.allow_vote_change IS 'True if who has voted may vote otherwise while the stage is open.';
 COMMENT ON COLUMN opsflow.approval_policies.immaterial_fields IS 'Keys of requested_action that may change without making votes stale.';
 COMMENT ON COLUMN opsflow.approval_policies.form_schema IS 'Array of the fields that a decision has to fill in.';
 COMMENT ON COLUMN opsflow.approval_policies.approval_ttl IS 'How long an approval can be used after it was given; null means no limit.';
@@ -98,24 +104,139 @@ GRANT SELECT ON opsflow.approval_policies TO opsflow_member, opsflow_holding, op
 GRANT INSERT, DELETE,
     UPDATE (name, description, priority, entity_kind, category, action_kind, min_risk_level, max_risk_level, condition,
         auto_approve_max_risk, auto_approve_min_confidence, sample_rate, shadow_mode, exclude_workflow_author,
-        working_hours_only, immaterial_fields, form_schema, approval_ttl, max_uses, is_active, version, updated_at)
+        working_hours_only, allow_vote_change, immaterial_fields, form_schema, approval_ttl, max_uses, is_active,
+        updated_at)
     ON opsflow.approval_policies TO opsflow_member;
+
+CREATE TABLE opsflow.approval_policy_stages (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    policy_id uuid NOT NULL,
+    position integer NOT NULL,
+    name text,
+    -- how many have to agree
+    approval_type text NOT NULL DEFAULT 'single',
+    required_approvals integer,
+    allow_veto boolean NOT NULL DEFAULT false,
+    -- who is asked
+    approver_ids uuid[],
+    approver_roles text[],
+    approver_permission text,
+    -- how long, and what happens then
+    timeout interval,
+    timeout_action text NOT NULL DEFAULT 'expire',
+    escalate_to uuid[],
+    escalate_to_role text,
+    reminder_before interval,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_policy_stages_policy_id_position_key UNIQUE (organization_id, policy_id, position),
+    CONSTRAINT approval_policy_stages_policy_id_fkey
+        FOREIGN KEY (organization_id, policy_id) REFERENCES opsflow.approval_policies (organization_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT approval_policy_stages_approver_permission_fkey
+        FOREIGN KEY (approver_permission) REFERENCES opsflow.permissions (name),
+    CONSTRAINT approval_policy_stages_position_check CHECK (position >= 1),
+    CONSTRAINT approval_policy_stages_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
+    CONSTRAINT approval_policy_stages_approval_type_check
+        CHECK (approval_type IN ('single', 'multiple', 'unanimous', 'majority')),
+    CONSTRAINT approval_policy_stages_required_approvals_check
+        CHECK (required_approvals > 0 AND (approval_type = 'multiple') = (required_approvals IS NOT NULL)),
+    CONSTRAINT approval_policy_stages_timeout_check CHECK (timeout > INTERVAL '0'),
+    CONSTRAINT approval_policy_stages_timeout_action_check
+        CHECK (timeout_action IN ('expire', 'escalate', 'approve', 'reject')),
+    CONSTRAINT approval_policy_stages_reminder_before_check CHECK (reminder_before > INTERVAL '0')
+);
+
+COMMENT ON TABLE opsflow.approval_policy_stages IS 'The stages of a policy, which are decided one after the other. A request copies them.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.organization_id IS 'Whose stage.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_policy_stages.policy_id IS 'The policy it belongs to.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.position IS 'Its place in the sequence, from 1.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.name IS 'Name, up to 255 characters.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.approval_type IS 'Who has to agree: single, one, whose word counts either way; multiple, as many as required_approvals says; unanimous, all; majority, more than half.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.required_approvals IS 'How many have to agree, of a stage whose approval_type is multiple; null for the others.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.allow_veto IS 'True if one rejection ends the stage.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.approver_ids IS 'Members who are asked, by name.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.approver_roles IS 'Roles whose members are asked: words of a membership, or names of roles of the organization.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.approver_permission IS 'Permission whose holders are asked.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.timeout IS 'How long the stage stays open; null means as long as the request.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.timeout_action IS 'What happens then: expire, escalate, approve or reject.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.escalate_to IS 'Members who are asked when it escalates, one after the other, in this order.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.escalate_to_role IS 'Role whose members are asked, all at once, when it escalates and nobody of escalate_to is left.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.reminder_before IS 'How long before its time is up who has not answered is reminded; null means never.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.created_at IS 'When it was made.';
+COMMENT ON COLUMN opsflow.approval_policy_stages.updated_at IS 'When it last changed.';
+
+CREATE INDEX approval_policy_stages_approver_permission_idx
+    ON opsflow.approval_policy_stages (organization_id, approver_permission)
+    WHERE approver_permission IS NOT NULL;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
+VALUES ('approval_policy_stages', 'configuration_change', 'approval_policy_stage', 'warning');
+
+SELECT opsflow.protect('opsflow.approval_policy_stages',
+    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
+GRANT SELECT ON opsflow.approval_policy_stages TO opsflow_member, opsflow_holding, opsflow_worker;
+GRANT INSERT, DELETE,
+    UPDATE (policy_id, position, name, approval_type, required_approvals, allow_veto, approver_ids, approver_roles,
+        approver_permission, timeout, timeout_action, escalate_to, escalate_to_role, reminder_before, updated_at)
+    ON opsflow.approval_policy_stages TO opsflow_member;
+
+CREATE TABLE opsflow.working_hours (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    weekday integer NOT NULL,
+    starts_at time NOT NULL,
+    ends_at time NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT working_hours_weekday_check CHECK (weekday BETWEEN 1 AND 7),
+    CONSTRAINT working_hours_ends_at_check CHECK (ends_at > starts_at)
+);
+
+COMMENT ON TABLE opsflow.working_hours IS 'When an organization works, in its time zone. One without a row works round the clock.';
+COMMENT ON COLUMN opsflow.working_hours.organization_id IS 'Whose hours.';
+COMMENT ON COLUMN opsflow.working_hours.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.working_hours.weekday IS 'Day of the week, 1 (Monday) to 7 (Sunday).';
+COMMENT ON COLUMN opsflow.working_hours.starts_at IS 'When work begins on that day.';
+COMMENT ON COLUMN opsflow.working_hours.ends_at IS 'When it ends; 24:00 is midnight.';
+COMMENT ON COLUMN opsflow.working_hours.created_at IS 'When it was created.';
+COMMENT ON COLUMN opsflow.working_hours.updated_at IS 'When it last changed.';
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
+VALUES ('working_hours', 'configuration_change', 'working_hours');
+
+SELECT opsflow.protect('opsflow.working_hours',
+    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
+GRANT SELECT ON opsflow.working_hours TO opsflow_member, opsflow_holding;
+GRANT INSERT, DELETE, UPDATE (weekday, starts_at, ends_at, updated_at) ON opsflow.working_hours TO opsflow_member;
 
 CREATE TABLE opsflow.approval_requests (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
     execution_id uuid,
     work_item_id uuid,
+    -- by which rules
     approval_type text NOT NULL DEFAULT 'single',
+    policy_id uuid,
+    policy jsonb NOT NULL DEFAULT '{}',
+    automatic jsonb,
+    form_schema jsonb NOT NULL DEFAULT '[]',
     -- what is asked
+    revision integer NOT NULL DEFAULT 1,
     title text NOT NULL,
     description text NOT NULL,
     requested_action jsonb NOT NULL DEFAULT '{}',
     action_digest bytea NOT NULL,
     requested_by uuid,
     requested_by_agent uuid,
+    excluded_ids uuid[] NOT NULL DEFAULT '{}',
     idempotency_key text,
     context jsonb NOT NULL DEFAULT '{}',
+    attachments jsonb NOT NULL DEFAULT '[]',
     -- what the AI thinks of it
     ai_recommendation text,
     ai_confidence numeric(5,4),
@@ -129,6 +250,8 @@ CREATE TABLE opsflow.approval_requests (
     priority text NOT NULL DEFAULT 'medium',
     due_date timestamptz,
     expires_at timestamptz NOT NULL,
+    wake_at timestamptz,
+    current_stage integer NOT NULL DEFAULT 1,
     escalation_count integer NOT NULL DEFAULT 0,
     -- what became of it
     status text NOT NULL DEFAULT 'pending',
@@ -136,9 +259,13 @@ CREATE TABLE opsflow.approval_requests (
     decided_at timestamptz,
     decided_by uuid,
     form_data jsonb NOT NULL DEFAULT '{}',
+    usable_until timestamptz,
+    max_uses integer NOT NULL DEFAULT 1,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_requests_policy_id_fkey
+        FOREIGN KEY (organization_id, policy_id) REFERENCES opsflow.approval_policies (organization_id, id),
     CONSTRAINT approval_requests_work_item_id_fkey
         FOREIGN KEY (organization_id, work_item_id) REFERENCES opsflow.work_items (organization_id, id),
     CONSTRAINT approval_requests_requested_by_fkey
@@ -151,7 +278,7 @@ CREATE TABLE opsflow.approval_requests (
         FOREIGN KEY (organization_id, decided_by) REFERENCES opsflow.organization_members (organization_id, user_id),
     -- PostgreSQL reads every CHECK anew for each statement, which is a good part of what a decision costs. So they are
     -- few and short; the rest, that what is final has decided_at above all, is the guard's.
-    CONSTRAINT approval_requests_approval_type_check CHECK (approval_type = 'single'),
+    CONSTRAINT approval_requests_approval_type_check CHECK (approval_type = ANY ('{single,multiple,unanimous,majority}')),
     CONSTRAINT approval_requests_title_check CHECK (char_length(title) BETWEEN 1 AND 255),
     CONSTRAINT approval_requests_ai_recommendation_check
         CHECK (ai_recommendation = ANY ('{approve,reject,review}')),
@@ -161,6 +288,9 @@ CREATE TABLE opsflow.approval_requests (
     CONSTRAINT approval_requests_status_check
         CHECK (status = ANY ('{pending,escalated,approved,rejected,expired,cancelled}')),
     CONSTRAINT valid_requested_action CHECK (jsonb_typeof(requested_action) = 'object'),
+    CONSTRAINT valid_policy CHECK (jsonb_typeof(policy) = 'object'),
+    CONSTRAINT valid_form_schema CHECK (jsonb_typeof(form_schema) = 'array'),
+    CONSTRAINT valid_attachments CHECK (jsonb_typeof(attachments) = 'array'),
     CONSTRAINT valid_impact_analysis CHECK (jsonb_typeof(impact_analysis) = 'object'),
     CONSTRAINT valid_context CHECK (jsonb_typeof(context) = 'object'),
     CONSTRAINT valid_form_data CHECK (jsonb_typeof(form_data) = 'object')
@@ -171,19 +301,26 @@ COMMENT ON COLUMN opsflow.approval_requests.organization_id IS 'Whose request.';
 COMMENT ON COLUMN opsflow.approval_requests.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.approval_requests.execution_id IS 'The execution that waits for it, if any.';
 COMMENT ON COLUMN opsflow.approval_requests.work_item_id IS 'The work item that waits for it, if any.';
-COMMENT ON COLUMN opsflow.approval_requests.approval_type IS 'How many decide: single, one approver''s word counts.';
+COMMENT ON COLUMN opsflow.approval_requests.approval_type IS 'How many decide, in its first stage: single, one approver''s word counts; multiple, a number; unanimous, all; majority, more than half.';
+COMMENT ON COLUMN opsflow.approval_requests.policy_id IS 'The policy it was made under; null where none is for it.';
+COMMENT ON COLUMN opsflow.approval_requests.policy IS 'Copy of that policy as it was, with its stages: a JSON object (doc/approvals.md). Without a policy it has the stage that the request itself asked for.';
+COMMENT ON COLUMN opsflow.approval_requests.automatic IS 'What was found about deciding without a person, and why: a JSON object (doc/approvals.md); null where nobody wanted that.';
+COMMENT ON COLUMN opsflow.approval_requests.form_schema IS 'Array of the fields that a decision has to fill in.';
+COMMENT ON COLUMN opsflow.approval_requests.revision IS 'Counts from 1 what is asked: a change that matters begins the decision anew.';
 COMMENT ON COLUMN opsflow.approval_requests.title IS 'What is asked, in 1 to 255 characters.';
 COMMENT ON COLUMN opsflow.approval_requests.description IS 'What is asked, and why, for the person who decides.';
 COMMENT ON COLUMN opsflow.approval_requests.requested_action IS 'What is to be done, for programs: a JSON object.';
 COMMENT ON COLUMN opsflow.approval_requests.action_digest IS 'SHA-256 of the text of requested_action in UTF-8, made by the database: what a decision is bound to.';
 COMMENT ON COLUMN opsflow.approval_requests.requested_by IS 'The member who asks, also when an agent asks for him; he cannot decide.';
 COMMENT ON COLUMN opsflow.approval_requests.requested_by_agent IS 'The agent that asks, if one does.';
+COMMENT ON COLUMN opsflow.approval_requests.excluded_ids IS 'Members who cannot decide it, in no way: who asked, and who its rules exclude.';
 COMMENT ON COLUMN opsflow.approval_requests.idempotency_key IS 'Key of the caller, up to 255 characters, unique in the organization: asking twice makes one request.';
 COMMENT ON COLUMN opsflow.approval_requests.context IS 'Circumstances the application wants to keep with the request: a JSON object.';
+COMMENT ON COLUMN opsflow.approval_requests.attachments IS 'References to what belongs to it: a JSON array of objects with at least name and url.';
 COMMENT ON COLUMN opsflow.approval_requests.ai_recommendation IS 'What the AI recommends: approve, reject or review.';
 COMMENT ON COLUMN opsflow.approval_requests.ai_confidence IS 'Confidence of the AI, 0 to 1.';
 COMMENT ON COLUMN opsflow.approval_requests.ai_reasoning IS 'Why the AI recommends it.';
-COMMENT ON COLUMN opsflow.approval_requests.risk_level IS 'Risk tier from 0 (none) to 5; low is 1, medium 2, high 3, critical 4.';
+COMMENT ON COLUMN opsflow.approval_requests.risk_level IS 'Risk tier from 0 (none) to 5; low is 1, medium 2, high 3, critical 4. As asked, or higher where the rules of the organization say so.';
 COMMENT ON COLUMN opsflow.approval_requests.risk_factors IS 'What could go wrong.';
 COMMENT ON COLUMN opsflow.approval_requests.impact_analysis IS 'What it would change: a JSON object.';
 COMMENT ON COLUMN opsflow.approval_requests.approver_id IS 'The member who is to decide, where exactly one is named.';
@@ -191,12 +328,16 @@ COMMENT ON COLUMN opsflow.approval_requests.approver_ids IS 'The members who may
 COMMENT ON COLUMN opsflow.approval_requests.priority IS 'low, medium, high or urgent.';
 COMMENT ON COLUMN opsflow.approval_requests.due_date IS 'When the decision is wanted.';
 COMMENT ON COLUMN opsflow.approval_requests.expires_at IS 'From when on nobody can decide any more: as asked, else due_date, else after the approval_expiry of the organization.';
+COMMENT ON COLUMN opsflow.approval_requests.wake_at IS 'When the job has to look at it next: a reminder, the end of its stage, or expires_at.';
+COMMENT ON COLUMN opsflow.approval_requests.current_stage IS 'Position of the stage that is open, or was last.';
 COMMENT ON COLUMN opsflow.approval_requests.escalation_count IS 'How often it has moved up.';
 COMMENT ON COLUMN opsflow.approval_requests.status IS 'pending, escalated (open, moved up), approved, rejected, expired or cancelled; the last four are final.';
 COMMENT ON COLUMN opsflow.approval_requests.decision_reason IS 'Why it was decided or cancelled.';
 COMMENT ON COLUMN opsflow.approval_requests.decided_at IS 'When it became final.';
 COMMENT ON COLUMN opsflow.approval_requests.decided_by IS 'The member who approved, rejected or cancelled it; null where it expired.';
 COMMENT ON COLUMN opsflow.approval_requests.form_data IS 'What was filled in with the decision: a JSON object.';
+COMMENT ON COLUMN opsflow.approval_requests.usable_until IS 'Until when the approval can be used; null means no limit.';
+COMMENT ON COLUMN opsflow.approval_requests.max_uses IS 'How often the approval can be used.';
 COMMENT ON COLUMN opsflow.approval_requests.created_at IS 'When it was asked.';
 COMMENT ON COLUMN opsflow.approval_requests.updated_at IS 'When it last changed.';
 COMMENT ON CONSTRAINT approval_requests_requested_by_agent_fkey ON opsflow.approval_requests IS 'No index: who asked; an agent that did is archived.';
@@ -205,10 +346,12 @@ COMMENT ON CONSTRAINT approval_requests_requested_by_agent_fkey ON opsflow.appro
 -- and what is due in all of them.
 CREATE INDEX approval_requests_open_idx ON opsflow.approval_requests (organization_id, created_at DESC)
     WHERE status IN ('pending', 'escalated');
-CREATE INDEX approval_requests_due_idx ON opsflow.approval_requests (expires_at, organization_id, id)
+CREATE INDEX approval_requests_due_idx ON opsflow.approval_requests (wake_at, organization_id, id)
     WHERE status IN ('pending', 'escalated');
 CREATE INDEX approval_requests_created_at_idx ON opsflow.approval_requests (organization_id, created_at);
 CREATE INDEX approval_requests_requested_by_idx ON opsflow.approval_requests (organization_id, requested_by);
+CREATE INDEX approval_requests_policy_id_idx ON opsflow.approval_requests (organization_id, policy_id, created_at)
+    WHERE policy_id IS NOT NULL;
 CREATE INDEX approval_requests_approver_id_idx ON opsflow.approval_requests (organization_id, approver_id)
     WHERE approver_id IS NOT NULL;
 CREATE INDEX approval_requests_execution_id_idx ON opsflow.approval_requests (organization_id, execution_id)
@@ -234,111 +377,56 @@ SELECT opsflow.protect('opsflow.approval_requests');
 CREATE POLICY admin_reads ON opsflow.approval_requests FOR SELECT TO opsflow_admin USING (true);
 GRANT SELECT ON opsflow.approval_requests TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 
--- The stages of a policy, and those of each request, which begin as a copy: a request is decided by the rules it was
--- made under. Only the former are for applications to write.
 CREATE TABLE opsflow.approval_stages (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
-    policy_id uuid,
-    approval_id uuid,
+    approval_id uuid NOT NULL,
+    revision integer NOT NULL DEFAULT 1,
     position integer NOT NULL,
     name text,
-    -- how many have to agree
     approval_type text NOT NULL DEFAULT 'single',
     required_approvals integer,
     allow_veto boolean NOT NULL DEFAULT false,
-    -- who is asked
-    approver_ids uuid[],
-    approver_roles text[],
-    approver_permission text,
-    -- how long, and what happens then
-    timeout interval,
-    timeout_action text NOT NULL DEFAULT 'expire',
-    escalate_to uuid[],
-    escalate_to_role text,
-    reminder_before interval,
     -- what became of it
-    status text,
+    status text NOT NULL DEFAULT 'waiting',
+    escalation_count integer NOT NULL DEFAULT 0,
     opened_at timestamptz,
     due_at timestamptz,
+    reminded_at timestamptz,
     closed_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (organization_id, id),
-    CONSTRAINT approval_stages_policy_id_fkey
-        FOREIGN KEY (organization_id, policy_id) REFERENCES opsflow.approval_policies (organization_id, id),
+    CONSTRAINT approval_stages_approval_id_position_key UNIQUE (organization_id, approval_id, revision, position),
     CONSTRAINT approval_stages_approval_id_fkey
         FOREIGN KEY (organization_id, approval_id) REFERENCES opsflow.approval_requests (organization_id, id),
-    CONSTRAINT approval_stages_approver_permission_fkey
-        FOREIGN KEY (approver_permission) REFERENCES opsflow.permissions (name),
-    CONSTRAINT approval_stages_parent_check CHECK (num_nonnulls(policy_id, approval_id) = 1),
-    CONSTRAINT approval_stages_position_check CHECK (position >= 1),
-    CONSTRAINT approval_stages_name_check CHECK (char_length(name) BETWEEN 1 AND 255),
     CONSTRAINT approval_stages_approval_type_check
         CHECK (approval_type IN ('single', 'multiple', 'unanimous', 'majority')),
-    CONSTRAINT approval_stages_required_approvals_check
-        CHECK (required_approvals > 0 AND (approval_type = 'multiple') = (required_approvals IS NOT NULL)),
-    CONSTRAINT approval_stages_timeout_check CHECK (timeout > INTERVAL '0'),
-    CONSTRAINT approval_stages_timeout_action_check
-        CHECK (timeout_action IN ('expire', 'escalate', 'approve', 'reject')),
-    CONSTRAINT approval_stages_reminder_before_check CHECK (reminder_before > INTERVAL '0'),
     CONSTRAINT approval_stages_status_check
-        CHECK (status IN ('waiting', 'open', 'approved', 'rejected', 'expired', 'skipped')
-            AND (approval_id IS NULL) = (status IS NULL)),
-    CONSTRAINT approval_stages_closed_at_check CHECK (closed_at >= opened_at)
+        CHECK (status IN ('waiting', 'open', 'approved', 'rejected', 'expired', 'skipped', 'stale'))
 );
 
-COMMENT ON TABLE opsflow.approval_stages IS 'Stages that are decided one after the other: those of a policy, and a copy for each request made under it.';
+COMMENT ON TABLE opsflow.approval_stages IS 'The stages of a request, which are decided one after the other: how far each has come. What its policy says about them is in policy of the request.';
 COMMENT ON COLUMN opsflow.approval_stages.organization_id IS 'Whose stage.';
 COMMENT ON COLUMN opsflow.approval_stages.id IS 'Identity (UUIDv7).';
-COMMENT ON COLUMN opsflow.approval_stages.policy_id IS 'The policy it belongs to, unless it is a request''s.';
-COMMENT ON COLUMN opsflow.approval_stages.approval_id IS 'The request it belongs to, unless it is a policy''s.';
+COMMENT ON COLUMN opsflow.approval_stages.approval_id IS 'The request it belongs to.';
+COMMENT ON COLUMN opsflow.approval_stages.revision IS 'The revision of the request it is about; stages of earlier ones do not count any more.';
 COMMENT ON COLUMN opsflow.approval_stages.position IS 'Its place in the sequence, from 1.';
 COMMENT ON COLUMN opsflow.approval_stages.name IS 'Name, up to 255 characters.';
-COMMENT ON COLUMN opsflow.approval_stages.approval_type IS 'Who has to agree: single, one; multiple, as many as required_approvals says; unanimous, all; majority, more than half.';
+COMMENT ON COLUMN opsflow.approval_stages.approval_type IS 'Who has to agree: single, one, whose word counts either way; multiple, as many as required_approvals says; unanimous, all; majority, more than half.';
 COMMENT ON COLUMN opsflow.approval_stages.required_approvals IS 'How many have to agree, of a stage whose approval_type is multiple; null for the others.';
 COMMENT ON COLUMN opsflow.approval_stages.allow_veto IS 'True if one rejection ends the stage.';
-COMMENT ON COLUMN opsflow.approval_stages.approver_ids IS 'Members who are asked, by name.';
-COMMENT ON COLUMN opsflow.approval_stages.approver_roles IS 'Roles whose members are asked.';
-COMMENT ON COLUMN opsflow.approval_stages.approver_permission IS 'Permission whose holders are asked.';
-COMMENT ON COLUMN opsflow.approval_stages.timeout IS 'How long the stage stays open; null means as long as the request.';
-COMMENT ON COLUMN opsflow.approval_stages.timeout_action IS 'What happens then: expire, escalate, approve or reject.';
-COMMENT ON COLUMN opsflow.approval_stages.escalate_to IS 'Members who are asked when it escalates.';
-COMMENT ON COLUMN opsflow.approval_stages.escalate_to_role IS 'Role whose members are asked when it escalates.';
-COMMENT ON COLUMN opsflow.approval_stages.reminder_before IS 'How long before due_at who has not answered is reminded; null means never.';
-COMMENT ON COLUMN opsflow.approval_stages.status IS 'waiting, open, approved, rejected, expired or skipped; null for a stage of a policy.';
+COMMENT ON COLUMN opsflow.approval_stages.status IS 'waiting, open, approved, rejected, expired, skipped (the request ended without it) or stale (what was asked has changed since).';
+COMMENT ON COLUMN opsflow.approval_stages.escalation_count IS 'How often it has escalated.';
 COMMENT ON COLUMN opsflow.approval_stages.opened_at IS 'When its approvers were asked.';
-COMMENT ON COLUMN opsflow.approval_stages.due_at IS 'When its time is up.';
+COMMENT ON COLUMN opsflow.approval_stages.due_at IS 'When its time is up; null where only that of the request counts.';
+COMMENT ON COLUMN opsflow.approval_stages.reminded_at IS 'When who had not answered was reminded.';
 COMMENT ON COLUMN opsflow.approval_stages.closed_at IS 'When it was decided, or its time was up.';
 COMMENT ON COLUMN opsflow.approval_stages.created_at IS 'When it was made.';
 COMMENT ON COLUMN opsflow.approval_stages.updated_at IS 'When it last changed.';
 
-CREATE UNIQUE INDEX approval_stages_policy_id_position_idx
-    ON opsflow.approval_stages (organization_id, policy_id, position)
-    WHERE policy_id IS NOT NULL;
-CREATE UNIQUE INDEX approval_stages_approval_id_position_idx
-    ON opsflow.approval_stages (organization_id, approval_id, position)
-    WHERE approval_id IS NOT NULL;
-CREATE INDEX approval_stages_approver_permission_idx
-    ON opsflow.approval_stages (organization_id, approver_permission)
-    WHERE approver_permission IS NOT NULL;
-
-INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
-VALUES ('approval_stages', 'approval_request', 'approval_stage');
-
-SELECT opsflow.protect('opsflow.approval_stages',
-    inserts => 'approvals.policies', updates => 'approvals.policies', deletes => 'approvals.policies');
-CREATE POLICY policies_only_insert ON opsflow.approval_stages AS RESTRICTIVE FOR INSERT TO opsflow_member
-    WITH CHECK (approval_id IS NULL);
-CREATE POLICY policies_only_update ON opsflow.approval_stages AS RESTRICTIVE FOR UPDATE TO opsflow_member
-    USING (approval_id IS NULL) WITH CHECK (approval_id IS NULL);
-CREATE POLICY policies_only_delete ON opsflow.approval_stages AS RESTRICTIVE FOR DELETE TO opsflow_member
-    USING (approval_id IS NULL);
+SELECT opsflow.protect('opsflow.approval_stages', captured => false);
 GRANT SELECT ON opsflow.approval_stages TO opsflow_member, opsflow_holding, opsflow_worker;
-GRANT INSERT, DELETE,
-    UPDATE (policy_id, position, name, approval_type, required_approvals, allow_veto, approver_ids, approver_roles,
-        approver_permission, timeout, timeout_action, escalate_to, escalate_to_role, reminder_before, updated_at)
-    ON opsflow.approval_stages TO opsflow_member;
 
 CREATE TABLE opsflow.approval_assignments (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -346,9 +434,12 @@ CREATE TABLE opsflow.approval_assignments (
     approval_id uuid NOT NULL,
     stage_id uuid NOT NULL,
     user_id uuid NOT NULL,
-    delegated_from uuid,
+    reassigned_from uuid,
     source text NOT NULL DEFAULT 'named',
     status text NOT NULL DEFAULT 'pending',
+    -- how urgent its request is, for the inbox
+    urgency integer NOT NULL DEFAULT 1,
+    expires_at timestamptz NOT NULL,
     notified_at timestamptz,
     reminded_at timestamptz,
     responded_at timestamptz,
@@ -362,13 +453,14 @@ CREATE TABLE opsflow.approval_assignments (
         FOREIGN KEY (organization_id, stage_id) REFERENCES opsflow.approval_stages (organization_id, id),
     CONSTRAINT approval_assignments_user_id_fkey
         FOREIGN KEY (organization_id, user_id) REFERENCES opsflow.organization_members (organization_id, user_id),
-    CONSTRAINT approval_assignments_delegated_from_fkey
-        FOREIGN KEY (organization_id, delegated_from)
+    CONSTRAINT approval_assignments_reassigned_from_fkey
+        FOREIGN KEY (organization_id, reassigned_from)
         REFERENCES opsflow.organization_members (organization_id, user_id),
     CONSTRAINT approval_assignments_source_check
-        CHECK (source IN ('named', 'role', 'permission', 'delegation', 'escalation')),
+        CHECK (source IN ('named', 'role', 'permission', 'reassignment', 'escalation')),
     CONSTRAINT approval_assignments_status_check
-        CHECK (status IN ('pending', 'approved', 'rejected', 'delegated', 'not_required', 'stale'))
+        CHECK (status IN ('pending', 'approved', 'rejected', 'reassigned', 'not_required', 'stale')),
+    CONSTRAINT approval_assignments_urgency_check CHECK (urgency BETWEEN 0 AND 3)
 );
 
 COMMENT ON TABLE opsflow.approval_assignments IS 'Who is asked in a stage of a request, why, and what became of it.';
@@ -377,9 +469,11 @@ COMMENT ON COLUMN opsflow.approval_assignments.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.approval_assignments.approval_id IS 'The request.';
 COMMENT ON COLUMN opsflow.approval_assignments.stage_id IS 'The stage of it.';
 COMMENT ON COLUMN opsflow.approval_assignments.user_id IS 'The member who is asked.';
-COMMENT ON COLUMN opsflow.approval_assignments.delegated_from IS 'The member for whom he or she is asked, if it came by delegation.';
-COMMENT ON COLUMN opsflow.approval_assignments.source IS 'Why this member: named, role, permission, delegation or escalation.';
-COMMENT ON COLUMN opsflow.approval_assignments.status IS 'pending, approved, rejected, delegated, not_required (the stage was decided without) or stale (what was asked has changed since).';
+COMMENT ON COLUMN opsflow.approval_assignments.reassigned_from IS 'The member in whose place he or she is asked, if it was reassigned.';
+COMMENT ON COLUMN opsflow.approval_assignments.source IS 'Why this member: named, role, permission, reassignment or escalation.';
+COMMENT ON COLUMN opsflow.approval_assignments.status IS 'pending, approved, rejected (the vote, whoever cast it for the member), reassigned (to another member), not_required (the stage was decided without) or stale (what was asked has changed since).';
+COMMENT ON COLUMN opsflow.approval_assignments.urgency IS 'Priority of the request: low is 0, medium 1, high 2, urgent 3.';
+COMMENT ON COLUMN opsflow.approval_assignments.expires_at IS 'From when on nobody can decide the request any more.';
 COMMENT ON COLUMN opsflow.approval_assignments.notified_at IS 'When the member was told.';
 COMMENT ON COLUMN opsflow.approval_assignments.reminded_at IS 'When the member was last reminded.';
 COMMENT ON COLUMN opsflow.approval_assignments.responded_at IS 'When the member answered.';
@@ -388,15 +482,15 @@ COMMENT ON COLUMN opsflow.approval_assignments.updated_at IS 'When it last chang
 COMMENT ON CONSTRAINT approval_assignments_user_id_fkey ON opsflow.approval_assignments IS 'No index: members leave by status; an inbox looks for what is pending.';
 
 CREATE INDEX approval_assignments_approval_id_idx ON opsflow.approval_assignments (organization_id, approval_id);
-CREATE INDEX approval_assignments_user_id_idx ON opsflow.approval_assignments (organization_id, user_id)
+-- The inbox of a member, in its order.
+CREATE INDEX approval_assignments_inbox_idx
+    ON opsflow.approval_assignments (organization_id, user_id, urgency DESC, expires_at, approval_id)
     WHERE status = 'pending';
-CREATE INDEX approval_assignments_delegated_from_idx ON opsflow.approval_assignments (organization_id, delegated_from)
-    WHERE delegated_from IS NOT NULL;
+CREATE INDEX approval_assignments_reassigned_from_idx
+    ON opsflow.approval_assignments (organization_id, reassigned_from)
+    WHERE reassigned_from IS NOT NULL;
 
-INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
-VALUES ('approval_assignments', 'approval_request', 'approval_assignment');
-
-SELECT opsflow.protect('opsflow.approval_assignments');
+SELECT opsflow.protect('opsflow.approval_assignments', captured => false);
 GRANT SELECT ON opsflow.approval_assignments TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.approval_decisions (
@@ -459,6 +553,93 @@ VALUES ('approval_decisions', 'approval_request', 'approval_decision');
 
 SELECT opsflow.protect('opsflow.approval_decisions');
 GRANT SELECT ON opsflow.approval_decisions TO opsflow_member, opsflow_holding;
+
+CREATE TABLE opsflow.approval_comments (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    approval_id uuid NOT NULL,
+    user_id uuid,
+    agent_id uuid,
+    body text NOT NULL,
+    attachments jsonb NOT NULL DEFAULT '[]',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_comments_approval_id_fkey
+        FOREIGN KEY (organization_id, approval_id) REFERENCES opsflow.approval_requests (organization_id, id),
+    CONSTRAINT approval_comments_user_id_fkey
+        FOREIGN KEY (organization_id, user_id) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_comments_agent_id_fkey
+        FOREIGN KEY (organization_id, agent_id) REFERENCES opsflow.agents (organization_id, id),
+    CONSTRAINT approval_comments_body_check CHECK (char_length(body) BETWEEN 1 AND 10000),
+    CONSTRAINT valid_attachments CHECK (jsonb_typeof(attachments) = 'array')
+);
+
+COMMENT ON TABLE opsflow.approval_comments IS 'What people and agents say about a request. Rows are added, never changed.';
+COMMENT ON COLUMN opsflow.approval_comments.organization_id IS 'Whose request.';
+COMMENT ON COLUMN opsflow.approval_comments.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_comments.approval_id IS 'The request.';
+COMMENT ON COLUMN opsflow.approval_comments.user_id IS 'The member who says it.';
+COMMENT ON COLUMN opsflow.approval_comments.agent_id IS 'The agent that says it, for the member if there is one.';
+COMMENT ON COLUMN opsflow.approval_comments.body IS 'What is said, up to 10,000 characters.';
+COMMENT ON COLUMN opsflow.approval_comments.attachments IS 'References to what belongs to it: a JSON array of objects with at least name and url.';
+COMMENT ON COLUMN opsflow.approval_comments.created_at IS 'When it was said.';
+COMMENT ON CONSTRAINT approval_comments_agent_id_fkey ON opsflow.approval_comments IS 'No index: an agent that has spoken is archived.';
+
+CREATE INDEX approval_comments_approval_id_idx ON opsflow.approval_comments (organization_id, approval_id, created_at);
+CREATE INDEX approval_comments_user_id_idx ON opsflow.approval_comments (organization_id, user_id)
+    WHERE user_id IS NOT NULL;
+
+CREATE TRIGGER keep_row BEFORE UPDATE OR DELETE ON opsflow.approval_comments
+    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_row();
+ALTER TABLE opsflow.approval_comments ENABLE ALWAYS TRIGGER keep_row;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
+VALUES ('approval_comments', 'approval_request', 'approval_comment');
+
+SELECT opsflow.protect('opsflow.approval_comments');
+GRANT SELECT ON opsflow.approval_comments TO opsflow_member, opsflow_holding;
+
+CREATE TABLE opsflow.approval_uses (
+    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    id uuid NOT NULL DEFAULT opsflow.uuidv7(),
+    approval_id uuid NOT NULL,
+    use_number integer NOT NULL,
+    used_by uuid,
+    used_by_agent uuid,
+    action_digest bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_uses_approval_id_use_number_key UNIQUE (organization_id, approval_id, use_number),
+    CONSTRAINT approval_uses_approval_id_fkey
+        FOREIGN KEY (organization_id, approval_id) REFERENCES opsflow.approval_requests (organization_id, id),
+    CONSTRAINT approval_uses_used_by_fkey
+        FOREIGN KEY (organization_id, used_by) REFERENCES opsflow.organization_members (organization_id, user_id),
+    CONSTRAINT approval_uses_used_by_agent_fkey
+        FOREIGN KEY (organization_id, used_by_agent) REFERENCES opsflow.agents (organization_id, id),
+    CONSTRAINT approval_uses_use_number_check CHECK (use_number >= 1)
+);
+
+COMMENT ON TABLE opsflow.approval_uses IS 'What approvals were used for: a row for each time that what was approved was done. Rows are added, never changed.';
+COMMENT ON COLUMN opsflow.approval_uses.organization_id IS 'Whose approval.';
+COMMENT ON COLUMN opsflow.approval_uses.id IS 'Identity (UUIDv7).';
+COMMENT ON COLUMN opsflow.approval_uses.approval_id IS 'The approval.';
+COMMENT ON COLUMN opsflow.approval_uses.use_number IS 'The how manieth use of it, from 1.';
+COMMENT ON COLUMN opsflow.approval_uses.used_by IS 'The member who used it.';
+COMMENT ON COLUMN opsflow.approval_uses.used_by_agent IS 'The agent that used it, for the member if there is one.';
+COMMENT ON COLUMN opsflow.approval_uses.action_digest IS 'SHA-256 of what was done.';
+COMMENT ON COLUMN opsflow.approval_uses.created_at IS 'When it was used.';
+COMMENT ON CONSTRAINT approval_uses_used_by_fkey ON opsflow.approval_uses IS 'No index: members leave by status.';
+COMMENT ON CONSTRAINT approval_uses_used_by_agent_fkey ON opsflow.approval_uses IS 'No index: an agent that has acted is archived.';
+
+CREATE TRIGGER keep_row BEFORE UPDATE OR DELETE ON opsflow.approval_uses
+    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_row();
+ALTER TABLE opsflow.approval_uses ENABLE ALWAYS TRIGGER keep_row;
+
+INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
+VALUES ('approval_uses', 'approval_request', 'approval_use');
+
+SELECT opsflow.protect('opsflow.approval_uses');
+GRANT SELECT ON opsflow.approval_uses TO opsflow_member, opsflow_holding, opsflow_worker;
 
 CREATE TABLE opsflow.approval_delegations (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),

@@ -135,17 +135,24 @@ SELECT organization_id, id, 'internal', '[]' FROM opsflow.agents WHERE name = 'A
 INSERT INTO opsflow.hallucination_flags (organization_id, agent_id, detection_method)
 SELECT organization_id, id, 'confidence' FROM opsflow.agents WHERE name = 'Agent';
 
--- Approvals: a policy with a stage, a stage of the request, who is asked, a vote, a delegation.
+-- Approvals: a policy with a stage, working hours, a stage of the request, who is asked, a vote, what is said, a use of
+-- it, a delegation.
 INSERT INTO opsflow.approval_policies (organization_id, name, created_by)
 SELECT organization_id, 'Policy', id FROM opsflow.users WHERE role = 'owner';
-INSERT INTO opsflow.approval_stages (organization_id, policy_id, approval_id, position, status)
-SELECT organization_id, id, NULL, 1, NULL FROM opsflow.approval_policies
-UNION ALL
-SELECT organization_id, NULL, id, 1, 'open' FROM opsflow.approval_requests;
-INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id)
-SELECT s.organization_id, s.approval_id, s.id, u.id
+INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approver_roles)
+SELECT organization_id, id, 1, '{manager}' FROM opsflow.approval_policies;
+INSERT INTO opsflow.working_hours (organization_id, weekday, starts_at, ends_at)
+SELECT id, 1, '9:00', '17:00' FROM opsflow.organizations;
+INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status)
+SELECT organization_id, id, 1, 'open' FROM opsflow.approval_requests;
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at)
+SELECT s.organization_id, s.approval_id, s.id, u.id, now() + interval '1 day'
 FROM opsflow.approval_stages s JOIN opsflow.users u USING (organization_id)
-WHERE s.approval_id IS NOT NULL AND u.role = 'manager';
+WHERE u.role = 'manager';
+INSERT INTO opsflow.approval_comments (organization_id, approval_id, user_id, body)
+SELECT organization_id, approval_id, user_id, 'Looks good.' FROM opsflow.approval_assignments;
+INSERT INTO opsflow.approval_uses (organization_id, approval_id, use_number, action_digest)
+SELECT organization_id, id, 1, action_digest FROM opsflow.approval_requests;
 INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision, action_digest)
 SELECT a.organization_id, a.approval_id, a.stage_id, a.id, a.user_id, 'approve', r.action_digest
 FROM opsflow.approval_assignments a JOIN opsflow.approval_requests r ON (r.organization_id, r.id) = (a.organization_id, a.approval_id);

@@ -53,6 +53,8 @@ INSERT INTO answers VALUES
     ('approval_requests', 'update', NULL, 'OF004', 'what was asked never changes, and functions decide'),
     ('workflow_versions', 'update', NULL, 'OF004', 'a version never changes'),
     ('approval_decisions', 'update', NULL, 'OF004', 'nor does a vote'),
+    ('approval_comments', 'update', NULL, 'OF004', 'nor what was said'),
+    ('approval_uses', 'update', NULL, 'OF004', 'nor what was done'),
     ('workflows', 'update', 'version', 'OF007', 'versions go up'),
     ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
     ('workflow_executions', 'update', 'approved_by', 'OF004', 'a decision approves'),
@@ -237,6 +239,7 @@ SELECT name, column_name, 'before ' || start, '{insert,update}',
        CASE WHEN type IN ('timestamptz'::regtype, 'date')
            THEN jsonb_build_object(start, coalesce((own_row ->> start)::timestamptz, now()),
                                    column_name, coalesce((own_row ->> start)::timestamptz, now()) - interval '1 day')
+           WHEN type = 'time'::regtype THEN jsonb_build_object(start, '12:00', column_name, '11:00')
            ELSE jsonb_build_object(start, 3, column_name, 2) END,
        ARRAY['23514 ' || constraint_name]
 FROM (SELECT k.name, constraint_name, CASE WHEN m[2] LIKE '>%' THEN m[3] ELSE m[1] END AS start, CASE WHEN m[2] LIKE '>%' THEN m[1] ELSE m[3] END AS column_name
@@ -287,7 +290,6 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('organizations', 'settings', 'whose security_settings are none', '{insert,update}', '{"settings": {"security_settings": {"require_2fa": "yes"}}}', '{23514 valid_security_settings}'),
     ('organizations', 'parent_organization_id', 'of a standalone one', '{update}',
         '{"parent_organization_id": "00000000-0000-7000-8000-000000000001"}', '{23514 organizations_parent_check,OF007%}'),
-    ('approval_stages', 'policy_id', 'and approval_id: neither', '{insert,update}', '{"policy_id": null, "approval_id": null}', '{23514 approval_stages_parent_check}'),
     ('budget_alerts', 'budget_id', 'and pool_id: neither', '{insert,update}', '{"budget_id": null, "pool_id": null}', '{23514 budget_alerts_parent_check}'),
     ('budgets', 'limit_cost', 'limit_calls and limit_tokens: none', '{insert,update}',
         '{"limit_cost": null, "limit_calls": null, "limit_tokens": null}', '{23514 budgets_limit_check}'),
@@ -308,7 +310,6 @@ INSERT INTO besides VALUES
     ('webhook_endpoints', 'organization_id', '{"secret": "plain"}'),
     ('webhooks', 'organization_id', '{"secret_key": "plain"}'),
     ('approval_requests', 'decided_by', jsonb_build_object('status', 'approved', 'decided_at', now())),
-    ('approval_stages', 'approval_id', '{"policy_id": null, "status": "waiting"}'),
     ('budget_alerts', 'pool_id', '{"budget_id": null}'),
     ('budgets', 'agent_id', '{"scope": "agent"}'),
     ('budgets', 'user_id', '{"scope": "user"}'),

@@ -75,6 +75,8 @@ INSERT INTO not_captured VALUES
     ('webhook_deliveries', 'a log of high volume'),
     ('events', 'a log of high volume: what happened is in the ledger already'),
     ('notifications', 'a log of high volume: messages about what is in the ledger already'),
+    ('approval_stages', 'how far a request has come, which its own entries and the votes tell'),
+    ('approval_assignments', 'who is asked, which follows from the rules in the request; who answers is a vote'),
     ('usage_holds', 'hot and short-lived; what was used stays in ai_usage_logs'),
     ('execution_queue', 'hot and short-lived; the execution is under the ledger');
 

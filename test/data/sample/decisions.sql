@@ -60,11 +60,12 @@ WHERE i.status = 'awaiting_approval' OR i.status = 'completed' AND i.n % 4 = 0;
 UPDATE asked SET decider = key('person/' || pick('{lena@techcorp.com,admin@techcorp.com}', luck(n, 51)))
 WHERE status IN ('pending', 'escalated') AND slug = 'techcorp-inc';
 
-INSERT INTO approval_requests (organization_id, id, execution_id, work_item_id, title, description, requested_action,
+INSERT INTO approval_requests (organization_id, id, execution_id, work_item_id, policy_id, policy, title, description, requested_action,
     action_digest, requested_by, requested_by_agent, context, ai_recommendation, ai_confidence, ai_reasoning,
     risk_level, risk_factors, impact_analysis, approver_id, approver_ids, priority, due_date, expires_at,
     escalation_count, status, decision_reason, decided_at, decided_by, form_data, created_at, updated_at)
-SELECT a.organization_id, a.id, a.execution_id, a.work_item_id, a.title, 'Asked by the agent before it goes on.',
+SELECT a.organization_id, a.id, a.execution_id, a.work_item_id, p.id, jsonb_build_object('id', p.id, 'name', p.name,
+        'version', p.version, 'form_schema', p.form_schema), a.title, 'Asked by the agent before it goes on.',
     a.action, hash(a.action::text), a.asker, a.agent_id, jsonb_build_object('policy', a.policy),
     CASE WHEN a.confidence > 0.8 THEN 'approve' ELSE 'review' END, a.confidence,
     'Similar cases went well.', a.risk, '{external_effect}', '{"financial_impact": "low", "reversible": true}',
@@ -81,6 +82,7 @@ SELECT a.organization_id, a.id, a.execution_id, a.work_item_id, a.title, 'Asked 
     CASE WHEN a.status = 'approved' AND a.policy = 'Payments' THEN '{"cost_center": "4711"}' ELSE '{}' END::jsonb,
     a.created_at, coalesce(a.decided_at, a.created_at)
 FROM asked a
+JOIN approval_policies p ON p.organization_id = a.organization_id AND p.name = a.policy
 ORDER BY a.created_at, a.id;
 
 -- The stages of its policy are copied for each request. Only the last one sees a rejection.
@@ -92,25 +94,24 @@ SELECT a.n, a.kind, id('stage of ' || a.kind, a.n * 2 + s.position) AS id, a.org
     CASE WHEN last.position = s.position OR a.decided_at IS NULL THEN a.decider
         ELSE key('person/priya@techcorp.com') END AS decider,
     CASE WHEN a.status IN ('pending', 'escalated') THEN CASE WHEN s.position = 1 THEN 'open' ELSE 'waiting' END
-        WHEN a.status = 'cancelled' THEN 'skipped' WHEN a.status = 'approved' THEN 'approved'
+        WHEN a.status = 'cancelled' THEN CASE WHEN a.n % 2 = 0 THEN 'stale' ELSE 'skipped' END WHEN a.status = 'approved' THEN 'approved'
         WHEN s.position < last.position THEN CASE a.status WHEN 'rejected' THEN 'approved' ELSE 'expired' END
         WHEN a.status = 'expired' THEN CASE WHEN last.position = 1 THEN 'expired' ELSE 'skipped' END
         ELSE 'rejected' END AS status
 FROM asked a
 JOIN approval_policies p ON p.name = a.policy
-JOIN approval_stages s ON s.policy_id = p.id
+JOIN approval_policy_stages s ON s.policy_id = p.id
 JOIN (SELECT policy_id, max(position) AS position
-    FROM approval_stages GROUP BY policy_id) AS last ON last.policy_id = p.id
+    FROM approval_policy_stages GROUP BY policy_id) AS last ON last.policy_id = p.id
 CROSS JOIN LATERAL (SELECT CASE WHEN s.position = 1 THEN a.created_at
     WHEN a.status NOT IN ('pending', 'escalated')
         THEN a.created_at + (a.decided_at - a.created_at) / 2 END AS opened_at) AS o;
 ANALYZE stage;
 
 INSERT INTO approval_stages (organization_id, id, approval_id, position, name, approval_type, required_approvals,
-    allow_veto, approver_ids, approver_permission, timeout, timeout_action, reminder_before, status, opened_at, due_at,
-    closed_at, created_at, updated_at)
-SELECT organization_id, id, approval_id, position, name, approval_type, required_approvals, allow_veto, ARRAY[decider],
-    approver_permission, timeout, timeout_action, reminder_before, status, opened_at, opened_at + timeout,
+    allow_veto, status, opened_at, due_at, closed_at, created_at, updated_at)
+SELECT organization_id, id, approval_id, position, name, approval_type, required_approvals, allow_veto, status,
+    opened_at, opened_at + timeout,
     CASE WHEN status NOT IN ('waiting', 'open') THEN coalesce(greatest(decided_at, opened_at), created_at) END,
     created_at, coalesce(decided_at, created_at)
 FROM stage
@@ -131,28 +132,42 @@ CROSS JOIN LATERAL (
 ) AS x
 WHERE s.status <> 'waiting';
 
-INSERT INTO approval_assignments (organization_id, id, approval_id, stage_id, user_id, delegated_from, source, status,
+INSERT INTO approval_assignments (organization_id, id, approval_id, stage_id, user_id, source, status, expires_at,
     notified_at, reminded_at, responded_at, created_at, updated_at)
 SELECT a.organization_id, a.assignment_id, a.approval_id, a.id, a.user_id,
-    CASE WHEN a.delegated AND NOT a.other THEN b.user_id END,
-    CASE WHEN a.delegated AND NOT a.other THEN 'delegation' WHEN a.approver_permission IS NOT NULL THEN 'permission'
+    CASE WHEN a.approver_permission IS NOT NULL THEN 'permission'
         WHEN a.other THEN 'role' ELSE 'named' END,
-    CASE WHEN a.status = 'open' THEN 'pending' WHEN a.status IN ('expired', 'skipped') THEN 'stale'
-        WHEN NOT a.other THEN a.status WHEN a.delegated THEN 'delegated' ELSE 'not_required' END,
+    CASE WHEN a.status = 'open' THEN 'pending' WHEN a.status IN ('expired', 'skipped', 'stale') THEN CASE WHEN a.other AND a.n % 2 = 0 THEN 'reassigned'
+            ELSE 'stale' END
+        WHEN a.other = a.delegated THEN a.status ELSE 'not_required' END, r.expires_at,
     a.opened_at, CASE WHEN a.n % 5 = 0 THEN a.opened_at + interval '5 minutes' END,
     CASE WHEN NOT a.other AND a.status IN ('approved', 'rejected') THEN greatest(a.decided_at, a.opened_at) END,
     a.created_at, coalesce(a.decided_at, a.created_at)
 FROM assignment a
-LEFT JOIN assignment b ON b.id = a.id AND b.other AND a.delegated AND NOT a.other
+JOIN approval_requests r ON r.organization_id = a.organization_id AND r.id = a.approval_id
 ORDER BY a.created_at, a.assignment_id;
 
 INSERT INTO approval_decisions (organization_id, id, approval_id, stage_id, assignment_id, user_id, on_behalf_of,
     decision, reason, action_digest, form_data, created_at)
-SELECT a.organization_id, id('decision of ' || a.kind, a.n * 2 + a.position), a.approval_id, a.id, a.assignment_id,
-    a.user_id, b.user_id, CASE a.status WHEN 'approved' THEN 'approve' ELSE 'reject' END,
+SELECT a.organization_id, id('decision of ' || a.kind, a.n * 2 + a.position), a.approval_id, a.id,
+    coalesce(b.assignment_id, a.assignment_id), a.user_id, b.user_id, CASE a.status WHEN 'approved' THEN 'approve' ELSE 'reject' END,
     CASE a.status WHEN 'approved' THEN 'looks right' ELSE 'not like this' END, hash(a.action::text), '{}',
     greatest(a.decided_at, a.opened_at)
 FROM assignment a
 LEFT JOIN assignment b ON b.id = a.id AND b.other AND a.delegated
 WHERE NOT a.other AND a.status IN ('approved', 'rejected')
 ORDER BY a.created_at, a.assignment_id;
+
+INSERT INTO approval_comments (organization_id, id, approval_id, user_id, body, attachments, created_at)
+SELECT a.organization_id, id('comment on ' || a.kind, a.n), a.id, a.decider, 'Is that the one from last week?',
+    CASE WHEN a.n % 4 = 0 THEN '[{"name": "mail.txt", "url": "https://files.example/mail.txt"}]' ELSE '[]' END::jsonb,
+    a.created_at
+FROM asked a
+WHERE a.n % 10 = 0
+ORDER BY a.created_at, a.id;
+
+INSERT INTO approval_uses (organization_id, id, approval_id, use_number, used_by_agent, action_digest, created_at)
+SELECT a.organization_id, id('use of ' || a.kind, a.n), a.id, 1, a.agent_id, hash(a.action::text), a.decided_at
+FROM asked a
+WHERE a.status = 'approved' AND a.n % 3 = 0
+ORDER BY a.created_at, a.id;

@@ -367,7 +367,13 @@ FROM (VALUES
     auto_confidence, sample_rate, form_schema, ttl)
 JOIN person p ON p.slug = a.slug AND p.role = 'owner';
 
-INSERT INTO approval_stages (organization_id, id, policy_id, position, name, approval_type, required_approvals,
+INSERT INTO working_hours (organization_id, id, weekday, starts_at, ends_at, created_at, updated_at)
+SELECT p.organization_id, key('hours/' || p.slug || '/' || d), d, '09:00', '17:30', clock() - interval '48 days',
+    clock() - interval '48 days'
+FROM person p, generate_series(1, 5) AS d
+WHERE p.role = 'owner';
+
+INSERT INTO approval_policy_stages (organization_id, id, policy_id, position, name, approval_type, required_approvals,
     allow_veto, approver_ids, approver_roles, approver_permission, timeout, timeout_action, escalate_to,
     escalate_to_role, reminder_before, created_at, updated_at)
 SELECT a.organization_id, key('stage/' || s.policy || '/' || s.position), a.id, s.position, s.name, s.approval_type,
