@@ -108,6 +108,9 @@ foreach my $case (@unfit)
 	my ($name, $make, $pattern) = @$case;
 	$make->();
 	like(error_of($write), $pattern, "$name is told of");
+	my $said = sql("SELECT status || ' OF012: ' || detail FROM opsflow.health_check() WHERE check_name = 'secrets'");
+	like($said, qr/^error $pattern/, "$name is what health_check() finds");
+	is(index($said, substr($first, 4, 20)), -1, 'and has nothing of a key');
 	rmdir $key_file if -d $key_file;
 }
 is(sql('SELECT count(secret_key) FROM opsflow.webhooks'), '0', 'and nothing was written');
@@ -207,7 +210,10 @@ is($node->safe_psql('restored', $read), $planted{token}, 'with the same key file
 is($node->safe_psql('restored', "SELECT opsflow.decrypt_secret(cipher, 'mine') FROM public.kept"), $planted{endpoint}, 'and what an application kept');
 is($node->safe_psql('restored', 'SELECT count(*) FROM opsflow.secret_columns() WHERE is_always'), '10', 'and secrets are encrypted');
 $db = 'restored';
+my $health = "SELECT concat_ws(': ', status, detail) FROM opsflow.health_check() WHERE check_name = 'secrets'";
+is(sql($health), 'ok', 'and all is well');
 write_keys($second);
+like(sql($health), qr/^error: \d+ data keys cannot be unwrapped, the first: .*: the master key "[0-9a-f]{8}" is not there$/, 'with another key file it is not');
 like(error_of($read), qr/OF012: the master key "[0-9a-f]{8}" is not there/, 'with another key file they are not: the key is named');
 like(error_of("UPDATE opsflow.webhooks SET secret_key = 'y'"), qr/OF012/, 'nor written');
 unlink $key_file;
@@ -227,6 +233,7 @@ is(sql($read), $planted{token}, 'and nothing is lost');
 # A data key that is not what the master key wrapped.
 sql('BEGIN; UPDATE opsflow.encryption_keys SET wrapped_key = overlay(wrapped_key placing \'AAAA\' from 40); COMMIT');
 like(error_of($read), qr/OF013: the secret cannot be decrypted/, 'a wrapped key that was altered is refused');
+like(sql($health), qr/^error: \d+ data keys cannot be unwrapped, the first: .*: it was altered$/, 'and found');
 $db = 'app';
 
 # -- A new master key -------------------------------------------------------------------------------------------------
