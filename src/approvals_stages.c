@@ -365,7 +365,7 @@ static OpsflowPlan insert_assignments = {
 	"INSERT INTO opsflow.approval_assignments AS a (organization_id, approval_id, stage_id, user_id, source, reassigned_from,"
 	" urgency, expires_at, notified_at)"
 	" SELECT $1, $2, $3, u.user_id, u.source, $6, $7, $8, $9"
-	" FROM pg_catalog.unnest($4, $5) AS u (user_id, source)"
+	" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (user_id, source)"
 	" ON CONFLICT (organization_id, stage_id, user_id) DO UPDATE SET status = 'pending', source = excluded.source,"
 	" reassigned_from = excluded.reassigned_from, notified_at = excluded.notified_at"
 	" WHERE a.status IN ('not_required', 'reassigned')",
