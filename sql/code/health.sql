@@ -304,7 +304,7 @@ WITH checked AS MATERIALIZED (
     FROM (VALUES ('approval_requests', 'approval_guard', false), ('approval_requests', 'approval_guard', true),
         ('organization_members', 'keep_owner', false), ('organizations', 'require_context', false),
         ('users', 'require_context', false), ('workflow_versions', 'keep_row', false),
-        ('approval_decisions', 'keep_row', false),
+        ('approval_decisions', 'keep_row', false), ('events', 'keep_row', false),
         ('workflow_executions', 'mark_metrics', false), ('node_executions', 'mark_metrics', false),
         ('users', 'encrypt_columns', false), ('oauth_accounts', 'encrypt_columns', false),
         ('environment_variables', 'encrypt_columns', false), ('integrations', 'encrypt_columns', false),

@@ -55,6 +55,7 @@ INSERT INTO answers VALUES
     ('approval_decisions', 'update', NULL, 'OF004', 'nor does a vote'),
     ('approval_comments', 'update', NULL, 'OF004', 'nor what was said'),
     ('approval_uses', 'update', NULL, 'OF004', 'nor what was done'),
+    ('events', 'update', NULL, 'OF004', 'nor what happened'),
     ('workflows', 'update', 'version', 'OF007', 'versions go up'),
     ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
     ('workflow_executions', 'update', 'approved_by', 'OF004', 'a decision approves'),

@@ -123,7 +123,10 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('use_node_template', 'nodes.create', format('use_node_template(%L)', :'node_template'), 'done', ''),
     ('export_user', 'members.export', format('export_user(%L)', :nia), 'done', '');
 INSERT INTO cases (routine, permission, call, outcome, as_role) VALUES
-    ('audit_checkpoint_proof', 'audit.read', format('audit_checkpoint_proof(%L)', :one), 'OF003', 'opsflow_auditor');
+    ('audit_checkpoint_proof', 'audit.read', format('audit_checkpoint_proof(%L)', :one), 'OF003', 'opsflow_auditor'),
+    ('claim_notifications', 'notifications.send', 'claim_notifications(''email'')', 'done', 'opsflow_worker'),
+    ('complete_notification', 'notifications.send', 'complete_notification(opsflow.uuidv7(), opsflow.uuidv7())', 'OF003', 'opsflow_worker'),
+    ('fail_notification', 'notifications.send', 'fail_notification(opsflow.uuidv7(), opsflow.uuidv7(), ''x'')', 'OF003', 'opsflow_worker');
 
 -- The roles of the system permit nothing here; what pat may do, the test says.
 CREATE TABLE kept AS SELECT * FROM opsflow.system_role_permissions;
