@@ -63,4 +63,13 @@ opsflow_approval_is_ahead(TimestampTz time)
 	return time > GetCurrentTimestamp();
 }
 
-#endif							/* OPSFLOW_APPROVALS_H */
+/* ----------------------------------------------------------------
+ * Time (approvals_hours.c)
+ * ----------------------------------------------------------------
+ */
+
+extern TimestampTz opsflow_calendar_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
+extern TimestampTz opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
+extern bool opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at);
+
+#endif /* OPSFLOW_APPROVALS_H */
