@@ -43,6 +43,10 @@ INSERT INTO opsflow.approval_requests (organization_id, title, description, requ
     VALUES (:one, 'Decide', 'd', :nia, ARRAY[:pat]::uuid[], now() + interval '1 day') RETURNING id AS asked \gset
 INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
     VALUES (:one, 'Own', 'd', :pat, now() + interval '1 day') RETURNING id AS own \gset
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
+    VALUES (:one, :pat, :ada, now(), now() + interval '1 day') RETURNING id AS own_delegation \gset
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
+    VALUES (:one, :ada, :ben, now(), now() + interval '1 day') RETURNING id AS delegation \gset
 -- A policy asks when a row is at hand: there is one of pat's wherever one sees one's own only.
 INSERT INTO opsflow.node_ratings (organization_id, marketplace_node_id, user_id, rating) VALUES (:one, '00000000-0000-7000-8000-0000000000f0', :pat, 1);
 INSERT INTO opsflow.notifications (organization_id, user_id, type, title) VALUES (:one, :pat, 'x', 'X');
@@ -110,6 +114,10 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('reject', 'approvals.decide', format('reject(%L)', :'asked'), 'done', ''),
     ('cancel_approval', 'approvals.request', format('cancel_approval(%L)', :'own'), 'done', ''),
     ('cancel_approval', 'approvals.cancel', format('cancel_approval(%L)', :'asked'), 'done', ''),
+    ('delegate_approvals', 'approvals.delegate', format('delegate_approvals(%L, now() + interval ''2 days'', now() + interval ''3 days'')', :ada), 'done', 'approvals.decide'),
+    ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
+    ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
+    ('revoke_delegation', 'approvals.reassign', format('revoke_delegation(%L)', :'delegation'), 'done', ''),
     ('use_workflow_template', 'workflows.create', format('use_workflow_template(%L)', :'workflow_template'), 'done', ''),
     ('start_execution', 'executions.start', format('start_execution(%L)', :'workflow'), 'done', ''),
     ('use_node_template', 'nodes.create', format('use_node_template(%L)', :'node_template'), 'done', ''),
