@@ -266,6 +266,7 @@ extern void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, c
  * ----------------------------------------------------------------
  */
 
+extern TimestampTz opsflow_calendar_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern TimestampTz opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern bool opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at);
 

@@ -86,6 +86,34 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
 
+-- Working hours ----------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.is_working_time(at timestamptz DEFAULT now())
+RETURNS boolean
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_is_working_time_sql';
+COMMENT ON FUNCTION opsflow.is_working_time(timestamptz) IS
+'Does the organization in the context work at that time, by its working_hours and the clock of its time zone? Always true for one without working hours. Errors: OF001 without a context, OF007 for null.';
+
+CREATE FUNCTION opsflow.add_working_time(at timestamptz, span interval)
+RETURNS timestamptz
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_add_working_time';
+COMMENT ON FUNCTION opsflow.add_working_time(timestamptz, interval) IS
+'When a deadline is that counts working hours only: months of span are those of the calendar, a day is a day on which the organization in the context works, hours are those in which it does, by the clock of its time zone. It begins and ends in working hours; without working hours, or for a span with negative days or hours, it is the calendar of the time zone. infinity if it takes more than a hundred years. Errors: OF001 without a context, OF007 for nulls.';
+
+CREATE FUNCTION opsflow.check_working_hours()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_working_hours';
+COMMENT ON FUNCTION opsflow.check_working_hours() IS
+'Trigger, AFTER INSERT or UPDATE for each row of opsflow.working_hours: two windows of an organization do not overlap (OF007).';
+
+GRANT EXECUTE ON FUNCTION opsflow.is_working_time(timestamptz), opsflow.add_working_time(timestamptz, interval)
+    TO opsflow_member, opsflow_holding, opsflow_worker;
+
 -- Delegation -------------------------------------------------------------------------
 
 CREATE FUNCTION opsflow.delegate_approvals(

@@ -206,6 +206,10 @@ COMMENT ON COLUMN opsflow.working_hours.ends_at IS 'When it ends; 24:00 is midni
 COMMENT ON COLUMN opsflow.working_hours.created_at IS 'When it was created.';
 COMMENT ON COLUMN opsflow.working_hours.updated_at IS 'When it last changed.';
 
+CREATE TRIGGER check_working_hours AFTER INSERT OR UPDATE ON opsflow.working_hours
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_working_hours();
+ALTER TABLE opsflow.working_hours ENABLE ALWAYS TRIGGER check_working_hours;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('working_hours', 'configuration_change', 'working_hours');
 
