@@ -63,4 +63,7 @@ opsflow_approval_is_ahead(TimestampTz time)
 	return time > GetCurrentTimestamp();
 }
 
+/* Work items (approvals_work_items.c) */
+extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
+
 #endif							/* OPSFLOW_APPROVALS_H */

@@ -179,6 +179,7 @@ end_approval(Ending *ending, void (*check)(const OpsflowChange *change, void *ar
 		' ', ending->no_reason ? 'n' : ' ', ending->no_form_data ? 'n' : ' '};
 
 	SPI_connect();
+	(void) opsflow_approval_lock_work_item(&context->organization_id, &ending->id, true);
 	if (opsflow_approval_execute(&end_request, values, nulls, permit) == 1)
 	{
 		ApprovalSettings settings;

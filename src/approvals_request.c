@@ -23,6 +23,7 @@
 #include "context.h"
 #include "core.h"
 #include "tenancy.h"
+#include "work_items.h"
 
 PG_FUNCTION_INFO_V1(opsflow_request_approval);
 
@@ -365,7 +366,11 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 		}
 	}
 	if (insert(values, nulls))
+	{
+		if (nulls[REQUEST_WORK_ITEM_ID] != 'n')
+			opsflow_work_item_wait(context, DatumGetUUIDP(values[REQUEST_WORK_ITEM_ID]));
 		opsflow_approvals_notify(&settings);
+	}
 	else if (!find_request_by_key(values, nulls, id))
 		elog(ERROR, "the approval request was not inserted");
 }

@@ -57,6 +57,7 @@ INSERT INTO answers VALUES
     ('approval_uses', 'update', NULL, 'OF004', 'nor what was done'),
     ('workflows', 'update', 'version', 'OF007', 'versions go up'),
     ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
+    ('work_items', 'update', 'actual_cost', 'OF004', 'calls cost'),
     ('workflow_executions', 'update', 'approved_by', 'OF004', 'a decision approves'),
     ('workflow_executions', 'update', 'current_step', '23514 workflow_executions_progress_percentage_check', 'progress follows the steps'),
     ('users', 'insert', 'full_name', 'replaced', 'filled from first_name and last_name');
