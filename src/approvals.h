@@ -56,6 +56,11 @@ extern bool opsflow_approval_settings(const pg_uuid_t *organization_id, Approval
 extern char *opsflow_approval_role(const pg_uuid_t *organization_id, const pg_uuid_t *user_id);
 extern void opsflow_approvals_notify(const ApprovalSettings *settings);
 
+/* What is said of a change, and kept in the ledger with it (approvals_change.c) */
+extern Jsonb *opsflow_approval_details(const char *key, ...);
+extern void opsflow_approval_record(const pg_uuid_t *organization_id, const char *entity_type, const pg_uuid_t *id,
+									const char *action, Jsonb *details);
+
 /* Can a request that expires then still be decided? */
 static inline bool
 opsflow_approval_is_ahead(TimestampTz time)

@@ -240,18 +240,27 @@ opsflow_key_rows(const pg_uuid_t *organization_id)
 	return rows;
 }
 
+/* The bytes of a key, the caller's to wipe, or NULL if the row is not what the master key wrapped. */
+char *
+opsflow_open_wrapped_key(const KeyRow *row)
+{
+	size_t len;
+	char *bytes = opsflow_aead_open(opsflow_master_key_named(row->wrapped_by), &row->organization_id,
+									WRAPPED_KEY_CONTEXT, row->number, row->wrapped_key, &len);
+
+	return bytes != NULL && len == SECRET_KEY_LEN ? bytes : NULL;
+}
+
 static DataKey *
 unwrap(const pg_uuid_t *organization_id, const KeyRow *row)
 {
 	DataKey *key = cached_key(organization_id, row);
-	size_t len;
 	char *bytes;
 
 	if (key != NULL)
 		return key;
-	bytes = opsflow_aead_open(opsflow_master_key_named(row->wrapped_by), organization_id, WRAPPED_KEY_CONTEXT,
-							  row->number, row->wrapped_key, &len);
-	if (bytes == NULL || len != SECRET_KEY_LEN)
+	bytes = opsflow_open_wrapped_key(row);
+	if (bytes == NULL)
 		opsflow_refuse_ciphertext();
 	key = cache_key(organization_id, row, bytes);
 	OPENSSL_cleanse(bytes, SECRET_KEY_LEN);

@@ -26,6 +26,9 @@ extern char *opsflow_aead_open(const uint8 *key, const pg_uuid_t *organization_i
 
 /* secrets_master.c */
 extern void opsflow_master_key_init(void);
+extern bool opsflow_is_master_key_configured(void);
+extern void opsflow_reread_master_keys(void);
+extern bool opsflow_knows_master_key(const char *id);
 extern const uint8 *opsflow_master_key(char *id);
 extern bool opsflow_has_master_key(const char *id);
 extern const uint8 *opsflow_master_key_named(const char *id);
@@ -49,6 +52,7 @@ extern const uint8 *opsflow_current_key(const pg_uuid_t *organization_id, int32 
 extern const uint8 *opsflow_numbered_key(const pg_uuid_t *organization_id, int32 number);
 extern bool opsflow_is_usable_key(const KeyRow *row);
 extern bool opsflow_is_usable_number(const pg_uuid_t *organization_id, int32 number);
+extern char *opsflow_open_wrapped_key(const KeyRow *row);
 extern List *opsflow_key_rows(const pg_uuid_t *organization_id);
 extern void opsflow_change_keys(const pg_uuid_t *organization_id, OpsflowPlan *plan, const Datum *values, int expected);
 extern void opsflow_rewrap_key(const KeyRow *row);

@@ -207,11 +207,23 @@ run_command(bool again)
 	keep_source(master_key_command);
 }
 
+static bool
+is_set(const char *setting)
+{
+	return setting != NULL && setting[0] != '\0';
+}
+
+bool
+opsflow_is_master_key_configured(void)
+{
+	return is_set(master_key_file) || is_set(master_key_command);
+}
+
 static void
 read_keys(bool again)
 {
-	bool has_file = master_key_file != NULL && master_key_file[0] != '\0';
-	bool has_command = master_key_command != NULL && master_key_command[0] != '\0';
+	bool has_file = is_set(master_key_file);
+	bool has_command = is_set(master_key_command);
 
 	if (has_file && has_command)
 		ereport(ERROR,
@@ -248,6 +260,20 @@ find_key(const char *id)
 			return keys[i].key;
 	}
 	return NULL;
+}
+
+/* For who looks whether all is well: what a command printed before does not count. */
+void
+opsflow_reread_master_keys(void)
+{
+	read_keys(true);
+}
+
+/* Was the key of an id there when the keys were read? */
+bool
+opsflow_knows_master_key(const char *id)
+{
+	return find_key(id) != NULL;
 }
 
 /* Is the key of an id there? */

@@ -102,3 +102,30 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
+
+-- Delegation -------------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.delegate_approvals(
+    delegate_id uuid, starts_at timestamptz, ends_at timestamptz, risk_levels integer[] DEFAULT NULL,
+    reason text DEFAULT NULL, delegator_id uuid DEFAULT NULL)
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_delegate_approvals';
+COMMENT ON FUNCTION opsflow.delegate_approvals(uuid, timestamptz, timestamptz, integer[], text, uuid) IS
+'Lets a member decide in the place of the user who acts, or of another, for a while. delegate_id: an active member with permission approvals.decide; starts_at, ends_at: from when on, and until when, ends_at in the future; risk_levels: tiers 0 to 5 of the requests it is for, null: all; reason: for the record, up to 1,000 characters; delegator_id: in whose place, null: of the user. The delegate cannot pass it on, and what the user may not decide the delegate does not decide for him either. Returns the id of the delegation. Errors: OF001 without a user, OF003 unknown member, OF004 the same delegate already decides for that member in that time, or members would decide for each other in a circle, OF005 an agent delegates, or a member makes himself the delegate of another, OF007 a member who may not decide, to oneself, a time that is over, ends before it begins or never, and other unfit values. Permission: approvals.delegate for oneself, approvals.reassign for others.';
+
+CREATE FUNCTION opsflow.revoke_delegation(delegation_id uuid, reason text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_revoke_delegation';
+COMMENT ON FUNCTION opsflow.revoke_delegation(uuid, text) IS
+'Takes a delegation back, at once; it waits for a vote that is being cast by it, which then counts. reason: for the record, up to 1,000 characters. Returns true, or false if it had been taken back before or its time is over. Errors: OF001 without a user, OF003 unknown delegation, OF005 an agent takes it back, OF007 delegation_id is null or reason too long. Permission: approvals.delegate for what one delegated oneself, approvals.reassign for others.';
+
+ALTER FUNCTION opsflow.delegate_approvals(uuid, timestamptz, timestamptz, integer[], text, uuid) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.revoke_delegation(uuid, text) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION
+    opsflow.delegate_approvals(uuid, timestamptz, timestamptz, integer[], text, uuid),
+    opsflow.revoke_delegation(uuid, text)
+    TO opsflow_member;

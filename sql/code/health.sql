@@ -640,6 +640,8 @@ WITH problems AS (
     FROM opsflow.audit_verifications v WHERE v.verdict = 'tampered'
     HAVING count(*) > 0
     UNION ALL
+    SELECT 'secrets', e.status, e.detail FROM opsflow.encryption_problems() e
+    UNION ALL
     SELECT 'partitions', CASE WHEN s.waiting > 0 OR s.missing IS NULL THEN 'error' ELSE 'warning' END,
         CASE WHEN s.missing IS NULL THEN format('table %s cannot be maintained', s.relation)
         ELSE format('table %s lacks %s partitions, rows wait in the default partition for %s of them, and %s are '
@@ -654,13 +656,13 @@ WITH problems AS (
 )
 -- error sorts before warning: the worst counts.
 SELECT c.name, coalesce(min(p.status), 'ok'), string_agg(p.detail, '; ' ORDER BY p.status, p.detail)
-FROM unnest(ARRAY['version', 'lint', 'audit', 'partitions', 'jobs']) WITH ORDINALITY c (name, place)
+FROM unnest(ARRAY['version', 'lint', 'audit', 'secrets', 'partitions', 'jobs']) WITH ORDINALITY c (name, place)
 LEFT JOIN problems p ON p.check_name = c.name
 GROUP BY c.name, c.place
 ORDER BY c.place
 $function$;
 COMMENT ON FUNCTION opsflow.health_check() IS
-'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), lint (opsflow.lint() finds nothing: row security, policies, triggers, privileges, functions and roles are as they have to be), audit (no ledger has entries that have waited for a seal for more than ten minutes, an error after a day, and no recorded verification found tampering), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
+'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), lint (opsflow.lint() finds nothing: row security, policies, triggers, privileges, functions and roles are as they have to be), audit (no ledger has entries that have waited for a seal for more than ten minutes, an error after a day, and no recorded verification found tampering), secrets (there is a master key, and it unwraps the data keys), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
 
 GRANT EXECUTE ON FUNCTION
     opsflow.library_version(), opsflow.health_check(), opsflow.lint(regclass[]), opsflow.lint_relations(regclass[]),

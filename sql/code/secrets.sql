@@ -106,7 +106,15 @@ AS 'MODULE_PATHNAME', 'opsflow_master_key_id';
 COMMENT ON FUNCTION opsflow.master_key_id() IS
 'Id of the current master key: the first 8 hexadecimal digits of its SHA-256. Shows that opsflow.master_key_file or opsflow.master_key_command is right. For opsflow_admin. Errors: OF012 if it is not.';
 
+CREATE FUNCTION opsflow.encryption_problems()
+RETURNS TABLE (status text, detail text)
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_encryption_problems';
+COMMENT ON FUNCTION opsflow.encryption_problems() IS
+'What keeps secrets from being encrypted or decrypted; no row where all is well. status warning: no master key is configured. error: opsflow.master_key_file or opsflow.master_key_command gives no fit key, or data keys cannot be unwrapped with the master keys that are there. Reads the keys anew, runs the command again, and unwraps every data key. Changes nothing; detail has no byte of a key. For opsflow_admin.';
+
 GRANT EXECUTE ON FUNCTION opsflow.rotate_encryption_key(uuid, integer),
     opsflow.destroy_encryption_key(uuid, integer) TO opsflow_member, opsflow_admin;
 GRANT EXECUTE ON FUNCTION opsflow.rotate_encryption(integer), opsflow.rewrap_encryption_keys(integer),
-    opsflow.master_key_id() TO opsflow_admin;
+    opsflow.master_key_id(), opsflow.encryption_problems() TO opsflow_admin;

@@ -1,8 +1,10 @@
 -- notifications: what happened (events), and what people are told (notifications).
 --
--- Logs, not under the ledger. Applications read the events of their
--- organization and the notifications of the user who acts; read_at is the only
--- column they write.
+-- Logs, not under the ledger. Functions of other rooms write them in the
+-- transaction in which something happens (src/notifications.c). Applications read
+-- the events of their organization and the notifications of the user who acts;
+-- read_at is the only column they write. What has to leave the database is a queue:
+-- a sender leases rows and says what became of them (src/notifications_send.c).
 
 CREATE TABLE opsflow.events (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -22,7 +24,7 @@ CREATE TABLE opsflow.events (
     CONSTRAINT valid_payload CHECK (jsonb_typeof(payload) = 'object')
 );
 
-COMMENT ON TABLE opsflow.events IS 'What happened that triggers, webhooks and notifications may want to know of.';
+COMMENT ON TABLE opsflow.events IS 'What happened that triggers, webhooks and notifications may want to know of. Rows are added, never changed; id gives their order.';
 COMMENT ON COLUMN opsflow.events.organization_id IS 'Whose event.';
 COMMENT ON COLUMN opsflow.events.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.events.event_type IS 'What happened: approval.requested, execution.completed, ..., up to 100 characters.';
@@ -37,6 +39,11 @@ COMMENT ON COLUMN opsflow.events.created_at IS 'When it was recorded.';
 CREATE INDEX events_created_at_idx ON opsflow.events (organization_id, created_at);
 CREATE INDEX events_event_type_idx ON opsflow.events (organization_id, event_type, created_at);
 CREATE INDEX events_entity_id_idx ON opsflow.events (organization_id, entity_id) WHERE entity_id IS NOT NULL;
+
+-- An event is what it is: whoever has read it need not look again.
+CREATE TRIGGER keep_row BEFORE UPDATE ON opsflow.events
+    FOR EACH ROW EXECUTE FUNCTION opsflow.keep_row();
+ALTER TABLE opsflow.events ENABLE ALWAYS TRIGGER keep_row;
 
 SELECT opsflow.protect('opsflow.events', captured => false);
 GRANT SELECT ON opsflow.events TO opsflow_member, opsflow_holding;
@@ -57,7 +64,9 @@ CREATE TABLE opsflow.notifications (
     status text NOT NULL DEFAULT 'pending',
     attempt integer NOT NULL DEFAULT 0,
     error_details text,
-    next_attempt_at timestamptz,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    lease_token uuid,
+    lease_expires_at timestamptz,
     sent_at timestamptz,
     read_at timestamptz,
     -- life
@@ -88,20 +97,24 @@ COMMENT ON COLUMN opsflow.notifications.data IS 'What programs need: links, valu
 COMMENT ON COLUMN opsflow.notifications.priority IS 'low, medium, high or urgent.';
 COMMENT ON COLUMN opsflow.notifications.entity_type IS 'Kind of thing it is about, up to 50 characters.';
 COMMENT ON COLUMN opsflow.notifications.entity_id IS 'Which one.';
-COMMENT ON COLUMN opsflow.notifications.status IS 'pending, sent, failed or cancelled.';
-COMMENT ON COLUMN opsflow.notifications.attempt IS 'Attempts made to send it.';
+COMMENT ON COLUMN opsflow.notifications.status IS 'pending, sent, failed (given up) or cancelled (what it is about has ended, or the person has left).';
+COMMENT ON COLUMN opsflow.notifications.attempt IS 'Attempts made to send it; what was handed to a sender counts as one.';
 COMMENT ON COLUMN opsflow.notifications.error_details IS 'Why the last attempt failed.';
-COMMENT ON COLUMN opsflow.notifications.next_attempt_at IS 'When it is due; null means at once.';
+COMMENT ON COLUMN opsflow.notifications.next_attempt_at IS 'From when on a sender can have it: as long as another one has it, the end of its lease.';
+COMMENT ON COLUMN opsflow.notifications.lease_token IS 'What the sender shows to prove that it is still its own. No application can read it.';
+COMMENT ON COLUMN opsflow.notifications.lease_expires_at IS 'When others may take it over; null while no sender has it.';
 COMMENT ON COLUMN opsflow.notifications.sent_at IS 'When it was sent.';
 COMMENT ON COLUMN opsflow.notifications.read_at IS 'When the person read it.';
 COMMENT ON COLUMN opsflow.notifications.created_at IS 'When it was created.';
 COMMENT ON COLUMN opsflow.notifications.updated_at IS 'When it last changed.';
 
 CREATE INDEX notifications_user_id_idx ON opsflow.notifications (organization_id, user_id, created_at);
--- What a sender looks for.
+-- What a sender looks for, and what is called off when the thing it is about ends.
 CREATE INDEX notifications_pending_idx
-    ON opsflow.notifications (organization_id, channel, status, next_attempt_at)
+    ON opsflow.notifications (organization_id, channel, next_attempt_at, id)
     WHERE status = 'pending';
+CREATE INDEX notifications_entity_id_idx ON opsflow.notifications (organization_id, entity_id)
+    WHERE status = 'pending' AND entity_id IS NOT NULL;
 
 SELECT opsflow.protect('opsflow.notifications', captured => false, updates => 'notifications.edit');
 CREATE POLICY own_reads ON opsflow.notifications AS RESTRICTIVE FOR SELECT TO opsflow_member, opsflow_holding
@@ -109,5 +122,11 @@ CREATE POLICY own_reads ON opsflow.notifications AS RESTRICTIVE FOR SELECT TO op
 CREATE POLICY own_updates ON opsflow.notifications AS RESTRICTIVE FOR UPDATE TO opsflow_member
     USING (user_id = opsflow.current_user_id())
     WITH CHECK (user_id = opsflow.current_user_id());
-GRANT SELECT, UPDATE (read_at) ON opsflow.notifications TO opsflow_member;
-GRANT SELECT ON opsflow.notifications TO opsflow_holding;
+-- A sender for all organizations asks where something waits: C code in the organization of nobody.
+CREATE POLICY system ON opsflow.notifications FOR SELECT TO opsflow_owner
+    USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+-- Who shows the token has the notification: it is for the sender that got it.
+GRANT SELECT (organization_id, id, user_id, type, channel, title, body, data, priority, entity_type, entity_id, status,
+        attempt, error_details, next_attempt_at, lease_expires_at, sent_at, read_at, created_at, updated_at)
+    ON opsflow.notifications TO opsflow_member, opsflow_holding;
+GRANT UPDATE (read_at) ON opsflow.notifications TO opsflow_member;

@@ -6,7 +6,7 @@ CREATE FUNCTION pg_temp.check_of(wanted text) RETURNS text LANGUAGE sql AS
 $$SELECT status || coalesce(': ' || detail, '') FROM opsflow.health_check() WHERE check_name = wanted$$;
 
 SELECT opsflow.seal_audit() \g /dev/null
-SELECT is(array_agg(check_name || ' ' || status), '{version ok,lint ok,audit ok,partitions ok,jobs warning}',
+SELECT is(array_agg(check_name || ' ' || status), '{version ok,lint ok,audit ok,secrets ok,partitions ok,jobs warning}',
     'a new database is healthy, but for jobs that have never run') FROM opsflow.health_check();
 CALL opsflow.run_job('fold_counters');
 SELECT matches(pg_temp.check_of('jobs'), '^warning: .*job expire_approvals has never run', 'a job that never ran is a warning');
@@ -63,6 +63,38 @@ INSERT INTO opsflow.audit_verifications (organization_id, lane, partition_name, 
 VALUES ('00000000-0000-0000-0000-000000000000', 0, 'audit_trail_default', 1, 2, '\x00', 2, 'tampered', 2, 'payload', now());
 SELECT is(pg_temp.check_of('audit'), 'error: 1 parts of ledgers were found tampered with, see opsflow.audit_verifications', 'tampering that was found is an error');
 ROLLBACK TO well;
+-- Secrets. What the master key's file itself can be is for test/t/013_secrets.pl.
+SET LOCAL opsflow.master_key_file = '';
+SELECT is(pg_temp.check_of('secrets'), 'warning: no master key is configured: secrets can be neither encrypted nor decrypted', 'no master key is a warning');
+SET LOCAL opsflow.master_key_command = 'false';
+SELECT is(pg_temp.check_of('secrets'), 'error: the command of opsflow.master_key_command failed', 'one that cannot be had is an error');
+SET LOCAL opsflow.master_key_command = 'echo c2VjcmV0';
+SELECT is(pg_temp.check_of('secrets'), 'error: line 1 of what the command of opsflow.master_key_command prints is not a key', 'so is one of another length');
+ROLLBACK TO well;
+SET LOCAL opsflow.master_key_command = 'true';
+SELECT is(pg_temp.check_of('secrets'), 'error: both opsflow.master_key_file and opsflow.master_key_command are set', 'and one in two places');
+ROLLBACK TO well;
+INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000009', 'Nine', 'nine'), ('00000000-0000-7000-8000-00000000000a', 'Ten', 'ten');
+SELECT opsflow.set_context('00000000-0000-7000-8000-000000000009');
+SELECT opsflow.encrypt_secret('swordfish', 'x') \g /dev/null
+SELECT opsflow.set_context('00000000-0000-7000-8000-00000000000a');
+SELECT opsflow.encrypt_secret('swordfish', 'x') \g /dev/null
+SELECT opsflow.clear_context() \g /dev/null
+SELECT is(pg_temp.check_of('secrets'), 'ok', 'data keys that can be unwrapped are well');
+SAVEPOINT keys;
+UPDATE opsflow.encryption_keys SET wrapped_by = '0badc0de';
+SELECT is(pg_temp.check_of('secrets'), 'error: 2 data keys cannot be unwrapped, the first: key 1 of organization 00000000-0000-7000-8000-00000000000a: '
+    'the master key "0badc0de" is not there', 'data keys of another master key are an error');
+ROLLBACK TO keys;
+UPDATE opsflow.encryption_keys SET wrapped_key = overlay(wrapped_key placing 'AAAA' from 40) WHERE organization_id = '00000000-0000-7000-8000-000000000009';
+SELECT is(pg_temp.check_of('secrets'), 'error: 1 data keys cannot be unwrapped, the first: key 1 of organization 00000000-0000-7000-8000-000000000009: '
+    'it was altered', 'so are those that were altered');
+UPDATE opsflow.encryption_keys SET status = 'destroyed', wrapped_key = NULL WHERE organization_id = '00000000-0000-7000-8000-000000000009';
+SELECT is(pg_temp.check_of('secrets'), 'ok', 'those that were destroyed are not missed');
+ROLLBACK TO keys;
+UPDATE opsflow.encryption_keys k SET wrapped_key = o.wrapped_key FROM opsflow.encryption_keys o WHERE o.organization_id <> k.organization_id;
+SELECT matches(pg_temp.check_of('secrets'), '^error: 2 data keys cannot be unwrapped, ', 'nor does the key of one organization open for another, though the session has them both');
+ROLLBACK TO well;
 -- Time goes by.
 INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000009', 'Nine', 'nine');
 -- Chain heads are stored at commit, which a test never comes to.
@@ -98,7 +130,7 @@ SELECT is(tableoid::regclass::text, 'opsflow.ai_usage_logs_2020_02', 'in the par
 SELECT is(sum(calls), 1::numeric, 'a move is not counted as a call') FROM opsflow.counters WHERE subject = 'organization';
 
 SET LOCAL ROLE opsflow_admin;
-SELECT is(count(*), 5::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
+SELECT is(count(*), 6::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
 SET LOCAL ROLE opsflow_service;
 SELECT throws_ok('SELECT * FROM opsflow.health_check()', '42501', NULL, 'an application may not');
 SELECT throws_ok('SELECT * FROM opsflow.partition_status()', '42501', NULL, 'neither this');

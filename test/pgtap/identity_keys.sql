@@ -71,6 +71,36 @@ INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_ha
 SELECT is((acts(:'k_bob')).who, :bob::uuid, 'a key is found among others of its prefix');
 SELECT is((acts(:'k_max')).who, :max::uuid, 'whatever theirs are');
 
+-- What a person may do whatever the role takes a scope of a key.
+SAVEPOINT sp;
+SELECT opsflow.clear_context();
+SET LOCAL ROLE opsflow_service;
+SELECT opsflow.set_context(:one);
+SELECT opsflow.create_api_key(:bob, 'profile', '["profile.edit"]') AS k_profile \gset
+SELECT opsflow.link_account('github', '1', :bob) AS account \gset
+SELECT opsflow.link_account('github', '2', :bob) \g /dev/null
+RESET ROLE;
+SELECT opsflow.clear_context();
+SET LOCAL ROLE opsflow_service;
+SELECT opsflow.set_context(:two);
+SELECT opsflow.invite_member('bob@one.example') AS invitation \gset
+SELECT act(:'k_bob');
+SELECT throws_ok(format('SELECT opsflow.accept_invitation(%L)', :'invitation'), 'OF005', 'the scopes of the key do not include "profile.edit"', 'a key without the scope accepts no invitation');
+RESET ROLE;
+SELECT is(count(*), 0::bigint, 'so its person has not joined') FROM opsflow.organization_members WHERE (organization_id, user_id) = (:two, :bob);
+SELECT act(:'k_profile');
+SELECT is(opsflow.accept_invitation(:'invitation'), :bob::uuid, 'one with it does');
+SELECT act(:'k_bob');
+SET LOCAL ROLE opsflow_service;
+SELECT throws_ok(format('SELECT opsflow.unlink_account(%L)', :'account'), 'OF005', 'the scopes of the key do not include "profile.edit"', 'nor does it unlink an account');
+RESET ROLE;
+SELECT is(count(*), 2::bigint, 'which stays') FROM opsflow.oauth_accounts WHERE user_id = :bob;
+SELECT act(:'k_profile');
+SET LOCAL ROLE opsflow_service;
+SELECT lives_ok(format('SELECT opsflow.unlink_account(%L)', :'account'), 'unless it has the scope');
+RESET ROLE;
+ROLLBACK TO sp;
+
 -- Who may make them ------------------------------------------------------------
 
 SAVEPOINT sp;

@@ -43,6 +43,10 @@ INSERT INTO opsflow.approval_requests (organization_id, title, description, requ
     VALUES (:one, 'Decide', 'd', :nia, ARRAY[:pat]::uuid[], now() + interval '1 day') RETURNING id AS asked \gset
 INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
     VALUES (:one, 'Own', 'd', :pat, now() + interval '1 day') RETURNING id AS own \gset
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
+    VALUES (:one, :pat, :ada, now(), now() + interval '1 day') RETURNING id AS own_delegation \gset
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
+    VALUES (:one, :ada, :ben, now(), now() + interval '1 day') RETURNING id AS delegation \gset
 INSERT INTO opsflow.work_items (organization_id, agent_id, title, status) SELECT organization_id, id, 'Working', 'in_progress' FROM opsflow.agents WHERE organization_id = :one LIMIT 1 RETURNING id AS working \gset
 SELECT id AS backlog FROM opsflow.work_items WHERE organization_id = :one AND status = 'backlog' \gset
 -- A policy asks when a row is at hand: there is one of pat's wherever one sees one's own only.
@@ -112,6 +116,10 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('reject', 'approvals.decide', format('reject(%L)', :'asked'), 'done', ''),
     ('cancel_approval', 'approvals.request', format('cancel_approval(%L)', :'own'), 'done', ''),
     ('cancel_approval', 'approvals.cancel', format('cancel_approval(%L)', :'asked'), 'done', ''),
+    ('delegate_approvals', 'approvals.delegate', format('delegate_approvals(%L, now() + interval ''2 days'', now() + interval ''3 days'')', :ada), 'done', 'approvals.decide'),
+    ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
+    ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
+    ('revoke_delegation', 'approvals.reassign', format('revoke_delegation(%L)', :'delegation'), 'done', ''),
     ('start_work_item', 'work_items.edit', format('start_work_item(%L)', :'backlog'), 'done', ''),
     ('complete_work_item', 'work_items.edit', format('complete_work_item(%L)', :'working'), 'done', ''),
     ('fail_work_item', 'work_items.edit', format('fail_work_item(%L, ''e'')', :'working'), 'done', ''),

@@ -105,6 +105,37 @@ SET LOCAL ROLE purge_builder;
 SELECT opsflow.protect('public.own_things');
 RESET ROLE;
 
+-- What a table's triggers put off would run with the rights of whoever commits.
+SAVEPOINT sp;
+CREATE TABLE ran_as (who name);
+GRANT INSERT ON ran_as TO PUBLIC;
+CREATE FUNCTION put_off() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.ran_as VALUES (current_user); RETURN NULL; END';
+CREATE CONSTRAINT TRIGGER put_off AFTER DELETE ON own_things DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION put_off();
+SELECT act('opsflow_admin');
+SELECT refused(format('SELECT opsflow.purge_organization(%L, ''organization-1'')', :one), '42501', 'a table of one''s own puts no trigger off');
+SELECT act('none');
+SELECT is((SELECT count(*) FROM row_counts(:one)), (SELECT count(*) FROM before), 'and nothing is taken then');
+SAVEPOINT refusal;
+DROP TRIGGER put_off ON own_things;
+ALTER TABLE own_things ADD CONSTRAINT own_things_thing_key UNIQUE (thing);
+CREATE TABLE parts (thing text REFERENCES own_things (thing) DEFERRABLE INITIALLY DEFERRED);
+SELECT act('opsflow_admin');
+SELECT refused(format('SELECT opsflow.purge_organization(%L, ''organization-1'')', :one), '42501', 'nor a key');
+SELECT act('none');
+ROLLBACK TO refusal;
+SELECT act('opsflow_admin');
+SET CONSTRAINTS ALL IMMEDIATE;
+SELECT lives_ok(format('SELECT opsflow.purge_organization(%L, ''organization-1'')', :one), 'who sets constraints immediate purges it');
+SELECT act('none');
+SELECT is((SELECT array_agg(who) FROM ran_as), '{purge_builder,purge_builder}', 'and its triggers run with the rights of the table''s owner');
+ROLLBACK TO refusal;
+ALTER TABLE own_things OWNER TO CURRENT_USER;
+SELECT act('opsflow_admin');
+SELECT lives_ok(format('SELECT opsflow.purge_organization(%L, ''organization-1'')', :one), 'a superuser is trusted with what is put off');
+SELECT act('none');
+SELECT is((SELECT count(*) FROM ran_as), 0::bigint, 'which waits for its time');
+ROLLBACK TO sp;
+
 -- The purge --------------------------------------------------------------------
 
 SELECT act('opsflow_admin');

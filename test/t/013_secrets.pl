@@ -6,6 +6,7 @@ use warnings;
 
 use Digest::SHA qw(sha256_hex);
 use FindBin;
+use IO::Socket::UNIX;
 use MIME::Base64;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -77,7 +78,7 @@ sub with_parameters
 		"parameters: $statement");
 }
 
-my %planted = map { $_ => "planted-$_-Xq7Zw9Lk3Vb5" } qw(token variable webhook factor own endpoint);
+my %planted = map { $_ => "planted-$_-Xq7Zw9Lk3Vb5" } qw(token variable webhook factor own endpoint failed);
 
 # -- Without a key ----------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,9 @@ foreach my $case (@unfit)
 	my ($name, $make, $pattern) = @$case;
 	$make->();
 	like(error_of($write), $pattern, "$name is told of");
+	my $said = sql("SELECT status || ' OF012: ' || detail FROM opsflow.health_check() WHERE check_name = 'secrets'");
+	like($said, qr/^error $pattern/, "$name is what health_check() finds");
+	is(index($said, substr($first, 4, 20)), -1, 'and has nothing of a key');
 	rmdir $key_file if -d $key_file;
 }
 is(sql('SELECT count(secret_key) FROM opsflow.webhooks'), '0', 'and nothing was written');
@@ -155,6 +159,76 @@ foreach my $bad ("UPDATE crm.partners SET token = :v, code = -1;", "INSERT INTO 
 		'>', \my $out, '2>', \my $err);
 	ok(!$result && $err =~ /ERROR/ && index($err, $planted{own}) < 0, "an error without the secret: $bad");
 }
+
+# A call that fails leaves nothing in the log as a server comes, which has the statements of errors and (here) their
+# parameters. The view of sessions keeps the last statement of one that stays, a parameter as $1.
+my @usual = ('log_statement=none', 'log_min_messages=warning', 'log_min_error_statement=error', 'log_parameter_max_length_on_error=-1',
+	'auto_explain.log_min_duration=-1');
+sub message { my ($type, $body) = @_; return $type . pack('N', 4 + length($body)) . $body; }
+# The types of what the server answers, up to ReadyForQuery, and the fields of an error.
+sub answer
+{
+	my $socket = shift;
+	my ($types, $error) = ('', '');
+	while ($types !~ /Z$/)
+	{
+		read($socket, my $head, 5) == 5 or die 'the server has gone';
+		my ($type, $length) = unpack('aN', $head);
+		read($socket, my $body, $length - 4);
+		$types .= $type;
+		$error .= $body if $type eq 'E';
+	}
+	return ($types, $error);
+}
+sub open_session
+{
+	my $socket = IO::Socket::UNIX->new(Peer => $node->host . '/.s.PGSQL.' . $node->port) or die "no connection: $!";
+	my %options = (user => scalar getpwuid($>), database => $db, options => join(' ', map { "-c $_" } @_));
+	my $startup = pack('N', 196608) . join('', map { "$_\0$options{$_}\0" } sort keys %options) . "\0";
+	$socket->autoflush(1);
+	print $socket pack('N', 4 + length($startup)) . $startup;
+	answer($socket);
+	return $socket;
+}
+sub error_with_parameter
+{
+	my ($socket, $statement, $value) = @_;
+	print $socket message('P', "\0$statement\0" . pack('n', 0)), message('B', "\0\0" . pack('nnN', 0, 1, length($value)) . $value . pack('n', 0)),
+		message('E', "\0" . pack('N', 0)), message('S', '');
+	return (answer($socket))[1];
+}
+sub error_with_literal
+{
+	my ($socket, $statement, $value) = @_;
+	$statement =~ s/\$1/'$value'/;
+	print $socket message('Q', "$statement\0");
+	return (answer($socket))[1];
+}
+my $usual = open_session(@usual);
+my $divide = 'SELECT 1 / (length($1::text) - 17)';
+error_with_literal($usual, $divide, 'a control literal');
+error_with_parameter($usual, $divide, 'a shown parameter');
+my $log = slurp_file($node->logfile);
+like($log, qr/STATEMENT: .*a control literal/, 'the log has the statement of an error');
+like($log, qr/parameters.*a shown parameter/, 'and its parameters');
+foreach my $case (
+	[ 'a context that is empty', [], "SELECT opsflow.encrypt_secret(\$1, '')", 'COF007' ],
+	[ 'a secret that is too long', [], "SELECT opsflow.encrypt_secret(repeat(\$1, 100000), 'mine')", 'COF007' ],
+	[ 'no organization', ['opsflow.organization_id='], "SELECT opsflow.encrypt_secret(\$1, 'mine')", 'COF001' ],
+	[ 'no master key', ["opsflow.master_key_file=$dir/nowhere"], "SELECT opsflow.encrypt_secret(\$1, 'mine')", 'COF012' ])
+{
+	my ($name, $settings, $statement, $code) = @$case;
+	my $session = open_session(@usual, "application_name=failing", @$settings);
+	like(error_with_literal($session, $statement, $planted{failed}), qr/\0$code\0/, "$name is an error");
+	like(error_with_parameter($session, $statement, $planted{failed}), qr/\0$code\0/, 'for a parameter, too');
+	my $seen = sql("SELECT query FROM pg_stat_activity WHERE application_name = 'failing'");
+	is($seen, $statement, 'the view of sessions has the statement with its parameter');
+	close($session);
+	$node->poll_query_until($db, "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'failing'");
+}
+close($usual);
+is(index(slurp_file($node->logfile), $planted{failed}), -1, 'the log has nothing of them');
+
 sql('SELECT opsflow.rotate_encryption_key()');
 sql('SELECT opsflow.rotate_encryption_key(\'00000000-0000-0000-0000-000000000000\')');
 
@@ -207,7 +281,10 @@ is($node->safe_psql('restored', $read), $planted{token}, 'with the same key file
 is($node->safe_psql('restored', "SELECT opsflow.decrypt_secret(cipher, 'mine') FROM public.kept"), $planted{endpoint}, 'and what an application kept');
 is($node->safe_psql('restored', 'SELECT count(*) FROM opsflow.secret_columns() WHERE is_always'), '10', 'and secrets are encrypted');
 $db = 'restored';
+my $health = "SELECT concat_ws(': ', status, detail) FROM opsflow.health_check() WHERE check_name = 'secrets'";
+is(sql($health), 'ok', 'and all is well');
 write_keys($second);
+like(sql($health), qr/^error: \d+ data keys cannot be unwrapped, the first: .*: the master key "[0-9a-f]{8}" is not there$/, 'with another key file it is not');
 like(error_of($read), qr/OF012: the master key "[0-9a-f]{8}" is not there/, 'with another key file they are not: the key is named');
 like(error_of("UPDATE opsflow.webhooks SET secret_key = 'y'"), qr/OF012/, 'nor written');
 unlink $key_file;
@@ -227,6 +304,7 @@ is(sql($read), $planted{token}, 'and nothing is lost');
 # A data key that is not what the master key wrapped.
 sql('BEGIN; UPDATE opsflow.encryption_keys SET wrapped_key = overlay(wrapped_key placing \'AAAA\' from 40); COMMIT');
 like(error_of($read), qr/OF013: the secret cannot be decrypted/, 'a wrapped key that was altered is refused');
+like(sql($health), qr/^error: \d+ data keys cannot be unwrapped, the first: .*: it was altered$/, 'and found');
 $db = 'app';
 
 # -- A new master key -------------------------------------------------------------------------------------------------
@@ -309,6 +387,7 @@ $standby->start;
 $node->wait_for_catchup($standby);
 is($standby->safe_psql($db, "SELECT opsflow.decrypt_secret(cipher, 'mine') FROM public.kept"), $planted{endpoint}, 'a standby decrypts');
 is($standby->safe_psql($db, "SELECT opsflow.secret_preview('opsflow.integrations', '$slack', 'credentials', 'token')"), 'pla...Vb5', 'and shows previews');
+is($standby->safe_psql($db, $health), 'ok', 'and all is well there');
 like(error_of($read, $standby), qr/cannot execute read_secret\(\) (during recovery|in a read-only transaction)/, 'what has to be recorded it refuses');
 like(error_of("SELECT opsflow.encrypt_secret('x', 'y')", $standby), qr/^(?!.*ofe1)/s, 'it gives out nothing new');
 

@@ -77,7 +77,7 @@ SELECT a.organization_id, id('notification of ' || a.kind, a.n), a.decider, 'app
     'Somebody has to decide.', jsonb_build_object('risk', a.risk), pick('{medium,high,low,urgent}', luck(a.n, 71)),
     'approval', a.id, s.status, CASE s.status WHEN 'pending' THEN 0 WHEN 'failed' THEN 5 ELSE 1 END,
     CASE s.status WHEN 'failed' THEN 'the mailbox is full' END,
-    CASE s.status WHEN 'pending' THEN a.created_at + interval '1 minute' END,
+    a.created_at + CASE s.status WHEN 'pending' THEN interval '1 minute' ELSE interval '0' END,
     CASE s.status WHEN 'sent' THEN a.created_at + interval '5 seconds' END,
     CASE WHEN s.status = 'sent' THEN a.decided_at END, a.created_at, coalesce(a.decided_at, a.created_at)
 FROM asked a

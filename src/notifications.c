@@ -1,0 +1,316 @@
+/*
+ * notifications.c
+ *		What happened (events), and what people are told of it (notifications).
+ *
+ * Rooms above call these functions in the transaction in which something happens.
+ * They write as opsflow_owner, whom row security binds to the organization of the
+ * context, by ordinary INSERTs: a trigger on opsflow.events sees every event.
+ *
+ * Who wants to be told what is read below the SQL layer.  Where nobody is to be told
+ * anything, nothing is written and no statement is run.
+ *
+ * Memory: everything lives in the SPI context of the one call.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+
+#include "context.h"
+#include "core.h"
+#include "core_row.h"
+#include "core_search.h"
+#include "notifications.h"
+
+#define MAX_TITLE 255
+
+/* The ways to tell somebody; the first needs no sender. */
+static const char *const channels[] = {"in_app", "email", "slack", "webhook", "sms"};
+
+#define IN_APP 0x01
+
+/* The key of organizations.automation_preferences with the channels that are used. */
+#define CHANNELS_KEY "notification_channels"
+
+/* ----------------------------------------------------------------
+ * Events
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Say that something happened.  The payload is an object (NULL: an empty one), read by
+ * every member and sent to other systems: no secrets.
+ */
+void
+opsflow_publish(const pg_uuid_t *organization_id, const char *event_type, const char *entity_type,
+				const pg_uuid_t *entity_id, Jsonb *payload)
+{
+	static OpsflowPlan plan = {
+		"INSERT INTO opsflow.events (organization_id, event_type, entity_type, entity_id, payload, correlation_id)"
+		" VALUES ($1, $2, $3, $4, coalesce($5, '{}'), $6)",
+		6,
+		{UUIDOID, TEXTOID, TEXTOID, UUIDOID, JSONBOID, UUIDOID}};
+	bool correlated = opsflow_correlation_id != NULL && opsflow_correlation_id[0] != '\0';
+	char nulls[6] = {' ', ' ', ' ', ' ', payload == NULL ? 'n' : ' ', correlated ? ' ' : 'n'};
+	OpsflowUser caller = opsflow_become_owner();
+	Datum values[6];
+
+	SPI_connect();
+	values[0] = UUIDPGetDatum(organization_id);
+	values[1] = CStringGetTextDatum(event_type);
+	values[2] = CStringGetTextDatum(entity_type);
+	values[3] = UUIDPGetDatum(entity_id);
+	values[4] = PointerGetDatum(payload);
+	values[5] = correlated ? DirectFunctionCall1(uuid_in, CStringGetDatum(opsflow_correlation_id)) : (Datum) 0;
+	(void) opsflow_execute(&plan, values, nulls, SPI_OK_INSERT);
+	SPI_finish();
+	opsflow_become(caller);
+}
+
+/* ----------------------------------------------------------------
+ * Who is told in which way
+ * ----------------------------------------------------------------
+ */
+
+/* The channels in question, as bits, and whose row is looked at. */
+typedef struct Wanted
+{
+	uint32 channels;
+	const char *kind; /* of news, or NULL */
+} Wanted;
+
+static uint32
+channel_bit(const JsonbValue *name)
+{
+	for (int i = 0; i < lengthof(channels); i++)
+	{
+		if (name->type == jbvString && name->val.string.len == strlen(channels[i]) &&
+			memcmp(name->val.string.val, channels[i], name->val.string.len) == 0)
+			return UINT32_C(1) << i;
+	}
+	return 0;
+}
+
+/* The channels of an organization.  What is no array, and names of no channel, are none. */
+static bool
+note_channels(TupleDesc tupdesc, HeapTuple organization, void *arg)
+{
+	Wanted *wanted = arg;
+	bool isnull;
+	Jsonb *preferences = DatumGetJsonbP(opsflow_row_value(tupdesc, organization, "automation_preferences", &isnull));
+	JsonbValue list;
+	JsonbValue *name;
+
+	if (getKeyJsonValueFromContainer(&preferences->root, CHANNELS_KEY, strlen(CHANNELS_KEY), &list) == NULL ||
+		list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+		return true;
+	for (uint32 i = 0; (name = getIthJsonbValueFromContainer(list.val.binary.data, i)) != NULL; i++)
+		wanted->channels |= channel_bit(name) & ~IN_APP;
+	return true;
+}
+
+static bool
+is_switched_off(Jsonb *preferences, const char *key)
+{
+	JsonbValue value;
+
+	return getKeyJsonValueFromContainer(&preferences->root, key, strlen(key), &value) != NULL &&
+		value.type == jbvBool && !value.val.boolean;
+}
+
+/* Take away what the person does not want; true for somebody with an account that is active. */
+static bool
+heed_preferences(TupleDesc tupdesc, HeapTuple user, void *arg)
+{
+	Wanted *wanted = arg;
+	bool isnull;
+	Jsonb *preferences = DatumGetJsonbP(opsflow_row_value(tupdesc, user, "notification_preferences", &isnull));
+
+	if (strcmp(opsflow_row_text(tupdesc, user, "status"), "active") != 0 ||
+		!opsflow_row_is_null(tupdesc, user, "deleted_at") ||
+		(wanted->kind != NULL && is_switched_off(preferences, wanted->kind)))
+		return false;
+	for (int i = 0; i < lengthof(channels); i++)
+	{
+		if (is_switched_off(preferences, channels[i]))
+			wanted->channels &= ~(UINT32_C(1) << i);
+	}
+	return true;
+}
+
+static bool
+is_active_member(TupleDesc tupdesc, HeapTuple member, void *arg)
+{
+	return strcmp(opsflow_row_text(tupdesc, member, "status"), "active") == 0;
+}
+
+static uint32
+organization_channels(const pg_uuid_t *organization_id)
+{
+	OpsflowSearch search = {"organizations"};
+	Wanted wanted = {0};
+
+	opsflow_search_uuid(&search, "id", organization_id);
+	(void) opsflow_search_rows(&search, note_channels, &wanted);
+	return wanted.channels;
+}
+
+/* The channels by which a member wants to be told; none for whoever has left. */
+static uint32
+member_channels(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, uint32 offered, const char *kind)
+{
+	OpsflowSearch member = {"organization_members", "organization_members_user_key"};
+	OpsflowSearch user = {"users"};
+	Wanted wanted = {offered, kind};
+
+	opsflow_search_uuid(&member, "organization_id", organization_id);
+	opsflow_search_uuid(&member, "user_id", user_id);
+	opsflow_search_uuid(&user, "id", user_id);
+	if (!opsflow_search_rows(&member, is_active_member, NULL) || !opsflow_search_rows(&user, heed_preferences, &wanted))
+		return 0;
+	return wanted.channels;
+}
+
+/* ----------------------------------------------------------------
+ * Telling them
+ * ----------------------------------------------------------------
+ */
+
+/* The rows to write: who is told by which channel. */
+typedef struct Addressees
+{
+	Datum *users;
+	Datum *channels;
+	int count;
+} Addressees;
+
+static Addressees
+find_addressees(const pg_uuid_t *organization_id, ArrayType *user_ids, uint32 offered, const char *kind)
+{
+	Addressees found = {0};
+	Datum *users;
+	bool *nulls;
+	int count;
+
+	deconstruct_array(user_ids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &users, &nulls, &count);
+	found.users = palloc(Max(count, 1) * lengthof(channels) * sizeof(Datum));
+	found.channels = palloc(Max(count, 1) * lengthof(channels) * sizeof(Datum));
+	for (int i = 0; i < count; i++)
+	{
+		uint32 wanted = nulls[i] ? 0 : member_channels(organization_id, DatumGetUUIDP(users[i]), offered, kind);
+
+		for (int channel = 0; channel < lengthof(channels); channel++)
+		{
+			if ((wanted & (UINT32_C(1) << channel)) == 0)
+				continue;
+			found.users[found.count] = users[i];
+			found.channels[found.count++] = CStringGetTextDatum(channels[channel]);
+		}
+	}
+	return found;
+}
+
+/* What shows in the application has arrived with the row. */
+static void
+insert_notifications(const pg_uuid_t *organization_id, const Addressees *to, const OpsflowMessage *message)
+{
+	static OpsflowPlan plan = {
+		"INSERT INTO opsflow.notifications (organization_id, user_id, channel, type, title, body, data, priority,"
+		" entity_type, entity_id, status, sent_at)"
+		" SELECT $1, a.user_id, a.channel, $4, $5, $6, coalesce($7, '{}'), coalesce($8, 'medium'), $9, $10,"
+		" CASE a.channel WHEN 'in_app' THEN 'sent' ELSE 'pending' END, CASE a.channel WHEN 'in_app' THEN now() END"
+		" FROM unnest($2, $3) AS a (user_id, channel)",
+		10,
+		{UUIDOID, UUIDARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID}};
+	int title_len = pg_mbcharcliplen(message->title, strlen(message->title), MAX_TITLE);
+	const char *texts[10] = {[5] = message->body, [7] = message->priority, [8] = message->entity_type};
+	char nulls[10];
+	Datum values[10];
+
+	memset(nulls, ' ', sizeof(nulls));
+	for (int i = 0; i < lengthof(texts); i++)
+		values[i] = texts[i] == NULL ? (Datum) 0 : CStringGetTextDatum(texts[i]);
+	values[0] = UUIDPGetDatum(organization_id);
+	values[1] = PointerGetDatum(construct_array(to->users, to->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+	values[2] = PointerGetDatum(construct_array(to->channels, to->count, TEXTOID, -1, false, TYPALIGN_INT));
+	values[3] = CStringGetTextDatum(message->type);
+	values[4] = PointerGetDatum(cstring_to_text_with_len(message->title, title_len));
+	values[6] = PointerGetDatum(message->data);
+	values[9] = UUIDPGetDatum(&message->entity_id);
+	nulls[5] = message->body == NULL ? 'n' : ' ';
+	nulls[6] = message->data == NULL ? 'n' : ' ';
+	nulls[7] = message->priority == NULL ? 'n' : ' ';
+	nulls[8] = nulls[9] = message->entity_type == NULL ? 'n' : ' ';
+	(void) opsflow_execute(&plan, values, nulls, SPI_OK_INSERT);
+}
+
+/*
+ * Tell members something: by each channel that the organization uses and the member has
+ * not switched off.  Whoever is no active member any more is told nothing.
+ */
+void
+opsflow_notify(const pg_uuid_t *organization_id, ArrayType *user_ids, const OpsflowMessage *message)
+{
+	uint32 offered = organization_channels(organization_id) | (message->in_app ? IN_APP : 0);
+	OpsflowUser caller;
+	Addressees to;
+
+	if (offered == 0)
+		return;
+	caller = opsflow_become_owner();
+	SPI_connect();
+	to = find_addressees(organization_id, user_ids, offered, message->kind);
+	if (to.count > 0)
+		insert_notifications(organization_id, &to, message);
+	SPI_finish();
+	opsflow_become(caller);
+}
+
+/* ----------------------------------------------------------------
+ * Calling it off
+ * ----------------------------------------------------------------
+ */
+
+/* Is there anything to call off?  Most of the time there is not. */
+static bool
+is_waiting(const pg_uuid_t *organization_id, const pg_uuid_t *entity_id)
+{
+	OpsflowSearch search = {"notifications", "notifications_entity_id_idx"};
+
+	opsflow_search_uuid(&search, "organization_id", organization_id);
+	opsflow_search_uuid(&search, "entity_id", entity_id);
+	return opsflow_search_rows(&search, NULL, NULL);
+}
+
+/*
+ * Cancel what has not been sent yet about a thing: all of it (type NULL), or that of one
+ * type.  It never waits for a sender: what one is taking at this moment goes out.  What a
+ * sender has already is not tried again; if it was sent after all, the sender says so.
+ */
+void
+opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entity_type, const pg_uuid_t *entity_id,
+							 const char *type)
+{
+	static OpsflowPlan plan = {
+		"WITH waiting AS MATERIALIZED (SELECT id FROM opsflow.notifications"
+		" WHERE organization_id = $1 AND entity_id = $2 AND status = 'pending' AND entity_type = $3"
+		" AND ($4 IS NULL OR type = $4) FOR UPDATE SKIP LOCKED)"
+		" UPDATE opsflow.notifications n SET status = 'cancelled', lease_expires_at = NULL"
+		" FROM waiting WHERE n.organization_id = $1 AND n.id = waiting.id",
+		4,
+		{UUIDOID, UUIDOID, TEXTOID, TEXTOID}};
+	OpsflowUser caller;
+	Datum values[4] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(entity_id)};
+
+	if (!is_waiting(organization_id, entity_id))
+		return;
+	caller = opsflow_become_owner();
+	SPI_connect();
+	values[2] = CStringGetTextDatum(entity_type);
+	values[3] = type == NULL ? (Datum) 0 : CStringGetTextDatum(type);
+	(void) opsflow_execute(&plan, values, type == NULL ? "   n" : NULL, SPI_OK_UPDATE);
+	SPI_finish();
+	opsflow_become(caller);
+}

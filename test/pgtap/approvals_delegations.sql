@@ -1,0 +1,195 @@
+-- approvals: who decides for whom: what can be delegated, to whom, when and for how much risk, and that a
+-- delegation gives nobody a vote he is not to have.
+BEGIN;
+SELECT no_plan();
+
+-- In One: olga (owner), ana (admin), max (manager), mia, pia, per and eve (members), vic (a viewer), sue (suspended),
+-- and an agent. In Two: tom (owner), and pia again.
+\set one '''00000000-0000-7000-8000-000000000001'''
+\set two '''00000000-0000-7000-8000-000000000002'''
+\set olga '''00000000-0000-7000-8000-0000000000a1'''
+\set max '''00000000-0000-7000-8000-0000000000a2'''
+\set ana '''00000000-0000-7000-8000-0000000000a3'''
+\set mia '''00000000-0000-7000-8000-0000000000a4'''
+\set vic '''00000000-0000-7000-8000-0000000000a5'''
+\set sue '''00000000-0000-7000-8000-0000000000a6'''
+\set pia '''00000000-0000-7000-8000-0000000000a7'''
+\set per '''00000000-0000-7000-8000-0000000000a8'''
+\set eve '''00000000-0000-7000-8000-0000000000a9'''
+\set tom '''00000000-0000-7000-8000-0000000000b1'''
+\set bot '''00000000-0000-7000-8000-0000000000c1'''
+\set nobody '''00000000-0000-7000-8000-0000000000ff'''
+INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two');
+INSERT INTO opsflow.users (id, email, full_name) VALUES
+    (:olga, 'olga@one.example', 'Olga'), (:max, 'max@one.example', 'Max'), (:ana, 'ana@one.example', 'Ana'),
+    (:mia, 'mia@one.example', 'Mia'), (:vic, 'vic@one.example', 'Vic'), (:sue, 'sue@one.example', 'Sue'),
+    (:pia, 'pia@one.example', 'Pia'), (:per, 'per@one.example', 'Per'), (:eve, 'eve@one.example', 'Eve'), (:tom, 'tom@two.example', 'Tom');
+INSERT INTO opsflow.organization_members (organization_id, user_id, role, status) VALUES
+    (:one, :olga, 'owner', 'active'), (:one, :max, 'manager', 'active'), (:one, :ana, 'admin', 'active'),
+    (:one, :mia, 'member', 'active'), (:one, :pia, 'member', 'active'), (:one, :per, 'member', 'active'),
+    (:one, :eve, 'member', 'active'), (:one, :vic, 'viewer', 'active'), (:one, :sue, 'manager', 'suspended'),
+    (:two, :tom, 'owner', 'active'), (:two, :pia, 'manager', 'active');
+INSERT INTO opsflow.agents (organization_id, id, name, agent_type, system_prompt, created_by)
+    VALUES (:one, :bot, 'Bot', 'custom', 'prompt', :olga);
+
+-- Acting: SELECT act(:mia); who is null is a DBA.
+CREATE FUNCTION act(who uuid, organization uuid DEFAULT '00000000-0000-7000-8000-000000000001', agent uuid DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('role', 'none', true);
+    PERFORM set_config('opsflow.organization_id', CASE WHEN who IS NULL THEN '' ELSE organization::text END, true);
+    PERFORM set_config('opsflow.user_id', coalesce(who::text, ''), true);
+    PERFORM set_config('opsflow.agent_id', coalesce(agent::text, ''), true);
+    PERFORM set_config('role', CASE WHEN who IS NULL THEN 'none' ELSE 'opsflow_member' END, true);
+END $$;
+-- Everything there is about approvals, whoever looks.
+CREATE FUNCTION fingerprint() RETURNS text LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT md5(concat_ws('/', (SELECT string_agg(r::text, ',' ORDER BY r.id) FROM opsflow.approval_requests r),
+        (SELECT string_agg(a::text, ',' ORDER BY a.id) FROM opsflow.approval_assignments a),
+        (SELECT string_agg(d::text, ',' ORDER BY d.id) FROM opsflow.approval_decisions d),
+        (SELECT string_agg(d::text, ',' ORDER BY d.id) FROM opsflow.approval_delegations d),
+        (SELECT count(*) FROM opsflow.events), (SELECT count(*) FROM opsflow.audit_trail)))
+$$;
+-- A call fails with this SQLSTATE and tells what to do, the message or its detail has this in it, and nothing changes.
+CREATE FUNCTION refused(call text, code text, says text, name text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    before text := public.fingerprint();
+    got text := 'no error';
+    hint text;
+    detail text;
+BEGIN
+    BEGIN
+        EXECUTE call;
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT, detail = PG_EXCEPTION_DETAIL;
+        got := SQLSTATE || CASE WHEN hint = '' THEN ' without a hint' ELSE '' END
+            || CASE WHEN strpos(SQLERRM || detail || hint, says) = 0 THEN format(' says "%s" "%s"', SQLERRM, detail) ELSE '' END;
+    END;
+    IF public.fingerprint() <> before THEN
+        got := got || ', and something changed';
+    END IF;
+    RETURN public.is(got, code, name);
+END $$;
+-- One delegates to another from this day to that one, from today on.
+CREATE FUNCTION delegate(delegate uuid, first int, last int, tiers int[] DEFAULT NULL, delegator uuid DEFAULT NULL) RETURNS uuid LANGUAGE sql AS $$
+    SELECT opsflow.delegate_approvals(delegate, now() + first * interval '1 day', now() + last * interval '1 day', tiers, delegator_id => delegator)
+$$;
+CREATE FUNCTION delegation(id uuid) RETURNS opsflow.approval_delegations LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+    SELECT d FROM opsflow.approval_delegations d WHERE d.id = $1
+$$;
+
+-- ---------------------------------------------------------------------------
+-- Delegating
+
+SELECT act(:mia);
+SELECT opsflow.delegate_approvals(:pia, now() - interval '1 day', now() + interval '1 day', '{3,1,3}', 'on holiday') AS plain \gset
+SELECT act(NULL);
+SELECT is(ROW (d.organization_id, d.delegator_id, d.delegate_id), ROW (:one::uuid, :mia::uuid, :pia::uuid), 'a member delegates to another') FROM delegation(:'plain') d;
+SELECT is(ROW (d.starts_at, d.ends_at, d.reason), ROW (now() - interval '1 day', now() + interval '1 day', 'on holiday'::text), 'for a time, for a reason') FROM delegation(:'plain') d;
+SELECT is(d.risk_levels, '{1,3}', 'for tiers, each once') FROM delegation(:'plain') d;
+SELECT is(ROW (d.is_active, d.revoked_at, d.revoked_by), ROW (true, NULL::timestamptz, NULL::uuid), 'and has not taken it back') FROM delegation(:'plain') d;
+SELECT is(ROW (event_type, entity_type, action, actor_type, actor_id, severity), ROW ('security_event'::text, 'approval_delegation'::text, 'insert'::text, 'user'::text, :mia::uuid, 'warning'::text), 'it is in the ledger')
+    FROM opsflow.audit_trail WHERE entity_id = :'plain';
+SELECT act(:max);
+SELECT delegate(:per, 0, 1, '{0,1,2,3,4,5}', :olga) AS for_olga \gset
+SELECT act(NULL);
+SELECT is(ROW (d.delegator_id, d.delegate_id, d.risk_levels), ROW (:olga::uuid, :per::uuid, NULL::integer[]), 'a manager delegates for another; all tiers are no limit') FROM delegation(:'for_olga') d;
+SELECT is(actor_id, :max::uuid, 'and the ledger says who it was') FROM opsflow.audit_trail WHERE entity_id = :'for_olga';
+
+-- who may
+SELECT act(:vic);
+SELECT refused(format('SELECT delegate(%L, 1, 2)', :pia), 'OF005', 'approvals.delegate', 'a viewer delegates nothing');
+SELECT act(:mia);
+SELECT refused(format('SELECT delegate(%L, 1, 2, delegator => %L)', :pia, :max), 'OF005', 'approvals.reassign', 'a member does not delegate for others');
+SELECT act(:sue);
+SELECT refused(format('SELECT delegate(%L, 1, 2)', :pia), 'OF005', 'approvals.delegate', 'a suspended member does not delegate');
+SELECT act(:tom);
+SELECT refused(format('SELECT delegate(%L, 1, 2)', :pia), 'OF005', 'approvals.delegate', 'nor does a member of another organization');
+SELECT act(:mia, agent => :bot);
+SELECT refused(format('SELECT delegate(%L, 1, 2)', :pia), 'OF005', 'agent', 'an agent does not delegate for a member');
+SELECT act(:max);
+SELECT refused(format('SELECT delegate(%L, 1, 2, delegator => %1$L)', :max), 'OF007', 'delegate_id', 'nobody delegates to himself');
+SELECT refused(format('SELECT delegate(%L, 1, 2, delegator => %L)', :mia, :mia), 'OF007', 'delegate_id', 'nor is made to');
+SELECT refused(format('SELECT delegate(%L, 1, 2, delegator => %L)', :max, :olga), 'OF005', :olga, 'nobody makes himself the delegate of another');
+
+-- to whom, for whom
+SELECT refused(format('SELECT delegate(%L, 1, 2)', who), code, who, 'not to ' || why)
+    FROM (VALUES (:sue, 'OF007', 'a suspended member'), (:vic, 'OF007', 'a viewer'), (:tom, 'OF003', 'a member of another organization'), (:nobody, 'OF003', 'an unknown user')) v (who, code, why);
+SELECT refused(format('SELECT delegate(%L, 1, 2, delegator => %L)', :pia, who), code, who, 'not for ' || why)
+    FROM (VALUES (:sue, 'OF007', 'a suspended member'), (:vic, 'OF007', 'a viewer'), (:tom, 'OF003', 'a member of another organization'), (:nobody, 'OF003', 'an unknown user')) v (who, code, why);
+
+-- when, and for what
+SELECT act(:mia);
+SELECT refused(format('SELECT opsflow.delegate_approvals(%s)', arguments), 'OF007', says, format('refused: %s of %s', says, arguments))
+    FROM (VALUES (format('NULL, now(), now() + interval ''1 day'''), 'delegate_id'), (format('%L, NULL, now()', :per), 'starts_at'), (format('%L, now(), NULL', :per), 'ends_at'),
+        (format('%L, now(), ''infinity''', :per), 'ends_at'), (format('%L, ''-infinity'', now() + interval ''1 day''', :per), 'starts_at'),
+        (format('%L, now() + interval ''2 days'', now() + interval ''1 day''', :per), 'ends_at'), (format('%L, now() + interval ''1 day'', now() + interval ''1 day''', :per), 'ends_at'),
+        (format('%L, now() - interval ''2 days'', now() - interval ''1 day''', :per), 'ends_at'), (format('%L, now() - interval ''2 days'', now()', :per), 'ends_at'),
+        (format('%L, now(), now() + interval ''1 day'', ''{}''', :per), 'risk_levels'), (format('%L, now(), now() + interval ''1 day'', ''{1,NULL}''', :per), 'risk_levels'),
+        (format('%L, now(), now() + interval ''1 day'', ''{6}''', :per), 'risk_levels'), (format('%L, now(), now() + interval ''1 day'', ''{-1,2}''', :per), 'risk_levels'),
+        (format('%L, now(), now() + interval ''1 day'', reason => repeat(''x'', 1001)', :per), 'reason')) v (arguments, says);
+
+-- ---------------------------------------------------------------------------
+-- Twice the same, and circles
+
+-- mia to pia, tiers 1 and 3, from yesterday to tomorrow
+SELECT refused(format('SELECT delegate(%L, 0, 2)', :pia), 'OF004', :'plain', 'the same delegate twice at one time is refused, and the other one is named');
+SELECT refused(format('SELECT delegate(%L, 0, 2, ''{3,4}'')', :pia), 'OF004', :'plain', 'a tier in common is enough');
+SELECT lives_ok(format('SELECT delegate(%L, 0, 2, ''{0,2,4,5}'')', :pia), 'other tiers at the same time are something else');
+SELECT lives_ok(format('SELECT delegate(%L, 2, 3, ''{1,3}'')', :pia), 'another time is, too');
+SELECT lives_ok(format('SELECT delegate(%L, 1, 2, ''{1}'')', :pia), 'one begins when the other ends');
+SELECT lives_ok(format('SELECT delegate(%L, 0, 1)', :per), 'another delegate at the same time is another matter');
+
+-- mia to per, all tiers, today; olga to per, all tiers, today
+SELECT act(:per);
+SELECT refused(format('SELECT delegate(%L, 0, 1)', :mia), 'OF004', 'circle', 'two members do not decide for each other');
+SELECT refused(format('SELECT delegate(%L, 0, 1, ''{5}'')', :mia), 'OF004', 'circle', 'not for one tier');
+SELECT lives_ok(format('SELECT delegate(%L, 1, 2)', :mia), 'but one after the other');
+SELECT lives_ok(format('SELECT delegate(%L, 0, 1, ''{2}'')', :max), 'per to max, for tier 2');
+SELECT act(:max);
+SELECT lives_ok(format('SELECT delegate(%L, 0, 1, ''{1,2}'')', :eve), 'max to eve, for tiers 1 and 2');
+SELECT act(:eve);
+SELECT refused(format('SELECT delegate(%L, 0, 1)', :mia), 'OF004', 'circle', 'nor do four');
+SELECT refused(format('SELECT delegate(%L, -1, 9, ''{2}'')', :olga), 'OF004', format('member %s decides for member %s', :eve, :max), 'and the one that closes the circle is named');
+SELECT lives_ok(format('SELECT delegate(%L, 0, 1, ''{1,3}'')', :mia), 'without a tier that goes all the way there is no circle');
+-- Windows of which each two overlap in the days to come, but never all three.
+SELECT act(:olga);
+SELECT lives_ok(format('SELECT delegate(%L, 10, 14)', :ana), 'olga to ana');
+SELECT act(:ana);
+SELECT lives_ok(format('SELECT delegate(%L, 12, 18)', :eve), 'ana to eve');
+SELECT act(:eve);
+SELECT lives_ok(format('SELECT delegate(%L, 14, 20)', :olga), 'eve to olga, when the first is over');
+SELECT refused(format('SELECT delegate(%L, 13, 14)', :olga), 'OF004', 'circle', 'but not while all three are on');
+
+-- ---------------------------------------------------------------------------
+-- Taking it back
+
+SELECT act(:pia);
+SELECT refused(format('SELECT opsflow.revoke_delegation(%L)', :'plain'), 'OF005', 'approvals.reassign', 'the delegate does not take it back');
+SELECT act(:tom, :two);
+SELECT refused(format('SELECT opsflow.revoke_delegation(%L)', :'plain'), 'OF003', :'plain', 'another organization has no such delegation');
+SELECT act(:mia, agent => :bot);
+SELECT refused(format('SELECT opsflow.revoke_delegation(%L)', :'plain'), 'OF005', 'agent', 'an agent does not take it back');
+SELECT act(:mia);
+SELECT refused('SELECT opsflow.revoke_delegation(NULL)', 'OF007', 'delegation_id', 'null is no delegation');
+SELECT refused(format('SELECT opsflow.revoke_delegation(%L)', :nobody), 'OF003', :nobody, 'an unknown one is none');
+SELECT refused(format('SELECT opsflow.revoke_delegation(%L, repeat(''x'', 1001))', :'plain'), 'OF007', 'reason', 'a reason is short');
+SELECT refused(format('SELECT opsflow.revoke_delegation(%L)', :'for_olga'), 'OF005', 'approvals.reassign', 'a member takes back what he has given, not what others have');
+SELECT ok(opsflow.revoke_delegation(:'plain', 'back early'), 'who has delegated takes it back');
+SELECT ok(NOT opsflow.revoke_delegation(:'plain'), 'once');
+SELECT act(NULL);
+SELECT is(ROW (d.is_active, d.revoked_by), ROW (false, :mia::uuid), 'it is not active any more, and says by whom') FROM delegation(:'plain') d;
+SELECT results_eq(format('SELECT action, actor_id, metadata->>''reason'' FROM opsflow.audit_trail WHERE entity_id = %L ORDER BY lane, seq', :'plain'),
+    format('VALUES (''insert'', %L::uuid, NULL), (''update'', %1$L, NULL), (''revoke'', %1$L, ''back early'')', :mia), 'the ledger says who took it back, and why');
+SELECT act(:max);
+SELECT ok(opsflow.revoke_delegation(:'for_olga'), 'a manager takes back those of others');
+SELECT act(:mia);
+SELECT lives_ok(format('SELECT delegate(%L, 0, 1, ''{1,3}'')', :pia), 'what was taken back is in nobody''s way');
+
+-- Nobody writes the table by hand.
+SELECT refused(format('UPDATE opsflow.approval_delegations SET ends_at = ends_at + interval ''1 year'' WHERE delegate_id = %L', :mia), '42501 without a hint', 'permission denied', 'a member cannot prolong one');
+SELECT refused(format('INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at) VALUES (%L, %L, %L, now(), now() + interval ''1 day'')', :one, :olga, :mia),
+    '42501 without a hint', 'permission denied', 'nor make one');
+SELECT refused('DELETE FROM opsflow.approval_delegations', '42501 without a hint', 'permission denied', 'nor remove one');
+
+SELECT * FROM finish();
+ROLLBACK;
