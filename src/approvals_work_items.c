@@ -18,7 +18,6 @@
 #include "fmgr.h"
 #include "replication/logicalworker.h"
 #include "utils/builtins.h"
-#include "utils/timestamp.h"
 
 #include "approvals.h"
 #include "context.h"
@@ -137,22 +136,42 @@ why_cancelled(const OpsflowChange *change, const char *status)
 					said == NULL ? "" : ": ", said == NULL ? "" : said);
 }
 
+/* The open requests about a work item, in the order in which they were made. */
+static pg_uuid_t *
+open_requests(const pg_uuid_t *organization_id, const pg_uuid_t *work_item_id, int *count)
+{
+	static OpsflowPlan plan = {
+		"SELECT id FROM opsflow.approval_requests"
+		" WHERE organization_id = $1 AND work_item_id = $2 AND status IN ('pending', 'escalated') ORDER BY id",
+		2,
+		{UUIDOID, UUIDOID}};
+	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(work_item_id)};
+	pg_uuid_t *ids;
+	bool isnull;
+
+	*count = opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
+	ids = palloc(Max(*count, 1) * sizeof(pg_uuid_t));
+	for (int i = 0; i < *count; i++)
+		ids[i] = *DatumGetUUIDP(opsflow_result(i, 1, &isnull));
+	return ids;
+}
+
+/* Cancel them, in the name of who acts. */
 static void
 cancel_requests(const pg_uuid_t *organization_id, const pg_uuid_t *work_item_id, const char *why)
 {
-	static OpsflowPlan plan = {
-		"UPDATE opsflow.approval_requests SET status = 'cancelled', decided_at = $3, decided_by = $4, decision_reason = $5"
-		" WHERE organization_id = $1 AND work_item_id = $2 AND status IN ('pending', 'escalated')",
-		5,
-		{UUIDOID, UUIDOID, TIMESTAMPTZOID, UUIDOID, TEXTOID}};
 	OpsflowContext context = *opsflow_context();
-	ApprovalPermit permit = {.status = "cancelled", .organization_id = *organization_id};
-	Datum values[5] = {
-		UUIDPGetDatum(organization_id), UUIDPGetDatum(work_item_id), TimestampTzGetDatum(GetCurrentTimestamp()),
-		UUIDPGetDatum(&context.user_id), CStringGetTextDatum(why)};
-	char nulls[6] = {' ', ' ', ' ', context.has_user ? ' ' : 'n', ' ', '\0'};
+	int count;
+	pg_uuid_t *ids = open_requests(organization_id, work_item_id, &count);
 
-	(void) opsflow_approval_execute(&plan, values, nulls, permit);
+	for (int i = 0; i < count; i++)
+	{
+		ApprovalRequest request;
+
+		opsflow_approval_lock(organization_id, &ids[i], &request);
+		if (!opsflow_approval_status_is_final(request.status))
+			opsflow_approval_end(&request, "cancelled", why, context.has_user ? &context.user_id : NULL, NULL);
+	}
 }
 
 /*
