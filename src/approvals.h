@@ -117,6 +117,9 @@ typedef struct ApprovalRequest
 extern void opsflow_approval_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request);
 extern bool opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request);
 
+/* Before that: the work item that it is about, if any; false if somebody holds it (approvals_work_items.c). */
+extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
+
 /* Open: neither final nor past expires_at.  The second one raises OF004. */
 extern bool opsflow_approval_is_open(const ApprovalRequest *request);
 extern void opsflow_approval_require_open(const ApprovalRequest *request);

@@ -68,6 +68,24 @@ AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
 COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
 'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
 
+-- Work items
+
+CREATE FUNCTION opsflow.work_item_decided()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_work_item_decided';
+COMMENT ON FUNCTION opsflow.work_item_decided() IS
+'Trigger, AFTER UPDATE OF status for each row of opsflow.approval_requests: a work item goes on when the last request that it waits for is approved; it is cancelled when one is rejected, and goes back to the backlog when one expires or is withdrawn.';
+
+CREATE FUNCTION opsflow.work_item_stops()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_work_item_stops';
+COMMENT ON FUNCTION opsflow.work_item_stops() IS
+'Trigger, AFTER UPDATE OF status for each row of opsflow.work_items: cancels the open requests about a work item that was cancelled or went back to the backlog.';
+
 ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
     jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) OWNER TO opsflow_owner;

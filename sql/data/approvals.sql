@@ -373,6 +373,14 @@ CREATE TRIGGER approval_guard_truncate BEFORE TRUNCATE ON opsflow.approval_reque
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.approval_guard();
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard_truncate;
 
+-- A work item waits for its requests, and takes them along where it stops.
+CREATE TRIGGER work_item_decided AFTER UPDATE OF status ON opsflow.approval_requests
+    FOR EACH ROW EXECUTE FUNCTION opsflow.work_item_decided();
+ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER work_item_decided;
+CREATE TRIGGER work_item_stops AFTER UPDATE OF status ON opsflow.work_items
+    FOR EACH ROW EXECUTE FUNCTION opsflow.work_item_stops();
+ALTER TABLE opsflow.work_items ENABLE ALWAYS TRIGGER work_item_stops;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ai_reasoning_column, confidence_column)
 VALUES ('approval_requests', 'approval_request', 'approval', 'ai_reasoning', 'ai_confidence');
 
