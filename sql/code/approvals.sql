@@ -17,12 +17,13 @@ CREATE FUNCTION opsflow.request_approval(
     ai_recommendation text DEFAULT NULL, ai_confidence numeric DEFAULT NULL, ai_reasoning text DEFAULT NULL,
     risk_factors text[] DEFAULT NULL, impact_analysis jsonb DEFAULT '{}', due_date timestamptz DEFAULT NULL,
     expires_at timestamptz DEFAULT NULL, idempotency_key text DEFAULT NULL, context jsonb DEFAULT '{}',
-    work_item_id uuid DEFAULT NULL)
+    work_item_id uuid DEFAULT NULL, form_schema jsonb DEFAULT '[]', approval_type text DEFAULT NULL,
+    required_approvals integer DEFAULT NULL, policy text DEFAULT NULL, attachments jsonb DEFAULT '[]')
 RETURNS uuid
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_request_approval';
-COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb, uuid) IS
+COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) IS
 'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: active members with permission approvals.decide, null: every active owner, admin and manager but the user; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id; execution_id, work_item_id: what it is about. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution, work item or agent, OF005 the user is the only approver, OF007 for values that cannot be asked for, OF011 the key belongs to another request. Permission: approvals.request.';
 
 CREATE FUNCTION opsflow.decide_approval(
@@ -68,7 +69,7 @@ COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
 'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
 
 ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
-    jsonb, timestamptz, timestamptz, text, jsonb, uuid) OWNER TO opsflow_owner;
+    jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.approve(uuid, text) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.reject(uuid, text) OWNER TO opsflow_owner;
@@ -76,7 +77,7 @@ ALTER FUNCTION opsflow.cancel_approval(uuid, text) OWNER TO opsflow_owner;
 
 GRANT EXECUTE ON FUNCTION
     opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
-        jsonb, timestamptz, timestamptz, text, jsonb, uuid),
+        jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb),
     opsflow.cancel_approval(uuid, text)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION

@@ -387,6 +387,7 @@ $standby->start;
 $node->wait_for_catchup($standby);
 is($standby->safe_psql($db, "SELECT opsflow.decrypt_secret(cipher, 'mine') FROM public.kept"), $planted{endpoint}, 'a standby decrypts');
 is($standby->safe_psql($db, "SELECT opsflow.secret_preview('opsflow.integrations', '$slack', 'credentials', 'token')"), 'pla...Vb5', 'and shows previews');
+is($standby->safe_psql($db, $health), 'ok', 'and all is well there');
 like(error_of($read, $standby), qr/cannot execute read_secret\(\) (during recovery|in a read-only transaction)/, 'what has to be recorded it refuses');
 like(error_of("SELECT opsflow.encrypt_secret('x', 'y')", $standby), qr/^(?!.*ofe1)/s, 'it gives out nothing new');
 
