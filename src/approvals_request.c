@@ -559,8 +559,8 @@ new_request(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_uui
 }
 
 /* The texts of "because", one after the other. */
-static char *
-automatic_reason(Jsonb *automatic)
+char *
+opsflow_approval_automatic_reason(Jsonb *automatic)
 {
 	StringInfoData reason;
 	ListCell   *lc;
@@ -625,7 +625,7 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 		return;
 	}
 	if (route.automatic)
-		opsflow_approval_end(&request, "approved", automatic_reason(route.automatic_jsonb), NULL, NULL);
+		opsflow_approval_end(&request, "approved", opsflow_approval_automatic_reason(route.automatic_jsonb), NULL, NULL);
 	else
 	{
 		opsflow_approval_begin(&request);

@@ -8,7 +8,6 @@
 #include "utils/builtins.h"
 
 #include "approvals.h"
-#include "approvals_stages.h"
 
 void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, const pg_uuid_t *execution_id,
 									  ApprovalAsk *ask) = NULL;
@@ -31,16 +30,4 @@ __attribute__((weak)) bool
 opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at)
 {
 	return true;
-}
-
-__attribute__((weak)) bool
-opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *user_id,
-						   pg_uuid_t *assignment_id, pg_uuid_t *delegator_id)
-{
-	return false;
-}
-
-__attribute__((weak)) void
-opsflow_approval_check_attachments(Jsonb *attachments)
-{
 }
