@@ -242,7 +242,7 @@ typedef struct ApprovalRoute
 {
 	bool has_policy;
 	pg_uuid_t policy_id;
-	Jsonb *policy;	/* the copy, stages in it; NULL: none */
+	Jsonb *policy;	/* the copy, stages in it; without a policy why there is none */
 	int risk_level; /* as asked, or raised */
 	bool has_stages;
 	bool automatic;			/* approve now */
@@ -250,6 +250,7 @@ typedef struct ApprovalRoute
 	Jsonb *form_schema;		/* or NULL */
 	bool exclude_author;
 	bool working_hours_only;
+	int required_approvals; /* at least so many in a first stage that no policy has; 0: as it says */
 } ApprovalRoute;
 
 extern void opsflow_approval_route(const ApprovalAsk *ask, ApprovalRoute *route);

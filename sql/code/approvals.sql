@@ -11,6 +11,44 @@ AS 'MODULE_PATHNAME', 'opsflow_approval_guard';
 COMMENT ON FUNCTION opsflow.approval_guard() IS
 'Trigger on opsflow.approval_requests, BEFORE INSERT, UPDATE, DELETE for each row and BEFORE TRUNCATE: the state machine. Fills action_digest and, where missing, expires_at; refuses every change of status that is not legal or does not come from the functions, every change of what was asked or decided, and every removal (OF004), and loaded rows whose decided_at does not fit their status (OF007).';
 
+-- What may be written into the rules: triggers (src/approvals_rules.c).
+
+CREATE FUNCTION opsflow.check_approval_policy()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_policy';
+COMMENT ON FUNCTION opsflow.check_approval_policy() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policies: refuses, by name, a condition with variables, a form_schema that is none, an empty element of immaterial_fields and an infinite approval_ttl (OF007); gives a policy that changes the next version.';
+
+CREATE FUNCTION opsflow.check_approval_stage()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_stage';
+COMMENT ON FUNCTION opsflow.check_approval_stage() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policy_stages: refuses, by name, a stage that asks nobody, or fewer members than have to agree, or escalates to nobody; members who are not active or may not decide; roles that there are not; infinite times, and a reminder that would come before the stage begins (OF007).';
+
+CREATE FUNCTION opsflow.version_approval_policy()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_version_approval_policy';
+COMMENT ON FUNCTION opsflow.version_approval_policy() IS
+'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.approval_policy_stages: gives the policy of the stage the next version.';
+
+CREATE FUNCTION opsflow.check_approval_settings()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_settings';
+COMMENT ON FUNCTION opsflow.check_approval_settings() IS
+'Trigger, BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences for each row of opsflow.organizations: refuses settings that could not be read, by name (OF007). doc/approval_policies.md says what each means.';
+
+CREATE FUNCTION opsflow.check_approval_rules()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_rules';
+COMMENT ON FUNCTION opsflow.check_approval_rules() IS
+'Trigger, BEFORE INSERT or UPDATE of approval_rules for each row of opsflow.workflows: refuses keys and values that are not known, by name (OF007), and who names a policy without permission approvals.policies (OF005).';
+
 CREATE FUNCTION opsflow.request_approval(
     title text, description text, requested_action jsonb DEFAULT '{}', execution_id uuid DEFAULT NULL,
     risk_level integer DEFAULT 2, priority text DEFAULT 'medium', approvers uuid[] DEFAULT NULL,
@@ -67,6 +105,18 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
 COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
 'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
+
+CREATE FUNCTION opsflow.simulate_approval_policy(policy_id uuid, since timestamptz DEFAULT NULL,
+    until timestamptz DEFAULT NULL)
+RETURNS TABLE (approval_id uuid, created_at timestamptz, matches boolean, verdict text, because text[], asked integer,
+    status text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_simulate_approval_policy';
+COMMENT ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) IS
+'Asks the requests of the organization anew, as they were asked, under a policy as it is now, active or not; changes nothing. policy_id: the policy; since, until: requests made from then on, and before then; null: all. Returns the id of each request and when it was made, oldest first; matches: would the policy decide it; verdict: approve if no person had to be asked, else ask, null if it does not match; because: why, in words; asked: how many members its first stage would ask now, null where it asks nobody; status: what became of the request. Errors: OF001 without a context, OF003 unknown policy, OF007 policy_id is null. Permission: approvals.policies.';
+ALTER FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) TO opsflow_member;
 
 ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
     jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) OWNER TO opsflow_owner;
