@@ -22,6 +22,8 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
+#include "core_row.h"
+#include "core_search.h"
 #include "notifications.h"
 #include "tenancy.h"
 
@@ -95,12 +97,33 @@ check_chooser(const ApprovalRequest *request, const OpsflowContext *context, con
 	opsflow_require_permission(opsflow_uuid_equal(from, &context->user_id) ? "approvals.decide" : "approvals.reassign");
 }
 
-/* Can it be passed on to this member: of the organization, who may decide it, and is not asked yet? */
-static void
-check_receiver(const ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *to)
+static bool
+is_vote_of(TupleDesc tupdesc, HeapTuple row, void *arg)
 {
+	pg_uuid_t user_id;
+
+	return opsflow_row_uuid(tupdesc, row, "user_id", &user_id) && opsflow_uuid_equal(&user_id, arg);
+}
+
+/* Is the member asked in this stage, or has voted in it for somebody else? */
+static bool
+has_part(const ApprovalRequest *request, const ApprovalStage *stage, pg_uuid_t *user_id)
+{
+	OpsflowSearch votes = {"approval_decisions", "approval_decisions_stage_id_idx"};
 	ApprovalTally tally;
 
+	opsflow_approval_tally(request, stage, user_id, &tally);
+	if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0 && strcmp(tally.status, "not_required") != 0)
+		return true;
+	opsflow_search_uuid(&votes, "organization_id", &request->organization_id);
+	opsflow_search_uuid(&votes, "stage_id", &stage->id);
+	return opsflow_search_rows(&votes, is_vote_of, user_id);
+}
+
+/* Can it be passed on to this member: of the organization, who may decide it, and has no part in it yet? */
+static void
+check_receiver(const ApprovalRequest *request, const ApprovalStage *stage, pg_uuid_t *to)
+{
 	opsflow_approval_check_member(&request->organization_id, to);
 	if (opsflow_approval_excludes(request, to))
 		ereport(ERROR,
@@ -108,11 +131,10 @@ check_receiver(const ApprovalRequest *request, const ApprovalStage *stage, const
 				 errmsg("member %s may not decide this request", opsflow_uuid_text(to)),
 				 errdetail("It is who asked, or one whom its rules exclude."),
 				 errhint("Choose somebody else.")));
-	opsflow_approval_tally(request, stage, to, &tally);
-	if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0 && strcmp(tally.status, "not_required") != 0)
+	if (has_part(request, stage, to))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("member %s is asked in this stage already", opsflow_uuid_text(to)),
+				 errmsg("member %s is asked in this stage already, or has voted in it", opsflow_uuid_text(to)),
 				 errhint("Choose somebody else: everybody has one vote in a stage.")));
 }
 
@@ -208,7 +230,7 @@ opsflow_approval_check_attachments(Jsonb *attachments)
 
 		if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data) ||
 			!has_text(element->val.binary.data, "name") || !has_text(element->val.binary.data, "url"))
-			opsflow_approval_invalid("attachments", psprintf("Element %u must be an object with a name and a url.", i));
+			opsflow_approval_invalid("attachments", psprintf("Element %u must be an object with a name and a url.", i + 1));
 	}
 }
 

@@ -136,7 +136,7 @@ SELECT act(:mia);
 SELECT refused(format('SELECT opsflow.consume_approval(%L, ''{"kind": "x"}'')', :'open'), 'OF005', 'approvals.request', 'who may not ask any more does not use it');
 SELECT act(NULL);
 UPDATE opsflow.organization_members SET role = 'member' WHERE organization_id = :one AND user_id = :mia;
-INSERT INTO opsflow.workflows (organization_id, id, name) VALUES (:one, :bot, 'Flow');
+INSERT INTO opsflow.workflows (organization_id, id, name, created_by) VALUES (:one, :bot, 'Flow', :olga);
 INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:one, :bot) RETURNING id AS run \gset
 SELECT act(:mia);
 SELECT opsflow.request_approval('Go on', 'd', '{"kind": "x"}', execution_id => :'run') AS for_run \gset
