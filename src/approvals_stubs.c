@@ -10,19 +10,6 @@
 #include "approvals.h"
 #include "approvals_stages.h"
 
-__attribute__((weak)) TimestampTz
-opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span)
-{
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(from),
-												   IntervalPGetDatum(span)));
-}
-
-__attribute__((weak)) bool
-opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at)
-{
-	return true;
-}
-
 __attribute__((weak)) bool
 opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *user_id,
 						   pg_uuid_t *assignment_id, pg_uuid_t *delegator_id)
