@@ -339,8 +339,9 @@ tell_requester(const ApprovalRequest *request, const char *reason)
 					   construct_array(&requester, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR), &message);
 }
 
-static void
-tell(const ApprovalRequest *request, const char *reason)
+/* Say that the request has ended: an event, word to who asked, and a NOTIFY. */
+void
+opsflow_approval_tell(const ApprovalRequest *request, const char *reason)
 {
 	ApprovalSettings settings;
 
@@ -430,7 +431,7 @@ opsflow_approval_end(ApprovalRequest *request, const char *status, const char *r
 	nulls[7] = request->has_usable_until ? ' ' : 'n';
 	values[8] = Int32GetDatum(request->max_uses);
 	permit_and_execute(request, &end_request, values, nulls, status);
-	tell(request, reason);
+	opsflow_approval_tell(request, reason);
 }
 
 void
