@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -156,7 +157,8 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 	values[2] = PointerGetDatum(construct_array(asked.users, asked.count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	(void) opsflow_execute(&release_others, values, NULL, SPI_OK_UPDATE);
 
-	stage->has_due = opsflow_approval_due(request, stage->definition, GetCurrentTimestamp(), &stage->due_at);
+	stage->has_due = opsflow_approval_due(request, stage->definition, GetCurrentTransactionStartTimestamp(),
+										  &stage->due_at);
 	stage->has_reminded = false;
 	stage->escalation_count++;
 	values[2] = TimestampTzGetDatum(stage->due_at);
