@@ -133,6 +133,7 @@ extern void opsflow_approval_end(ApprovalRequest *request, const char *status, c
 
 /* Say that it has ended, as opsflow_approval_end() does. */
 extern void opsflow_approval_tell(const ApprovalRequest *request, const char *reason);
+extern void opsflow_approval_tell_all(const ApprovalRequest *requests, int count);
 
 /* Where the request stands: pending or escalated, its open stage, and when the job has to look at it. */
 extern void opsflow_approval_set(ApprovalRequest *request, const char *status, int current_stage, int escalation_count,

@@ -8,9 +8,9 @@
  * the caller's rights; then each organization's requests are worked on as
  * opsflow_owner in that organization.
  *
- * What is past expires_at expires, a whole group at a time, whatever its policy says
- * about its stages: nobody could answer any more.  For others the time of a stage is
- * up, or a reminder is due, one request after the other.
+ * What is past expires_at expires, whatever its policy says about its stages: nobody
+ * could answer any more.  That goes by groups, unless a work item waits for it.  For
+ * others the time of a stage is up, or a reminder is due, one request after the other.
  *
  * Failures: a group is a subtransaction.  If it fails, each request of it is tried in
  * a subtransaction of its own, so that a bad one costs nobody else anything.
@@ -59,7 +59,7 @@ typedef struct DueRequest
 	pg_uuid_t organization_id;
 	pg_uuid_t id;
 	TimestampTz wake_at;
-	bool is_over; /* past expires_at */
+	bool is_over; /* past expires_at, and nothing else hangs on it */
 } DueRequest;
 
 /* Due requests of one organization, and how many of them were worked on. */
@@ -178,8 +178,7 @@ expire_overdue(const DueGroup *group)
 	(void) opsflow_approval_execute(&expire_requests, values, NULL, wanted);
 	(void) opsflow_execute(&expire_stages, values, NULL, SPI_OK_UPDATE);
 	(void) opsflow_execute(&expire_assignments, values, NULL, SPI_OK_UPDATE);
-	for (int i = 0; i < count; i++)
-		opsflow_approval_tell(&expired[i], NULL);
+	opsflow_approval_tell_all(expired, count);
 	return count;
 }
 
@@ -420,7 +419,7 @@ work_on_chunk(DueRequest *due, int count, TimestampTz now, List **troubles)
  * scan of the index, whatever the backlog.
  */
 static OpsflowPlan due_requests = {
-	"SELECT organization_id, id, wake_at, expires_at <= $1 FROM opsflow.approval_requests"
+	"SELECT organization_id, id, wake_at, expires_at <= $1 AND work_item_id IS NULL FROM opsflow.approval_requests"
 	" WHERE status IN ('pending', 'escalated') AND wake_at <= $1"
 	" AND (wake_at, organization_id, id) > ($2, $3, $4)"
 	" ORDER BY wake_at, organization_id, id LIMIT 1000",
