@@ -117,6 +117,9 @@ typedef struct ApprovalRequest
 extern void opsflow_approval_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request);
 extern bool opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request);
 
+/* Before that: the work item that it is about, if any; false if somebody holds it (approvals_work_items.c). */
+extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
+
 /* Open: neither final nor past expires_at.  The second one raises OF004. */
 extern bool opsflow_approval_is_open(const ApprovalRequest *request);
 extern void opsflow_approval_require_open(const ApprovalRequest *request);
@@ -242,7 +245,7 @@ typedef struct ApprovalRoute
 {
 	bool has_policy;
 	pg_uuid_t policy_id;
-	Jsonb *policy;	/* the copy, stages in it; NULL: none */
+	Jsonb *policy;	/* the copy, stages in it; without a policy why there is none */
 	int risk_level; /* as asked, or raised */
 	bool has_stages;
 	bool automatic;			/* approve now */
@@ -250,6 +253,7 @@ typedef struct ApprovalRoute
 	Jsonb *form_schema;		/* or NULL */
 	bool exclude_author;
 	bool working_hours_only;
+	int required_approvals; /* at least so many in a first stage that no policy has; 0: as it says */
 } ApprovalRoute;
 
 extern void opsflow_approval_route(const ApprovalAsk *ask, ApprovalRoute *route);
@@ -266,6 +270,7 @@ extern void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, c
  * ----------------------------------------------------------------
  */
 
+extern TimestampTz opsflow_calendar_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern TimestampTz opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern bool opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at);
 

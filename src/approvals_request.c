@@ -28,6 +28,7 @@
 #include "context.h"
 #include "core.h"
 #include "tenancy.h"
+#include "work_items.h"
 
 PG_FUNCTION_INFO_V1(opsflow_request_approval);
 
@@ -356,6 +357,19 @@ choose_approvers(ApprovalRequest *request, ArrayType *approvers)
 	request->policy = with_approvers(request->policy, approvers);
 }
 
+/* The stage that who asks wants, with as many approvals as the workflow wants at least. */
+static Jsonb *
+own_stage(const ApprovalTerms *terms, int at_least)
+{
+	ApprovalTerms raised = *terms;
+
+	if (at_least > 1 && (terms->approval_type == NULL || strcmp(terms->approval_type, "single") == 0))
+		raised.approval_type = "multiple";
+	if (raised.approval_type != NULL && strcmp(raised.approval_type, "multiple") == 0)
+		raised.required_approvals = Max(terms->required_approvals, at_least);
+	return opsflow_approval_own_stage(&raised);
+}
+
 /*
  * Find the rules of a request: its policy with stages, who is excluded, its form, its risk.
  *
@@ -377,7 +391,7 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.",
 														   opsflow_policy_text(&request->policy->root, "name")));
 	if (!route->has_stages)
-		request->policy = concat(request->policy, opsflow_approval_own_stage(terms));
+		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
 	else if (terms->approvers != NULL)
 		choose_approvers(request, terms->approvers);
 	approval_type = opsflow_policy_text(opsflow_approval_definition(request->policy, 1), "approval_type");
@@ -624,6 +638,8 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 			elog(ERROR, "the approval request was not inserted");
 		return;
 	}
+	if (!PG_ARGISNULL(REQUEST_WORK_ITEM_ID))
+		opsflow_work_item_wait(context, PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID));
 	if (route.automatic)
 		opsflow_approval_end(&request, "approved", automatic_reason(route.automatic_jsonb), NULL, NULL);
 	else

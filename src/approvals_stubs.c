@@ -10,16 +10,6 @@
 #include "approvals.h"
 #include "approvals_stages.h"
 
-void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, const pg_uuid_t *execution_id,
-									  ApprovalAsk *ask) = NULL;
-
-__attribute__((weak)) void
-opsflow_approval_route(const ApprovalAsk *ask, ApprovalRoute *route)
-{
-	memset(route, 0, sizeof(ApprovalRoute));
-	route->risk_level = ask->risk_level;
-}
-
 __attribute__((weak)) TimestampTz
 opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span)
 {
