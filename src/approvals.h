@@ -117,6 +117,9 @@ typedef struct ApprovalRequest
 extern void opsflow_approval_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request);
 extern bool opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request);
 
+/* Before that: the work item that it is about, if any; false if somebody holds it (approvals_work_items.c). */
+extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
+
 /* Open: neither final nor past expires_at.  The second one raises OF004. */
 extern bool opsflow_approval_is_open(const ApprovalRequest *request);
 extern void opsflow_approval_require_open(const ApprovalRequest *request);
@@ -267,6 +270,7 @@ extern void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, c
  * ----------------------------------------------------------------
  */
 
+extern TimestampTz opsflow_calendar_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern TimestampTz opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern bool opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at);
 

@@ -28,6 +28,7 @@
 #include "context.h"
 #include "core.h"
 #include "tenancy.h"
+#include "work_items.h"
 
 PG_FUNCTION_INFO_V1(opsflow_request_approval);
 
@@ -637,6 +638,8 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 			elog(ERROR, "the approval request was not inserted");
 		return;
 	}
+	if (!PG_ARGISNULL(REQUEST_WORK_ITEM_ID))
+		opsflow_work_item_wait(context, PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID));
 	if (route.automatic)
 		opsflow_approval_end(&request, "approved", automatic_reason(route.automatic_jsonb), NULL, NULL);
 	else

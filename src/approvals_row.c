@@ -141,14 +141,17 @@ static bool
 lock(OpsflowPlan *plan, const pg_uuid_t *organization_id, const pg_uuid_t *id, ApprovalRequest *request)
 {
 	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(id)};
-	bool found = opsflow_execute(plan, values, NULL, SPI_OK_SELECT) > 0;
+	bool found = opsflow_approval_lock_work_item(organization_id, id, plan == &lock_request) &&
+		opsflow_execute(plan, values, NULL, SPI_OK_SELECT) > 0;
 
 	memset(request, 0, sizeof(ApprovalRequest));
 	request->organization_id = *organization_id;
 	request->id = *id;
 	if (found)
+	{
 		read_request(request);
-	SPI_freetuptable(SPI_tuptable);
+		SPI_freetuptable(SPI_tuptable);
+	}
 	return found;
 }
 

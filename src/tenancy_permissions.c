@@ -207,6 +207,7 @@ static const struct
 	{OPSFLOW_WORKER, "approvals.request"},
 	{OPSFLOW_WORKER, "audit.record"},
 	{OPSFLOW_WORKER, "usage.record"},
+	{OPSFLOW_WORKER, "notifications.send"},
 	{OPSFLOW_AUDITOR, "audit.verify"},
 	{OPSFLOW_AUDITOR, "audit.export"},
 };

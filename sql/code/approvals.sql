@@ -117,6 +117,23 @@ COMMENT ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestam
 'Asks the requests of the organization anew, as they were asked, under a policy as it is now, active or not; changes nothing. policy_id: the policy; since, until: requests made from then on, and before then; null: all. Returns the id of each request and when it was made, oldest first; matches: would the policy decide it; verdict: approve if no person had to be asked, else ask, null if it does not match; because: why, in words; asked: how many members its first stage would ask now, null where it asks nobody; status: what became of the request. Errors: OF001 without a context, OF003 unknown policy, OF007 policy_id is null. Permission: approvals.policies.';
 ALTER FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) OWNER TO opsflow_owner;
 GRANT EXECUTE ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) TO opsflow_member;
+-- Work items
+
+CREATE FUNCTION opsflow.work_item_decided()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_work_item_decided';
+COMMENT ON FUNCTION opsflow.work_item_decided() IS
+'Trigger, AFTER UPDATE OF status for each row of opsflow.approval_requests: a work item goes on when the last request that it waits for is approved; it is cancelled when one is rejected, and goes back to the backlog when one expires or is withdrawn.';
+
+CREATE FUNCTION opsflow.work_item_stops()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_work_item_stops';
+COMMENT ON FUNCTION opsflow.work_item_stops() IS
+'Trigger, AFTER UPDATE OF status for each row of opsflow.work_items: cancels the open requests about a work item that was cancelled or went back to the backlog.';
 
 ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
     jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) OWNER TO opsflow_owner;
@@ -135,6 +152,34 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
+
+-- Working hours ----------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.is_working_time(at timestamptz DEFAULT now())
+RETURNS boolean
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_is_working_time_sql';
+COMMENT ON FUNCTION opsflow.is_working_time(timestamptz) IS
+'Does the organization in the context work at that time, by its working_hours and the clock of its time zone? Always true for one without working hours. Errors: OF001 without a context, OF007 for null.';
+
+CREATE FUNCTION opsflow.add_working_time(at timestamptz, span interval)
+RETURNS timestamptz
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_add_working_time';
+COMMENT ON FUNCTION opsflow.add_working_time(timestamptz, interval) IS
+'When a deadline is that counts working hours only: months of span are those of the calendar, a day is a day on which the organization in the context works, hours are those in which it does, by the clock of its time zone. It begins and ends in working hours; without working hours, or for a span with negative days or hours, it is the calendar of the time zone. infinity if it takes more than a hundred years. Errors: OF001 without a context, OF007 for nulls.';
+
+CREATE FUNCTION opsflow.check_working_hours()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_working_hours';
+COMMENT ON FUNCTION opsflow.check_working_hours() IS
+'Trigger, AFTER INSERT or UPDATE for each row of opsflow.working_hours: two windows of an organization do not overlap (OF007).';
+
+GRANT EXECUTE ON FUNCTION opsflow.is_working_time(timestamptz), opsflow.add_working_time(timestamptz, interval)
+    TO opsflow_member, opsflow_holding, opsflow_worker;
 
 -- Delegation -------------------------------------------------------------------------
 

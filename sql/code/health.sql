@@ -298,13 +298,13 @@ WITH checked AS MATERIALIZED (
     -- State machines are theirs alone to keep. Whose function calls one trigger, lint_functions() misses.
     SELECT DISTINCT c.relation, 'check_status', false
     FROM opsflow.status_transitions() s JOIN checked c ON c.is_own AND c.relname = s.relation
-    WHERE s.relation NOT IN ('approval_requests', 'workflow_executions')
+    WHERE s.relation NOT IN ('approval_requests', 'work_items', 'workflow_executions')
     UNION ALL
     SELECT c.relation, g.proname, g.is_truncate
     FROM (VALUES ('approval_requests', 'approval_guard', false), ('approval_requests', 'approval_guard', true),
         ('organization_members', 'keep_owner', false), ('organizations', 'require_context', false),
         ('users', 'require_context', false), ('workflow_versions', 'keep_row', false),
-        ('approval_decisions', 'keep_row', false),
+        ('approval_decisions', 'keep_row', false), ('events', 'keep_row', false),
         ('workflow_executions', 'mark_metrics', false), ('node_executions', 'mark_metrics', false),
         ('users', 'encrypt_columns', false), ('oauth_accounts', 'encrypt_columns', false),
         ('environment_variables', 'encrypt_columns', false), ('integrations', 'encrypt_columns', false),

@@ -223,6 +223,10 @@ COMMENT ON COLUMN opsflow.working_hours.ends_at IS 'When it ends; 24:00 is midni
 COMMENT ON COLUMN opsflow.working_hours.created_at IS 'When it was created.';
 COMMENT ON COLUMN opsflow.working_hours.updated_at IS 'When it last changed.';
 
+CREATE TRIGGER check_working_hours AFTER INSERT OR UPDATE ON opsflow.working_hours
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_working_hours();
+ALTER TABLE opsflow.working_hours ENABLE ALWAYS TRIGGER check_working_hours;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('working_hours', 'configuration_change', 'working_hours');
 
@@ -385,6 +389,14 @@ ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard;
 CREATE TRIGGER approval_guard_truncate BEFORE TRUNCATE ON opsflow.approval_requests
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.approval_guard();
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard_truncate;
+
+-- A work item waits for its requests, and takes them along where it stops.
+CREATE TRIGGER work_item_decided AFTER UPDATE OF status ON opsflow.approval_requests
+    FOR EACH ROW EXECUTE FUNCTION opsflow.work_item_decided();
+ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER work_item_decided;
+CREATE TRIGGER work_item_stops AFTER UPDATE OF status ON opsflow.work_items
+    FOR EACH ROW EXECUTE FUNCTION opsflow.work_item_stops();
+ALTER TABLE opsflow.work_items ENABLE ALWAYS TRIGGER work_item_stops;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ai_reasoning_column, confidence_column)
 VALUES ('approval_requests', 'approval_request', 'approval', 'ai_reasoning', 'ai_confidence');

@@ -638,6 +638,7 @@ FROM (VALUES
     ('secrets.edit', 'security', 'Write environment variables and secrets.'),
     ('secrets.rotate', 'security', 'Give the organization a new key for its secrets.'),
     ('notifications.edit', 'notifications', 'Mark one''s own notifications as read.'),
+    ('notifications.send', 'notifications', 'Send what members are told: claim it, and say what became of it.'),
     ('usage.record', 'usage', 'Record AI usage, API requests and what is billed.'),
     ('usage.read', 'usage', 'See AI usage and what it cost.'),
     ('budgets.edit', 'usage', 'Set budgets and credit pools.'),
@@ -672,7 +673,8 @@ FROM (VALUES
         integrations.delete,webhooks.edit,nodes.create,nodes.install,api_keys.create,secrets.edit,
         budgets.edit,audit.export,subsidiaries.read}'),
     ('{admin}', '{organization.edit,organization.limits,subsidiaries.create,subsidiaries.manage,members.edit,
-        members.remove,roles.edit,roles.assign,api_keys.revoke,secrets.rotate,billing.edit,audit.redact}')
+        members.remove,roles.edit,roles.assign,api_keys.revoke,secrets.rotate,billing.edit,audit.redact,
+        notifications.send}')
 ) AS granted (holders, permissions), unnest(holders) AS holder, unnest(permissions) AS permission
 ON CONFLICT (role, permission) DO NOTHING;
 

@@ -106,8 +106,9 @@ SELECT organization_id, id, 'execution.completed' FROM opsflow.webhooks;
 INSERT INTO opsflow.events (organization_id, event_type)
 SELECT id, 'execution.completed' FROM opsflow.organizations;
 
-INSERT INTO opsflow.notifications (organization_id, user_id, type, title)
-SELECT organization_id, id, 'approval_requested', 'Please decide'
+INSERT INTO opsflow.notifications (organization_id, user_id, type, channel, title, attempt, lease_token, lease_expires_at,
+    next_attempt_at)
+SELECT organization_id, id, 'approval_requested', 'email', 'Please decide', 1, gen_random_uuid(), now() + interval '1 hour', now() + interval '1 hour'
 FROM opsflow.users WHERE role = 'owner';
 
 INSERT INTO opsflow.projects (organization_id, name, topic, created_by)

@@ -612,7 +612,7 @@ UPDATE opsflow.approval_delegations SET revoked_at = now(), revoked_by = :olga W
 SELECT is(is_active, false, 'until it is taken back') FROM opsflow.approval_delegations WHERE id = :'delegation';
 SELECT is(array_agg(event_type || ' ' || action ORDER BY seq), '{security_event insert,security_event update}', 'which the ledger has') FROM opsflow.audit_trail WHERE entity_id = :'delegation';
 
-INSERT INTO opsflow.work_items (organization_id, agent_id, title) VALUES (:one, :bot, 'Item') RETURNING id AS item \gset
+INSERT INTO opsflow.work_items (organization_id, agent_id, title, status) VALUES (:one, :bot, 'Item', 'in_progress') RETURNING id AS item \gset
 SELECT lives_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :one, :'item'), 'a request is about a work item');
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :two, :'item'), '23503', NULL, 'of its organization');
 SELECT throws_ok(format('DELETE FROM opsflow.work_items WHERE id = %L', :'item'), '23503', NULL, 'which stays');

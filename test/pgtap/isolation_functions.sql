@@ -31,10 +31,12 @@ INSERT INTO given (argument, value) VALUES ('decision', '''approve'''), ('role',
     ('role_id', '''00000000-0000-7000-8000-000000000f01'''), ('organization_id', '''00000000-0000-7000-8000-000000000001'''), ('user_id', '''00000000-0000-7000-8000-0000000000b1''');
 
 INSERT INTO given (function, argument, value) VALUES ('change_member', 'role', '''viewer'''),
-    ('create_session', 'user_id', '''00000000-0000-7000-8000-0000000000a1''');
+    ('create_session', 'user_id', '''00000000-0000-7000-8000-0000000000a1'''),
+    ('claim_notifications', 'channel', '''email'''), ('organizations_to_notify', 'channel', '''email''');
 INSERT INTO given (function, argument, value)
 SELECT 'start_execution', 'workflow_id', quote_literal(own_row ->> 'id') FROM probe WHERE relname = 'workflows'
 UNION ALL SELECT f, 'entry_id', quote_literal(own_row ->> 'id') FROM probe, unnest('{audit_inclusion_proof,redact_audit_entry}'::text[]) f WHERE relname = 'audit_trail'
+UNION ALL SELECT f, 'notification_id', quote_literal(own_row ->> 'id') FROM probe, unnest('{complete_notification,fail_notification}'::text[]) f WHERE relname = 'notifications'
 UNION ALL SELECT f, 'role_id', quote_literal(own_row ->> 'role_id') FROM probe, unnest('{assign_role,unassign_role}'::text[]) f WHERE relname = 'member_roles'
 UNION ALL SELECT f, 'relation', '''opsflow.environment_variables''' FROM unnest('{read_secret,secret_preview}'::text[]) f
 UNION ALL SELECT f, 'column_name', '''value''' FROM unnest('{read_secret,secret_preview}'::text[]) f;

@@ -1,4 +1,5 @@
--- notifications: everybody sees their own; events are the organization's.
+-- notifications: everybody sees their own; events are the organization's. The queue for senders is in
+-- notifications_send.sql.
 BEGIN;
 SELECT no_plan();
 
@@ -18,7 +19,8 @@ RESET ROLE;
 SELECT is(array_agg(title), '{"Please decide"}', 'of one''s own only, without a WHERE too') FROM opsflow.notifications WHERE read_at IS NOT NULL;
 SET LOCAL ROLE opsflow_member;
 SELECT throws_ok(format('UPDATE opsflow.notifications SET %I = %I', c, c), '42501', NULL, format('%s is not a member''s to write', c))
-    FROM unnest('{user_id,title,status,sent_at,organization_id}'::text[]) c;
+    FROM unnest('{user_id,title,status,sent_at,next_attempt_at,lease_expires_at,organization_id}'::text[]) c;
+SELECT throws_ok('SELECT lease_token FROM opsflow.notifications', '42501', NULL, 'what a sender proves itself with is not a member''s to read');
 SELECT throws_ok($$DELETE FROM opsflow.notifications$$, '42501', NULL, 'nobody deletes one');
 SELECT throws_ok(format($$INSERT INTO opsflow.notifications (organization_id, user_id, type, title) VALUES (%L, %L, 'x', 'x')$$, :one, :ada), '42501', NULL, 'no application writes one');
 RESET ROLE;
@@ -58,6 +60,8 @@ RESET ROLE;
 SELECT opsflow.clear_context();
 SELECT throws_ok(format($$INSERT INTO opsflow.events (organization_id, event_type, payload) VALUES (%L, 'x', '[]')$$, :one), '23514', NULL, 'a payload is an object');
 SELECT throws_ok(format($$INSERT INTO opsflow.events (organization_id, event_type) VALUES (%L, '')$$, :one), '23514', NULL, 'a type has characters');
+SELECT throws_ok($$UPDATE opsflow.events SET payload = '{}'$$, 'OF004', 'rows of table "events" do not change', 'not even a superuser changes one');
+SELECT lives_ok($$DELETE FROM opsflow.events$$, 'who tidies up deletes them');
 SELECT is(count(*), 0::bigint, 'neither is under the ledger') FROM opsflow.audit_trail WHERE entity_type IN ('event', 'notification');
 
 SELECT * FROM finish();
