@@ -8,10 +8,9 @@
  * make.  The permit is a variable of this file: no setting and no role can give
  * one.
  *
- * Locking: a BEFORE UPDATE trigger sees the row under its lock, in its newest
- * version.  So whether a transition may be made is checked there, and of two who
- * end a request at once one waits and finds it final; the expiry job skips what
- * is locked.  At REPEATABLE READ the later one fails with PostgreSQL's own 40001.
+ * Locking: whatever changes a request locks its row first (approvals_row.c), so of
+ * two who end one at once the second waits and finds it final; the job skips what is
+ * locked.  At REPEATABLE READ the later one fails with PostgreSQL's own 40001.
  *
  * The functions of applications are SECURITY DEFINER: they run as
  * opsflow_owner, whom row security binds to the organization in the context.
@@ -60,7 +59,8 @@ PG_FUNCTION_INFO_V1(opsflow_approval_guard);
 typedef enum FieldKind
 {
 	FIELD_FREE,					/* whenever its privileges allow */
-	FIELD_ASKED,				/* never: what was asked */
+	FIELD_FIXED,				/* never: who asked, and about what */
+	FIELD_ASKED,				/* with a permit: what is asked, and under which rules */
 	FIELD_ROUTING,				/* while the request is open */
 	FIELD_OUTCOME				/* with a transition that has a permit */
 } FieldKind;
@@ -70,43 +70,56 @@ static const struct
 	const char *name;
 	FieldKind	kind;
 }			fields[] = {
-	{"organization_id", FIELD_ASKED},
-	{"id", FIELD_ASKED},
-	{"execution_id", FIELD_ASKED},
-	{"work_item_id", FIELD_ASKED},
+	{"organization_id", FIELD_FIXED},
+	{"id", FIELD_FIXED},
+	{"execution_id", FIELD_FIXED},
+	{"work_item_id", FIELD_FIXED},
+	{"requested_by", FIELD_FIXED},
+	{"requested_by_agent", FIELD_FIXED},
+	{"idempotency_key", FIELD_FIXED},
+	{"attachments", FIELD_FIXED},
+	{"ai_recommendation", FIELD_FIXED},
+	{"ai_confidence", FIELD_FIXED},
+	{"ai_reasoning", FIELD_FIXED},
+	{"risk_factors", FIELD_FIXED},
+	{"created_at", FIELD_FIXED},
+	{"revision", FIELD_ASKED},
 	{"title", FIELD_ASKED},
 	{"description", FIELD_ASKED},
 	{"requested_action", FIELD_ASKED},
 	{"action_digest", FIELD_ASKED},
-	{"requested_by", FIELD_ASKED},
-	{"requested_by_agent", FIELD_ASKED},
-	{"idempotency_key", FIELD_ASKED},
-	{"ai_recommendation", FIELD_ASKED},
-	{"ai_confidence", FIELD_ASKED},
-	{"ai_reasoning", FIELD_ASKED},
-	{"risk_level", FIELD_ASKED},
-	{"risk_factors", FIELD_ASKED},
 	{"impact_analysis", FIELD_ASKED},
-	{"created_at", FIELD_ASKED},
+	{"risk_level", FIELD_ASKED},
+	{"approval_type", FIELD_ASKED},
+	{"policy_id", FIELD_ASKED},
+	{"policy", FIELD_ASKED},
+	{"automatic", FIELD_ASKED},
+	{"form_schema", FIELD_ASKED},
+	{"excluded_ids", FIELD_ASKED},
 	{"context", FIELD_ROUTING},
 	{"approver_id", FIELD_ROUTING},
 	{"approver_ids", FIELD_ROUTING},
 	{"priority", FIELD_ROUTING},
 	{"due_date", FIELD_ROUTING},
 	{"expires_at", FIELD_ROUTING},
+	{"wake_at", FIELD_ROUTING},
+	{"current_stage", FIELD_ROUTING},
 	{"escalation_count", FIELD_ROUTING},
 	{"status", FIELD_OUTCOME},
 	{"decision_reason", FIELD_OUTCOME},
 	{"decided_at", FIELD_OUTCOME},
 	{"decided_by", FIELD_OUTCOME},
 	{"form_data", FIELD_OUTCOME},
+	{"usable_until", FIELD_OUTCOME},
+	{"max_uses", FIELD_OUTCOME},
 };
 
 /* The transition that one of the functions is making right now. */
 static ApprovalPermit permit = {NULL};
 
-static bool
-is_final(const char *status)
+/* Is it a status that never changes again? */
+bool
+opsflow_approval_status_is_final(const char *status)
 {
 	int			state = opsflow_state_by_name(MACHINE, status);
 
@@ -155,17 +168,20 @@ opsflow_approval_execute(OpsflowPlan *plan, const Datum *values, const char *nul
 }
 
 static bool
-is_permitted(const pg_uuid_t *organization_id, const pg_uuid_t *id,
-			 const char *status)
+is_permitted_for(const pg_uuid_t *organization_id, const pg_uuid_t *id)
 {
-	return permit.status != NULL &&
-		strcmp(permit.status, status) == 0 &&
-		opsflow_uuid_equal(&permit.organization_id, organization_id) &&
+	return opsflow_uuid_equal(&permit.organization_id, organization_id) &&
 		(permit.id == NULL || opsflow_uuid_equal(permit.id, id));
 }
 
-static void
-already_final(const pg_uuid_t *id, const char *status)
+static bool
+is_permitted(const pg_uuid_t *organization_id, const pg_uuid_t *id, const char *status)
+{
+	return permit.status != NULL && strcmp(permit.status, status) == 0 && is_permitted_for(organization_id, id);
+}
+
+void
+opsflow_approval_already_final(const pg_uuid_t *id, const char *status)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -180,6 +196,16 @@ functions_only(const char *column)
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("column \"%s\" of an approval request changes through functions only", column),
 			 errhint("Use opsflow.approve(), opsflow.reject(), opsflow.decide_approval() or opsflow.cancel_approval().")));
+}
+
+static void
+asked_never_changes(const char *column, bool by_amending)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("column \"%s\" of an approval request never changes", column),
+			 by_amending ? errhint("Use opsflow.amend_approval().")
+			 : errhint("Cancel the request and make a new one.")));
 }
 
 /* ----------------------------------------------------------------
@@ -205,8 +231,8 @@ static void
 check_transition(const pg_uuid_t *organization_id, const pg_uuid_t *id,
 				 const char *from, const char *to)
 {
-	if (is_final(from))
-		already_final(id, from);
+	if (opsflow_approval_status_is_final(from))
+		opsflow_approval_already_final(id, from);
 	if (!is_legal(from, to))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -217,25 +243,51 @@ check_transition(const pg_uuid_t *organization_id, const pg_uuid_t *id,
 }
 
 static void
-check_field(const char *column, const pg_uuid_t *id, const char *status, bool in_transition)
+check_field(const char *column, const pg_uuid_t *id, const char *status, bool in_transition, bool amends)
 {
 	FieldKind	kind = field_kind(column);
 
 	if (kind == FIELD_FREE || (kind == FIELD_OUTCOME && in_transition))
 		return;
-	if (is_final(status))
-		already_final(id, status);
-	if (kind == FIELD_ASKED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("column \"%s\" of an approval request never changes", column),
-				 errhint("Cancel the request and make a new one.")));
+	if (opsflow_approval_status_is_final(status))
+		opsflow_approval_already_final(id, status);
+	if (kind == FIELD_FIXED || (kind == FIELD_ASKED && !amends))
+		asked_never_changes(column, kind == FIELD_ASKED);
 	if (kind == FIELD_OUTCOME)
 		functions_only(column);
 }
 
 static void
-check_update(const OpsflowChange *change)
+set_digest(OpsflowChange *change)
+{
+	bool		isnull;
+	Datum		action = opsflow_row_value(change->tupdesc, change->after, "requested_action", &isnull);
+	uint8		digest[OPSFLOW_DIGEST_LEN];
+
+	if (isnull)
+		return;
+	opsflow_action_digest(DatumGetJsonbP(action), digest);
+	opsflow_change_set(change, "action_digest", opsflow_bytes_datum(digest, sizeof(digest)));
+}
+
+/* The job looks for what is due by wake_at: never later than the request expires. */
+static void
+follow_expires_at(OpsflowChange *change)
+{
+	TimestampTz expires_at;
+	TimestampTz was;
+	TimestampTz wake_at;
+
+	if (opsflow_changes(change, "expires_at") && !opsflow_changes(change, "wake_at") &&
+		opsflow_row_timestamp(change->tupdesc, change->before, "expires_at", &was) &&
+		opsflow_row_timestamp(change->tupdesc, change->after, "expires_at", &expires_at) &&
+		(!opsflow_row_timestamp(change->tupdesc, change->after, "wake_at", &wake_at) ||
+		 wake_at == was || wake_at > expires_at))
+		opsflow_change_set(change, "wake_at", TimestampTzGetDatum(expires_at));
+}
+
+static void
+check_update(OpsflowChange *change)
 {
 	TupleDesc	tupdesc = change->tupdesc;
 	Datum	   *old_values = palloc(tupdesc->natts * sizeof(Datum));
@@ -245,15 +297,18 @@ check_update(const OpsflowChange *change)
 	char	   *from = opsflow_row_text(tupdesc, change->before, "status");
 	char	   *to = opsflow_row_text(tupdesc, change->after, "status");
 	bool		in_transition = to != NULL && strcmp(from, to) != 0;
+	bool		amends;
 	pg_uuid_t	organization_id;
 	pg_uuid_t	id;
 
 	(void) opsflow_row_uuid(tupdesc, change->before, "organization_id", &organization_id);
 	(void) opsflow_row_uuid(tupdesc, change->before, "id", &id);
-	if (to != NULL && is_permitted(&organization_id, &id, to) && permit.check != NULL)
-		permit.check(change, permit.arg);
+	amends = permit.amends && is_permitted_for(&organization_id, &id);
 	if (in_transition)
 		check_transition(&organization_id, &id, from, to);
+	if (amends)
+		set_digest(change);
+	follow_expires_at(change);
 
 	heap_deform_tuple(change->before, tupdesc, old_values, old_nulls);
 	heap_deform_tuple(change->after, tupdesc, new_values, new_nulls);
@@ -263,7 +318,7 @@ check_update(const OpsflowChange *change)
 
 		if (!att->attisdropped &&
 			!same_value(att, old_values[i], old_nulls[i], new_values[i], new_nulls[i]))
-			check_field(NameStr(att->attname), &id, from, in_transition);
+			check_field(NameStr(att->attname), &id, from, in_transition, amends);
 	}
 }
 
@@ -294,9 +349,9 @@ check_outcome(const OpsflowChange *change)
 
 	if (status == NULL)
 		return;					/* for NOT NULL to refuse */
-	if (is_final(status) && !decided)
+	if (opsflow_approval_status_is_final(status) && !decided)
 		opsflow_approval_invalid("decided_at", "A request that is not open must say since when.");
-	if (!is_final(status) &&
+	if (!opsflow_approval_status_is_final(status) &&
 		(decided || !opsflow_row_is_null(change->tupdesc, change->after, "decided_by")))
 		opsflow_approval_invalid("decided_at", "An open request is decided neither at a time nor by somebody.");
 }
@@ -305,21 +360,15 @@ check_outcome(const OpsflowChange *change)
 static void
 complete_request(OpsflowChange *change)
 {
-	bool		isnull;
-	Datum		action = opsflow_row_value(change->tupdesc, change->after, "requested_action", &isnull);
+	TimestampTz expires_at;
 
 	check_outcome(change);
-	if (!isnull)
-	{
-		uint8 digest[OPSFLOW_DIGEST_LEN];
-
-		opsflow_action_digest(DatumGetJsonbP(action), digest);
-		opsflow_change_set(change, "action_digest", opsflow_bytes_datum(digest, sizeof(digest)));
-	}
+	set_digest(change);
 	if (opsflow_row_is_null(change->tupdesc, change->after, "expires_at"))
 		fill_expires_at(change);
-	if (opsflow_row_is_null(change->tupdesc, change->after, "wake_at"))
-		opsflow_change_set(change, "wake_at", opsflow_row_value(change->tupdesc, change->after, "expires_at", &isnull));
+	if (opsflow_row_is_null(change->tupdesc, change->after, "wake_at") &&
+		opsflow_row_timestamp(change->tupdesc, change->after, "expires_at", &expires_at))
+		opsflow_change_set(change, "wake_at", TimestampTzGetDatum(expires_at));
 }
 
 static void
@@ -406,28 +455,19 @@ opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *na
 		opsflow_approval_invalid(name, "It must be a JSON object, and not null.");
 }
 
-/* Is the request open?  Its expiry counts, whether the job has come by or not. */
+/* Whoever acts may not do this, whatever the state of the request. */
 void
-opsflow_approval_check_open(const OpsflowChange *change)
+opsflow_approval_not_allowed(const char *message, const char *hint)
 {
-	char	   *status = opsflow_row_text(change->tupdesc, change->before, "status");
-	TimestampTz expires_at;
-	pg_uuid_t	id;
-
-	(void) opsflow_row_uuid(change->tupdesc, change->before, "id", &id);
-	if (is_final(status))
-		already_final(&id, status);
-	if (opsflow_row_timestamp(change->tupdesc, change->before, "expires_at", &expires_at) &&
-		!opsflow_approval_is_ahead(expires_at))
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("approval request %s has expired", opsflow_uuid_text(&id)),
-				 errhint("Make a new request.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
+			 errmsg("%s", message),
+			 errhint("%s", hint)));
 }
 
 /*
- * Organizations and members are read below the SQL layer: the newest committed
- * row counts, whatever the snapshot, and whoever asks need not see it.
+ * Organizations are read below the SQL layer: the newest committed row counts,
+ * whatever the snapshot, and whoever asks need not see it.
  */
 bool
 opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *settings)
@@ -457,32 +497,6 @@ opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *se
 	}
 	table_close(rel, AccessShareLock);
 	return tuple != NULL;
-}
-
-/* The role of an active member, or NULL. */
-char *
-opsflow_approval_role(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
-{
-	Oid			relid = opsflow_relation_id("organization_members");
-	Oid			indexid = opsflow_relation_id("organization_members_user_key");
-	Relation	rel;
-	ScanKeyData keys[2];
-	HeapTuple	tuple;
-	char	   *role = NULL;
-
-	if (!OidIsValid(relid) || !OidIsValid(indexid))
-		opsflow_data_missing();
-	rel = table_open(relid, AccessShareLock);
-	ScanKeyInit(&keys[0], get_attnum(relid, "organization_id"), BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(organization_id));
-	ScanKeyInit(&keys[1], get_attnum(relid, "user_id"), BTEqualStrategyNumber, F_UUID_EQ,
-				UUIDPGetDatum(user_id));
-	tuple = opsflow_store_last(rel, indexid, keys, 2);
-	if (tuple != NULL &&
-		strcmp(opsflow_row_text(RelationGetDescr(rel), tuple, "status"), "active") == 0)
-		role = opsflow_row_text(RelationGetDescr(rel), tuple, "role");
-	table_close(rel, AccessShareLock);
-	return role;
 }
 
 /* Tell who listens that there is something new, if the organization wants that. */

@@ -2,6 +2,10 @@
  * approvals_request.c
  *		Asking for a decision.
  *
+ * Under which rules it is decided is found first (opsflow_approval_plan), then the row is
+ * made with a copy of them, then its stages.  A request that nobody could decide is an
+ * error here, not one that waits.
+ *
  * Two sessions that use one idempotency key at once meet at its unique index:
  * the second waits for the first and then finds the request.
  */
@@ -20,13 +24,13 @@
 #include "utils/uuid.h"
 
 #include "approvals.h"
+#include "approvals_stages.h"
 #include "context.h"
 #include "core.h"
 #include "tenancy.h"
+#include "work_items.h"
 
 PG_FUNCTION_INFO_V1(opsflow_request_approval);
-
-#define MAX_APPROVERS 1000
 
 /* Argument positions of opsflow.request_approval(). */
 enum RequestArgument
@@ -48,31 +52,50 @@ enum RequestArgument
 	REQUEST_IDEMPOTENCY_KEY,
 	REQUEST_CONTEXT,
 	REQUEST_WORK_ITEM_ID,
+	REQUEST_FORM_SCHEMA,
+	REQUEST_APPROVAL_TYPE,
+	REQUEST_REQUIRED_APPROVALS,
+	REQUEST_POLICY,
+	REQUEST_ATTACHMENTS,
 	REQUEST_ARGUMENTS
 };
 
-/* Parameters of the statements: the arguments, then what else they know. */
+/*
+ * Parameters of the statements: the arguments that are columns, which come first, then
+ * what else they know.
+ */
 enum RequestParameter
 {
-	PARAM_ORGANIZATION_ID = REQUEST_ARGUMENTS,
+	PARAM_FORM_SCHEMA = REQUEST_FORM_SCHEMA,
+	PARAM_APPROVAL_TYPE,
+	PARAM_ATTACHMENTS,
+	PARAM_ORGANIZATION_ID,
 	PARAM_ID,
 	PARAM_REQUESTED_BY,
 	PARAM_REQUESTED_BY_AGENT,
 	PARAM_APPROVER_ID,
+	PARAM_POLICY_ID,
+	PARAM_POLICY,
+	PARAM_AUTOMATIC,
+	PARAM_EXCLUDED_IDS,
+	PARAM_WAKE_AT,
 	REQUEST_PARAMETERS
 };
 
-#define REQUEST_TYPES \
-	TEXTOID, TEXTOID, JSONBOID, UUIDOID, INT4OID, TEXTOID, UUIDARRAYOID, TEXTOID, NUMERICOID, TEXTOID, \
-		TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID,                     \
-		UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID
+#define REQUEST_TYPES                                                                                      \
+	TEXTOID, TEXTOID, JSONBOID, UUIDOID, INT4OID, TEXTOID, UUIDARRAYOID, TEXTOID, NUMERICOID, TEXTOID,     \
+		TEXTARRAYOID, JSONBOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TEXTOID, JSONBOID, UUIDOID, JSONBOID,      \
+		TEXTOID, JSONBOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, JSONBOID, JSONBOID,       \
+		UUIDARRAYOID, TIMESTAMPTZOID
 
-#define INSERT_REQUEST \
+#define INSERT_REQUEST                                                                                       \
 	"INSERT INTO opsflow.approval_requests (title, description, requested_action, execution_id, risk_level," \
 	" priority, approver_ids, ai_recommendation, ai_confidence, ai_reasoning, risk_factors, impact_analysis," \
-	" due_date, expires_at, idempotency_key, context, work_item_id, organization_id, id, requested_by," \
-	" requested_by_agent, approver_id)" \
-	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
+	" due_date, expires_at, idempotency_key, context, work_item_id, form_schema, approval_type, attachments," \
+	" organization_id, id, requested_by, requested_by_agent, approver_id, policy_id, policy, automatic,"      \
+	" excluded_ids, wake_at)"                                                                                \
+	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,"    \
+	" $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)"
 
 static OpsflowPlan insert_request = {
 	INSERT_REQUEST,
@@ -151,6 +174,29 @@ check_request_numbers(FunctionCallInfo fcinfo)
 }
 
 static void
+check_request_rules(FunctionCallInfo fcinfo)
+{
+	static const char *const types[] = {"single", "multiple", "unanimous", "majority", NULL};
+	bool		multiple = false;
+
+	if (!PG_ARGISNULL(REQUEST_APPROVAL_TYPE))
+	{
+		require_word(fcinfo, REQUEST_APPROVAL_TYPE, "approval_type", types,
+					 "It must be single, multiple, unanimous or majority.");
+		multiple = strcmp(text_to_cstring(PG_GETARG_TEXT_PP(REQUEST_APPROVAL_TYPE)), "multiple") == 0;
+	}
+	if (multiple == PG_ARGISNULL(REQUEST_REQUIRED_APPROVALS))
+		opsflow_approval_invalid("required_approvals", "It goes with approval_type multiple, and with no other.");
+	if (multiple && PG_GETARG_INT32(REQUEST_REQUIRED_APPROVALS) < 1)
+		opsflow_approval_invalid("required_approvals", "It must be at least 1.");
+	if (!PG_ARGISNULL(REQUEST_POLICY))
+	{
+		require_length(fcinfo, REQUEST_POLICY, "policy", 255);
+		opsflow_require_permission("approvals.policies");
+	}
+}
+
+static void
 check_request_times(FunctionCallInfo fcinfo)
 {
 	if (!PG_ARGISNULL(REQUEST_DUE_DATE) && TIMESTAMP_NOT_FINITE(PG_GETARG_TIMESTAMPTZ(REQUEST_DUE_DATE)))
@@ -170,9 +216,14 @@ check_request(FunctionCallInfo fcinfo)
 	opsflow_approval_require_object(fcinfo, REQUEST_CONTEXT, "context");
 	if (!PG_ARGISNULL(REQUEST_IDEMPOTENCY_KEY))
 		require_length(fcinfo, REQUEST_IDEMPOTENCY_KEY, "idempotency_key", 255);
+	opsflow_approval_require(fcinfo, REQUEST_FORM_SCHEMA, "form_schema");
+	opsflow_form_check_schema(PG_GETARG_JSONB_P(REQUEST_FORM_SCHEMA), "form_schema");
+	opsflow_approval_require(fcinfo, REQUEST_ATTACHMENTS, "attachments");
+	opsflow_approval_check_attachments(PG_GETARG_JSONB_P(REQUEST_ATTACHMENTS));
 	check_request_words(fcinfo);
 	check_request_numbers(fcinfo);
 	check_request_times(fcinfo);
+	check_request_rules(fcinfo);
 }
 
 /*
@@ -211,8 +262,8 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 	bool		others = false;
 
 	deconstruct_array(given, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &ids, &nulls, &n);
-	if (n > MAX_APPROVERS)
-		opsflow_approval_invalid("approvers", psprintf("Name at most %d.", MAX_APPROVERS));
+	if (n > OPSFLOW_MAX_APPROVERS)
+		opsflow_approval_invalid("approvers", psprintf("Name at most %d.", OPSFLOW_MAX_APPROVERS));
 	*count = 0;
 	for (int i = 0; i < n; i++)
 	{
@@ -243,6 +294,110 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 	return construct_array(ids, *count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
+/* ----------------------------------------------------------------
+ * The rules it is decided under
+ * ----------------------------------------------------------------
+ */
+
+/* Who may never decide it: who asks, who made the workflow if the rules say so, who started the execution. */
+static ArrayType *
+excluded_members(const ApprovalRequest *request, const ApprovalAsk *ask, const ApprovalRoute *route)
+{
+	Datum		ids[3];
+	int			count = 0;
+
+	if (request->has_requester)
+		ids[count++] = UUIDPGetDatum(&request->requested_by);
+	if (ask->has_author && route->exclude_author)
+		ids[count++] = UUIDPGetDatum(&ask->author);
+	if (ask->has_starter)
+		ids[count++] = UUIDPGetDatum(&ask->starter);
+	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+static Jsonb *
+concat(Jsonb *first, Jsonb *second)
+{
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(first), JsonbPGetDatum(second)));
+}
+
+static Datum
+path(const char *first, const char *second, const char *third)
+{
+	Datum		steps[3] = {CStringGetTextDatum(first), CStringGetTextDatum(second), CStringGetTextDatum(third)};
+
+	return PointerGetDatum(construct_array(steps, 3, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* The policy with a first stage that asks these members and nobody else. */
+static Jsonb *
+with_approvers(Jsonb *policy, ArrayType *approvers)
+{
+	Datum		result = JsonbPGetDatum(policy);
+
+	result = DirectFunctionCall2(jsonb_delete_path, result, path("stages", "0", "approver_roles"));
+	result = DirectFunctionCall2(jsonb_delete_path, result, path("stages", "0", "approver_permission"));
+	result = DirectFunctionCall4(jsonb_set, result, path("stages", "0", "approver_ids"),
+								 JsonbPGetDatum(opsflow_approval_ids(approvers)), BoolGetDatum(true));
+	return DatumGetJsonbP(result);
+}
+
+/* Who asks can choose among those whom the policy would ask first, and no others. */
+static void
+choose_approvers(ApprovalRequest *request, ArrayType *approvers)
+{
+	const pg_uuid_t *other = opsflow_approval_not_asked(request, 1, approvers);
+
+	if (other != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("approver %s is not among those whom approval policy \"%s\" asks", opsflow_uuid_text(other),
+						opsflow_policy_text(&request->policy->root, "name")),
+				 errhint("Name some of those whom its first stage asks, or leave approvers out.")));
+	request->policy = with_approvers(request->policy, approvers);
+}
+
+/* The stage that who asks wants, with as many approvals as the workflow wants at least. */
+static Jsonb *
+own_stage(const ApprovalTerms *terms, int at_least)
+{
+	ApprovalTerms raised = *terms;
+
+	if (at_least > 1 && (terms->approval_type == NULL || strcmp(terms->approval_type, "single") == 0))
+		raised.approval_type = "multiple";
+	if (raised.approval_type != NULL && strcmp(raised.approval_type, "multiple") == 0)
+		raised.required_approvals = Max(terms->required_approvals, at_least);
+	return opsflow_approval_own_stage(&raised);
+}
+
+/*
+ * Find the rules of a request: its policy with stages, who is excluded, its form, its risk.
+ *
+ * Known of it are its organization, id, who asks and what it is about.
+ */
+void
+opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const ApprovalTerms *terms, ApprovalRoute *route)
+{
+	char	   *approval_type;
+
+	if (request->has_execution && opsflow_approval_subject_hook != NULL)
+		opsflow_approval_subject_hook(&request->organization_id, &request->execution_id, ask);
+	opsflow_approval_route(ask, route);
+	request->risk_level = route->risk_level;
+	request->excluded = excluded_members(request, ask, route);
+	request->form_schema = route->form_schema == NULL ? terms->form_schema : concat(route->form_schema, terms->form_schema);
+	request->policy = route->policy != NULL ? route->policy : opsflow_approval_no_policy();
+	if (route->has_stages && terms->approval_type != NULL)
+		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.",
+														   opsflow_policy_text(&request->policy->root, "name")));
+	if (!route->has_stages)
+		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
+	else if (terms->approvers != NULL)
+		choose_approvers(request, terms->approvers);
+	approval_type = opsflow_policy_text(opsflow_approval_definition(request->policy, 1), "approval_type");
+	request->approval_type = approval_type == NULL ? "single" : approval_type;
+}
+
 /* Does the organization exist? */
 static void
 check_organization(const OpsflowContext *context, ApprovalSettings *settings)
@@ -255,7 +410,7 @@ check_organization(const OpsflowContext *context, ApprovalSettings *settings)
 }
 
 /* ----------------------------------------------------------------
- * The request
+ * Its row
  * ----------------------------------------------------------------
  */
 
@@ -343,31 +498,156 @@ find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
 	return true;
 }
 
+/* ----------------------------------------------------------------
+ * The function
+ * ----------------------------------------------------------------
+ */
+
+/* Who is named to decide it; with one name, that is approver_id too. */
+static void
+fill_approvers(FunctionCallInfo fcinfo, const OpsflowContext *context, ApprovalTerms *terms, Datum *values, char *nulls)
+{
+	int			count;
+
+	if (PG_ARGISNULL(REQUEST_APPROVERS))
+		return;
+	terms->approvers = distinct_approvers(PG_GETARG_ARRAYTYPE_P(REQUEST_APPROVERS), context, &count);
+	values[REQUEST_APPROVERS] = PointerGetDatum(terms->approvers);
+	if (count == 1)
+	{
+		values[PARAM_APPROVER_ID] = PointerGetDatum(ARR_DATA_PTR(terms->approvers));
+		nulls[PARAM_APPROVER_ID] = ' ';
+	}
+}
+
+/* What is asked, as the rules see it. */
+static ApprovalAsk
+what_is_asked(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_uuid_t *id)
+{
+	ApprovalAsk ask = {
+		.context = *context,
+		.risk_level = PG_GETARG_INT32(REQUEST_RISK_LEVEL),
+		.action = PG_GETARG_JSONB_P(REQUEST_ACTION),
+		.impact = PG_GETARG_JSONB_P(REQUEST_IMPACT_ANALYSIS),
+		.approval_id = *id,
+		.at = GetCurrentTransactionStartTimestamp()};
+
+	ask.entity_kind = !PG_ARGISNULL(REQUEST_EXECUTION_ID) ? "execution"
+		: !PG_ARGISNULL(REQUEST_WORK_ITEM_ID) ? "work_item"
+		: "action";
+	if (!PG_ARGISNULL(REQUEST_AI_CONFIDENCE))
+	{
+		ask.has_confidence = true;
+		ask.confidence = DatumGetFloat8(DirectFunctionCall1(numeric_float8, PG_GETARG_DATUM(REQUEST_AI_CONFIDENCE)));
+	}
+	if (!PG_ARGISNULL(REQUEST_AI_RECOMMENDATION))
+		ask.recommendation = text_to_cstring(PG_GETARG_TEXT_PP(REQUEST_AI_RECOMMENDATION));
+	if (!PG_ARGISNULL(REQUEST_POLICY))
+		ask.policy_name = text_to_cstring(PG_GETARG_TEXT_PP(REQUEST_POLICY));
+	return ask;
+}
+
+/* What is known of the request before there is one. */
+static ApprovalRequest
+new_request(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_uuid_t *id)
+{
+	ApprovalRequest request = {
+		.organization_id = context->organization_id,
+		.id = *id,
+		.status = "pending",
+		.revision = 1,
+		.current_stage = 1,
+		.max_uses = 1,
+		.priority = text_to_cstring(PG_GETARG_TEXT_PP(REQUEST_PRIORITY)),
+		.title = text_to_cstring(PG_GETARG_TEXT_PP(REQUEST_TITLE)),
+		.has_requester = context->has_user,
+		.requested_by = context->user_id,
+		.has_agent = context->has_agent,
+		.requested_by_agent = context->agent_id,
+		.has_execution = !PG_ARGISNULL(REQUEST_EXECUTION_ID),
+		.created_at = GetCurrentTransactionStartTimestamp()};
+
+	if (request.has_execution)
+		request.execution_id = *PG_GETARG_UUID_P(REQUEST_EXECUTION_ID);
+	return request;
+}
+
+/* The texts of "because", one after the other. */
+static char *
+automatic_reason(Jsonb *automatic)
+{
+	StringInfoData reason;
+	ListCell   *lc;
+	const char *separator = ": ";
+
+	initStringInfo(&reason);
+	appendStringInfoString(&reason, "approved automatically");
+	foreach(lc, automatic == NULL ? NIL : opsflow_policy_texts(&automatic->root, "because"))
+	{
+		appendStringInfo(&reason, "%s%s", separator, (char *) lfirst(lc));
+		separator = "; ";
+	}
+	return reason.data;
+}
+
+static void
+set_value(Datum *values, char *nulls, int parameter, bool known, Datum value)
+{
+	values[parameter] = value;
+	nulls[parameter] = known ? ' ' : 'n';
+}
+
+/* What was found about the request, as parameters of its row. */
+static void
+fill_rules(const ApprovalRequest *request, const ApprovalRoute *route, Datum *values, char *nulls)
+{
+	set_value(values, nulls, REQUEST_RISK_LEVEL, true, Int32GetDatum(request->risk_level));
+	set_value(values, nulls, REQUEST_EXPIRES_AT, true, TimestampTzGetDatum(request->expires_at));
+	set_value(values, nulls, PARAM_FORM_SCHEMA, true, JsonbPGetDatum(request->form_schema));
+	set_value(values, nulls, PARAM_APPROVAL_TYPE, true, CStringGetTextDatum(request->approval_type));
+	set_value(values, nulls, PARAM_POLICY_ID, route->has_policy, UUIDPGetDatum(&route->policy_id));
+	set_value(values, nulls, PARAM_POLICY, true, JsonbPGetDatum(request->policy));
+	set_value(values, nulls, PARAM_AUTOMATIC, route->automatic_jsonb != NULL, JsonbPGetDatum(route->automatic_jsonb));
+	set_value(values, nulls, PARAM_EXCLUDED_IDS, true, PointerGetDatum(request->excluded));
+	set_value(values, nulls, PARAM_WAKE_AT, true, TimestampTzGetDatum(request->wake_at));
+}
+
 /* Check who is involved, and make the request. */
 static void
 make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *values, char *nulls, pg_uuid_t *id)
 {
 	ApprovalSettings settings;
+	ApprovalRequest request = new_request(fcinfo, context, id);
+	ApprovalAsk ask = what_is_asked(fcinfo, context, id);
+	ApprovalTerms terms = {.form_schema = PG_GETARG_JSONB_P(REQUEST_FORM_SCHEMA)};
+	ApprovalRoute route;
 
 	check_organization(context, &settings);
-	values[REQUEST_EXPIRES_AT] = TimestampTzGetDatum(expires_at(fcinfo, &settings));
-	nulls[REQUEST_EXPIRES_AT] = ' ';
-	if (!PG_ARGISNULL(REQUEST_APPROVERS))
+	request.expires_at = expires_at(fcinfo, &settings);
+	fill_approvers(fcinfo, context, &terms, values, nulls);
+	if (!PG_ARGISNULL(REQUEST_APPROVAL_TYPE))
+		terms.approval_type = text_to_cstring(PG_GETARG_TEXT_PP(REQUEST_APPROVAL_TYPE));
+	if (!PG_ARGISNULL(REQUEST_REQUIRED_APPROVALS))
+		terms.required_approvals = PG_GETARG_INT32(REQUEST_REQUIRED_APPROVALS);
+	opsflow_approval_plan(&request, &ask, &terms, &route);
+	request.wake_at = route.automatic ? request.expires_at : opsflow_approval_first_wake_at(&request);
+	fill_rules(&request, &route, values, nulls);
+	if (!insert(values, nulls))
 	{
-		int			count;
-		ArrayType  *approvers = distinct_approvers(PG_GETARG_ARRAYTYPE_P(REQUEST_APPROVERS), context, &count);
-
-		values[REQUEST_APPROVERS] = PointerGetDatum(approvers);
-		if (count == 1)
-		{
-			values[PARAM_APPROVER_ID] = PointerGetDatum(ARR_DATA_PTR(approvers));
-			nulls[PARAM_APPROVER_ID] = ' ';
-		}
+		if (!find_request_by_key(values, nulls, id))
+			elog(ERROR, "the approval request was not inserted");
+		return;
 	}
-	if (insert(values, nulls))
+	if (!PG_ARGISNULL(REQUEST_WORK_ITEM_ID))
+		opsflow_work_item_wait(context, PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID));
+	if (route.automatic)
+		opsflow_approval_end(&request, "approved", automatic_reason(route.automatic_jsonb), NULL, NULL);
+	else
+	{
+		opsflow_approval_begin(&request);
+		opsflow_approval_publish(&request, "approval.requested", 1, NULL, NULL);
 		opsflow_approvals_notify(&settings);
-	else if (!find_request_by_key(values, nulls, id))
-		elog(ERROR, "the approval request was not inserted");
+	}
 }
 
 /*
@@ -380,7 +660,7 @@ Datum
 opsflow_request_approval(PG_FUNCTION_ARGS)
 {
 	OpsflowContext context = *opsflow_require_organization();
-	Datum		values[REQUEST_PARAMETERS];
+	Datum		values[REQUEST_PARAMETERS] = {0};
 	char		nulls[REQUEST_PARAMETERS];
 	pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
 
@@ -390,20 +670,17 @@ opsflow_request_approval(PG_FUNCTION_ARGS)
 	check_request(fcinfo);
 
 	opsflow_new_uuid(id);
-	for (int i = 0; i < REQUEST_ARGUMENTS; i++)
+	memset(nulls, 'n', REQUEST_PARAMETERS);
+	for (int i = 0; i < REQUEST_FORM_SCHEMA; i++)
 	{
-		values[i] = PG_ARGISNULL(i) ? (Datum) 0 : PG_GETARG_DATUM(i);
-		nulls[i] = PG_ARGISNULL(i) ? 'n' : ' ';
+		if (!PG_ARGISNULL(i))
+			set_value(values, nulls, i, true, PG_GETARG_DATUM(i));
 	}
-	memset(nulls + REQUEST_ARGUMENTS, ' ', REQUEST_PARAMETERS - REQUEST_ARGUMENTS);
-	values[PARAM_ORGANIZATION_ID] = UUIDPGetDatum(&context.organization_id);
-	values[PARAM_ID] = UUIDPGetDatum(id);
-	values[PARAM_REQUESTED_BY] = UUIDPGetDatum(&context.user_id);
-	nulls[PARAM_REQUESTED_BY] = context.has_user ? ' ' : 'n';
-	values[PARAM_REQUESTED_BY_AGENT] = UUIDPGetDatum(&context.agent_id);
-	nulls[PARAM_REQUESTED_BY_AGENT] = context.has_agent ? ' ' : 'n';
-	values[PARAM_APPROVER_ID] = (Datum) 0;
-	nulls[PARAM_APPROVER_ID] = 'n';
+	set_value(values, nulls, PARAM_ATTACHMENTS, true, PG_GETARG_DATUM(REQUEST_ATTACHMENTS));
+	set_value(values, nulls, PARAM_ORGANIZATION_ID, true, UUIDPGetDatum(&context.organization_id));
+	set_value(values, nulls, PARAM_ID, true, UUIDPGetDatum(id));
+	set_value(values, nulls, PARAM_REQUESTED_BY, context.has_user, UUIDPGetDatum(&context.user_id));
+	set_value(values, nulls, PARAM_REQUESTED_BY_AGENT, context.has_agent, UUIDPGetDatum(&context.agent_id));
 
 	SPI_connect();
 	/* Asked again it is the same request, whatever has changed since. */

@@ -104,6 +104,7 @@ typedef enum OpsflowLockClass
 	OPSFLOW_LOCK_MEMBERS,		/* who is a member, and owner: hash of the organization, 0 */
 	OPSFLOW_LOCK_TREE,			/* of organizations: 0, 0 */
 	OPSFLOW_LOCK_SECRET,		/* of an encryption key: hash of the organization, number; 0: the next one */
+	OPSFLOW_LOCK_HOURS,			/* in which it works: hash of the organization, 0 */
 	OPSFLOW_LOCK_DELEGATIONS,	/* of approvals: hash of the organization, 0 */
 
 	OPSFLOW_LOCK_SIGN_IN		/* of a person's ways to sign in: hash of the person, which one */

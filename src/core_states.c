@@ -158,7 +158,7 @@ static const OpsflowMachine machines[] = {
 		.states = {
 			{"backlog", "in_progress cancelled", 0},
 			{"in_progress", "backlog awaiting_approval completed failed cancelled", WORKING},
-			{"awaiting_approval", "in_progress completed failed cancelled", WORKING},
+			{"awaiting_approval", "in_progress backlog cancelled", WORKING},
 			{"completed", "", ENDED},
 			{"failed", "backlog", ENDED},
 			{"cancelled", "", ENDED},

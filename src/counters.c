@@ -56,6 +56,7 @@ static const char *const subjects[] = {
 	[OPSFLOW_MARKETPLACE_NODE] = "marketplace_node",
 	[OPSFLOW_SESSION] = "session",
 	[OPSFLOW_API_KEY] = "api_key",
+	[OPSFLOW_WORK_ITEM] = "work_item",
 };
 
 /* Statements about the row of a subject: $1 its organization, $2 its id. */
@@ -83,6 +84,7 @@ static OpsflowPlan lock_plans[] = {
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE UNLESS_HELD),
 	[OPSFLOW_SESSION] = ABOUT(FIND("user_sessions") UNLESS_HELD),
 	[OPSFLOW_API_KEY] = ABOUT(FIND("api_keys") UNLESS_HELD),
+	[OPSFLOW_WORK_ITEM] = ABOUT(FIND("work_items") UNLESS_HELD),
 };
 
 /* Is there one at all? */
@@ -97,6 +99,7 @@ static OpsflowPlan exists_plans[] = {
 	[OPSFLOW_MARKETPLACE_NODE] = ABOUT(FIND_MARKETPLACE_NODE),
 	[OPSFLOW_SESSION] = ABOUT(FIND("user_sessions")),
 	[OPSFLOW_API_KEY] = ABOUT(FIND("api_keys")),
+	[OPSFLOW_WORK_ITEM] = ABOUT(FIND("work_items")),
 };
 
 /* An id says nothing about what it is the id of: applications choose those of their rows. */
@@ -165,6 +168,10 @@ static OpsflowPlan write_plans[] = {
 																												   " UPDATE opsflow.node_marketplace m SET download_count = v.download_count, rating_count = v.rating_count,"
 																												   " rating = v.rating FROM v WHERE m.id = $2 AND (m.download_count, m.rating_count, m.rating)"
 																												   " IS DISTINCT FROM (v.download_count, v.rating_count, v.rating)"),
+	[OPSFLOW_WORK_ITEM] = ABOUT("WITH v AS (SELECT sum(nanodollars) * 0.000000001 AS cost FROM opsflow.counters"
+								" WHERE organization_id = $1 AND subject_id = $2 AND subject = 'work_item')"
+								" UPDATE opsflow.work_items w SET actual_cost = v.cost FROM v"
+								" WHERE w.organization_id = $1 AND w.id = $2 AND w.actual_cost IS DISTINCT FROM v.cost"),
 };
 
 /*

@@ -22,7 +22,8 @@ typedef enum OpsflowSubject
 	OPSFLOW_NODE_TEMPLATE,
 	OPSFLOW_MARKETPLACE_NODE, /* of no organization: counted for the nil UUID */
 	OPSFLOW_SESSION,
-	OPSFLOW_API_KEY
+	OPSFLOW_API_KEY,
+	OPSFLOW_WORK_ITEM
 } OpsflowSubject;
 
 /* What is added to the statistics of a subject; may be negative. */
@@ -52,7 +53,7 @@ typedef struct OpsflowDelta
  * What one change adds: what a row counts now, less what it counted before.
  * Deltas of the same subject and period are one.
  */
-#define OPSFLOW_MAX_TALLY 4
+#define OPSFLOW_MAX_TALLY 6
 
 typedef struct OpsflowTally
 {

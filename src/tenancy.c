@@ -269,6 +269,14 @@ opsflow_organization_period_from(const pg_uuid_t *organization_id, int reset_day
 	return opsflow_period(at, reckoning.time_zone, reset_day);
 }
 
+/* The time zone of an organization. */
+pg_tz *
+opsflow_organization_time_zone(const pg_uuid_t *organization_id)
+{
+	ensure_reckoning(organization_id);
+	return reckoning.time_zone;
+}
+
 /*
  * opsflow.quota_period(at timestamptz, time_zone text, reset_day integer) returns date
  *

@@ -38,6 +38,7 @@ extern OpsflowPeriod opsflow_period(TimestampTz at, pg_tz *time_zone, int reset_
 extern OpsflowPeriod opsflow_organization_period(const pg_uuid_t *organization_id, TimestampTz at);
 extern OpsflowPeriod opsflow_organization_period_from(const pg_uuid_t *organization_id, int reset_day, TimestampTz at);
 extern pg_tz *opsflow_time_zone(const char *name);
+extern pg_tz *opsflow_organization_time_zone(const pg_uuid_t *organization_id);
 
 /* Who may do what (tenancy_permissions.c) */
 extern bool opsflow_has_permission(const char *permission);

@@ -11,18 +11,57 @@ AS 'MODULE_PATHNAME', 'opsflow_approval_guard';
 COMMENT ON FUNCTION opsflow.approval_guard() IS
 'Trigger on opsflow.approval_requests, BEFORE INSERT, UPDATE, DELETE for each row and BEFORE TRUNCATE: the state machine. Fills action_digest and, where missing, expires_at; refuses every change of status that is not legal or does not come from the functions, every change of what was asked or decided, and every removal (OF004), and loaded rows whose decided_at does not fit their status (OF007).';
 
+-- What may be written into the rules: triggers (src/approvals_rules.c).
+
+CREATE FUNCTION opsflow.check_approval_policy()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_policy';
+COMMENT ON FUNCTION opsflow.check_approval_policy() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policies: refuses, by name, a condition with variables, a form_schema that is none, an empty element of immaterial_fields and an infinite approval_ttl (OF007); gives a policy that changes the next version.';
+
+CREATE FUNCTION opsflow.check_approval_stage()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_stage';
+COMMENT ON FUNCTION opsflow.check_approval_stage() IS
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policy_stages: refuses, by name, a stage that asks nobody, or fewer members than have to agree, or escalates to nobody; members who are not active or may not decide; roles that there are not; infinite times, and a reminder that would come before the stage begins (OF007).';
+
+CREATE FUNCTION opsflow.version_approval_policy()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_version_approval_policy';
+COMMENT ON FUNCTION opsflow.version_approval_policy() IS
+'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.approval_policy_stages: gives the policy of the stage the next version.';
+
+CREATE FUNCTION opsflow.check_approval_settings()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_settings';
+COMMENT ON FUNCTION opsflow.check_approval_settings() IS
+'Trigger, BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences for each row of opsflow.organizations: refuses settings that could not be read, by name (OF007). doc/approval_policies.md says what each means.';
+
+CREATE FUNCTION opsflow.check_approval_rules()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_approval_rules';
+COMMENT ON FUNCTION opsflow.check_approval_rules() IS
+'Trigger, BEFORE INSERT or UPDATE of approval_rules for each row of opsflow.workflows: refuses keys and values that are not known, by name (OF007), and who names a policy without permission approvals.policies (OF005).';
+
 CREATE FUNCTION opsflow.request_approval(
     title text, description text, requested_action jsonb DEFAULT '{}', execution_id uuid DEFAULT NULL,
     risk_level integer DEFAULT 2, priority text DEFAULT 'medium', approvers uuid[] DEFAULT NULL,
     ai_recommendation text DEFAULT NULL, ai_confidence numeric DEFAULT NULL, ai_reasoning text DEFAULT NULL,
     risk_factors text[] DEFAULT NULL, impact_analysis jsonb DEFAULT '{}', due_date timestamptz DEFAULT NULL,
     expires_at timestamptz DEFAULT NULL, idempotency_key text DEFAULT NULL, context jsonb DEFAULT '{}',
-    work_item_id uuid DEFAULT NULL)
+    work_item_id uuid DEFAULT NULL, form_schema jsonb DEFAULT '[]', approval_type text DEFAULT NULL,
+    required_approvals integer DEFAULT NULL, policy text DEFAULT NULL, attachments jsonb DEFAULT '[]')
 RETURNS uuid
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_request_approval';
-COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb, uuid) IS
+COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) IS
 'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: active members with permission approvals.decide, null: every active owner, admin and manager but the user; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id; execution_id, work_item_id: what it is about. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution, work item or agent, OF005 the user is the only approver, OF007 for values that cannot be asked for, OF011 the key belongs to another request. Permission: approvals.request.';
 
 CREATE FUNCTION opsflow.decide_approval(
@@ -67,8 +106,26 @@ AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
 COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
 'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
 
+-- Work items
+
+CREATE FUNCTION opsflow.work_item_decided()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_work_item_decided';
+COMMENT ON FUNCTION opsflow.work_item_decided() IS
+'Trigger, AFTER UPDATE OF status for each row of opsflow.approval_requests: a work item goes on when the last request that it waits for is approved; it is cancelled when one is rejected, and goes back to the backlog when one expires or is withdrawn.';
+
+CREATE FUNCTION opsflow.work_item_stops()
+RETURNS trigger
+LANGUAGE C VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_work_item_stops';
+COMMENT ON FUNCTION opsflow.work_item_stops() IS
+'Trigger, AFTER UPDATE OF status for each row of opsflow.work_items: cancels the open requests about a work item that was cancelled or went back to the backlog.';
+
 ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
-    jsonb, timestamptz, timestamptz, text, jsonb, uuid) OWNER TO opsflow_owner;
+    jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.approve(uuid, text) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.reject(uuid, text) OWNER TO opsflow_owner;
@@ -76,7 +133,7 @@ ALTER FUNCTION opsflow.cancel_approval(uuid, text) OWNER TO opsflow_owner;
 
 GRANT EXECUTE ON FUNCTION
     opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
-        jsonb, timestamptz, timestamptz, text, jsonb, uuid),
+        jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb),
     opsflow.cancel_approval(uuid, text)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION
@@ -84,6 +141,34 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
+
+-- Working hours ----------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.is_working_time(at timestamptz DEFAULT now())
+RETURNS boolean
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_is_working_time_sql';
+COMMENT ON FUNCTION opsflow.is_working_time(timestamptz) IS
+'Does the organization in the context work at that time, by its working_hours and the clock of its time zone? Always true for one without working hours. Errors: OF001 without a context, OF007 for null.';
+
+CREATE FUNCTION opsflow.add_working_time(at timestamptz, span interval)
+RETURNS timestamptz
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_add_working_time';
+COMMENT ON FUNCTION opsflow.add_working_time(timestamptz, interval) IS
+'When a deadline is that counts working hours only: months of span are those of the calendar, a day is a day on which the organization in the context works, hours are those in which it does, by the clock of its time zone. It begins and ends in working hours; without working hours, or for a span with negative days or hours, it is the calendar of the time zone. infinity if it takes more than a hundred years. Errors: OF001 without a context, OF007 for nulls.';
+
+CREATE FUNCTION opsflow.check_working_hours()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_check_working_hours';
+COMMENT ON FUNCTION opsflow.check_working_hours() IS
+'Trigger, AFTER INSERT or UPDATE for each row of opsflow.working_hours: two windows of an organization do not overlap (OF007).';
+
+GRANT EXECUTE ON FUNCTION opsflow.is_working_time(timestamptz), opsflow.add_working_time(timestamptz, interval)
+    TO opsflow_member, opsflow_holding, opsflow_worker;
 
 -- Delegation -------------------------------------------------------------------------
 

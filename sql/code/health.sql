@@ -298,7 +298,7 @@ WITH checked AS MATERIALIZED (
     -- State machines are theirs alone to keep. Whose function calls one trigger, lint_functions() misses.
     SELECT DISTINCT c.relation, 'check_status', false
     FROM opsflow.status_transitions() s JOIN checked c ON c.is_own AND c.relname = s.relation
-    WHERE s.relation NOT IN ('approval_requests', 'workflow_executions')
+    WHERE s.relation NOT IN ('approval_requests', 'work_items', 'workflow_executions')
     UNION ALL
     SELECT c.relation, g.proname, g.is_truncate
     FROM (VALUES ('approval_requests', 'approval_guard', false), ('approval_requests', 'approval_guard', true),

@@ -5,7 +5,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_count_ai_call';
 COMMENT ON FUNCTION opsflow.count_ai_call() IS
-'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.ai_usage_logs: counts the calls of the organization in the quota period that the timestamp falls in, and their cost in the period of the credit pool that the organization has at the provider, if it has one.';
+'Trigger, AFTER INSERT, UPDATE or DELETE for each row of opsflow.ai_usage_logs: counts the calls of the organization in the quota period that the timestamp falls in, and their cost in the period of the credit pool that the organization has at the provider, if it has one, and for the work item that they were made for.';
 
 CREATE FUNCTION opsflow.count_api_call()
 RETURNS trigger

@@ -95,6 +95,10 @@ CREATE UNIQUE INDEX approval_policies_name_idx ON opsflow.approval_policies (org
 CREATE INDEX approval_policies_priority_idx ON opsflow.approval_policies (organization_id, priority DESC)
     WHERE is_active;
 
+CREATE TRIGGER check_approval_policy BEFORE INSERT OR UPDATE ON opsflow.approval_policies
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_approval_policy();
+ALTER TABLE opsflow.approval_policies ENABLE ALWAYS TRIGGER check_approval_policy;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('approval_policies', 'configuration_change', 'approval_policy', 'warning');
 
@@ -173,6 +177,13 @@ CREATE INDEX approval_policy_stages_approver_permission_idx
     ON opsflow.approval_policy_stages (organization_id, approver_permission)
     WHERE approver_permission IS NOT NULL;
 
+CREATE TRIGGER check_approval_stage BEFORE INSERT OR UPDATE ON opsflow.approval_policy_stages
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_approval_stage();
+ALTER TABLE opsflow.approval_policy_stages ENABLE ALWAYS TRIGGER check_approval_stage;
+CREATE TRIGGER version_approval_policy AFTER INSERT OR UPDATE OR DELETE ON opsflow.approval_policy_stages
+    FOR EACH ROW EXECUTE FUNCTION opsflow.version_approval_policy();
+ALTER TABLE opsflow.approval_policy_stages ENABLE ALWAYS TRIGGER version_approval_policy;
+
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, severity)
 VALUES ('approval_policy_stages', 'configuration_change', 'approval_policy_stage', 'warning');
 
@@ -183,6 +194,12 @@ GRANT INSERT, DELETE,
     UPDATE (policy_id, position, name, approval_type, required_approvals, allow_veto, approver_ids, approver_roles,
         approver_permission, timeout, timeout_action, escalate_to, escalate_to_role, reminder_before, updated_at)
     ON opsflow.approval_policy_stages TO opsflow_member;
+
+-- Settings of an organization are rules about its approvals.
+CREATE TRIGGER check_approval_settings
+    BEFORE INSERT OR UPDATE OF approval_thresholds, automation_preferences ON opsflow.organizations
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_approval_settings();
+ALTER TABLE opsflow.organizations ENABLE ALWAYS TRIGGER check_approval_settings;
 
 CREATE TABLE opsflow.working_hours (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -205,6 +222,10 @@ COMMENT ON COLUMN opsflow.working_hours.starts_at IS 'When work begins on that d
 COMMENT ON COLUMN opsflow.working_hours.ends_at IS 'When it ends; 24:00 is midnight.';
 COMMENT ON COLUMN opsflow.working_hours.created_at IS 'When it was created.';
 COMMENT ON COLUMN opsflow.working_hours.updated_at IS 'When it last changed.';
+
+CREATE TRIGGER check_working_hours AFTER INSERT OR UPDATE ON opsflow.working_hours
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_working_hours();
+ALTER TABLE opsflow.working_hours ENABLE ALWAYS TRIGGER check_working_hours;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type)
 VALUES ('working_hours', 'configuration_change', 'working_hours');
@@ -368,6 +389,14 @@ ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard;
 CREATE TRIGGER approval_guard_truncate BEFORE TRUNCATE ON opsflow.approval_requests
     FOR EACH STATEMENT EXECUTE FUNCTION opsflow.approval_guard();
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard_truncate;
+
+-- A work item waits for its requests, and takes them along where it stops.
+CREATE TRIGGER work_item_decided AFTER UPDATE OF status ON opsflow.approval_requests
+    FOR EACH ROW EXECUTE FUNCTION opsflow.work_item_decided();
+ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER work_item_decided;
+CREATE TRIGGER work_item_stops AFTER UPDATE OF status ON opsflow.work_items
+    FOR EACH ROW EXECUTE FUNCTION opsflow.work_item_stops();
+ALTER TABLE opsflow.work_items ENABLE ALWAYS TRIGGER work_item_stops;
 
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, ai_reasoning_column, confidence_column)
 VALUES ('approval_requests', 'approval_request', 'approval', 'ai_reasoning', 'ai_confidence');

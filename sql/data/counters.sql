@@ -26,14 +26,15 @@ CREATE TABLE opsflow.counters (
     folded boolean NOT NULL DEFAULT false,
     PRIMARY KEY (organization_id, subject_id, id),
     CONSTRAINT counters_subject_check CHECK (subject IN ('agent', 'workflow', 'organization', 'integration',
-        'credit_pool', 'workflow_template', 'node_template', 'marketplace_node', 'session', 'api_key'))
+        'credit_pool', 'workflow_template', 'node_template', 'marketplace_node', 'session', 'api_key',
+        'work_item'))
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.5);
 
-COMMENT ON TABLE opsflow.counters IS 'Statistics of agents, workflows, organizations, integrations, credit pools, templates and marketplace nodes, and when sessions and keys were used: a value is the sum over the rows of its subject, most of which a fold has replaced by one.';
+COMMENT ON TABLE opsflow.counters IS 'Statistics of agents, workflows, organizations, integrations, credit pools, templates, marketplace nodes and work items, and when sessions and keys were used: a value is the sum over the rows of its subject, most of which a fold has replaced by one.';
 COMMENT ON COLUMN opsflow.counters.organization_id IS 'Whose statistics; the nil UUID for marketplace nodes, which are nobody''s.';
 COMMENT ON COLUMN opsflow.counters.subject_id IS 'Which agent, workflow, ...: its id.';
 COMMENT ON COLUMN opsflow.counters.id IS 'Identity of the row (UUIDv7).';
-COMMENT ON COLUMN opsflow.counters.subject IS 'agent, workflow, organization, integration, credit_pool, workflow_template, node_template, marketplace_node, session or api_key.';
+COMMENT ON COLUMN opsflow.counters.subject IS 'agent, workflow, organization, integration, credit_pool, workflow_template, node_template, marketplace_node, session, api_key or work_item.';
 COMMENT ON COLUMN opsflow.counters.period IS 'First day of the quota period that calls of an organization and costs of a credit pool belong to; null for statistics over all time.';
 COMMENT ON COLUMN opsflow.counters.executions IS 'Executions.';
 COMMENT ON COLUMN opsflow.counters.finished IS 'Executions that have ended: completed, failed or cancelled.';
@@ -42,7 +43,7 @@ COMMENT ON COLUMN opsflow.counters.durations IS 'Completed executions whose dura
 COMMENT ON COLUMN opsflow.counters.duration_ms IS 'Sum of durations, in milliseconds.';
 COMMENT ON COLUMN opsflow.counters.calls IS 'AI calls of an organization; requests of an integration.';
 COMMENT ON COLUMN opsflow.counters.api_calls IS 'API requests of an organization.';
-COMMENT ON COLUMN opsflow.counters.nanodollars IS 'Cost of AI calls that a credit pool pays for, in billionths of a US dollar.';
+COMMENT ON COLUMN opsflow.counters.nanodollars IS 'Cost of the AI calls that a credit pool pays for, or that were made for a work item, in billionths of a US dollar.';
 COMMENT ON COLUMN opsflow.counters.uses IS 'Uses of a template; downloads of a marketplace node.';
 COMMENT ON COLUMN opsflow.counters.ratings IS 'Ratings of a marketplace node.';
 COMMENT ON COLUMN opsflow.counters.rating_sum IS 'Their sum.';

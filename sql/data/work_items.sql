@@ -1,7 +1,8 @@
 -- work_items: tasks given to agents outside any workflow.
 --
--- Applications write them under row security; the state machine of
--- src/core_states.c holds for everybody, and the times follow the state.
+-- Applications write them under row security, or by the functions of
+-- src/work_items.c; the state machine holds for everybody, and the times follow
+-- the state. actual_cost is derived (src/counters.c) and not theirs to write.
 
 CREATE TABLE opsflow.work_items (
     organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
@@ -50,15 +51,15 @@ COMMENT ON COLUMN opsflow.work_items.status IS 'backlog, in_progress, awaiting_a
 COMMENT ON COLUMN opsflow.work_items.priority IS '1 (highest) to 5.';
 COMMENT ON COLUMN opsflow.work_items.risk_level IS 'Risk, 0 (none) to 5 (never without a person); null means it was not assessed.';
 COMMENT ON COLUMN opsflow.work_items.estimated_cost IS 'What it is thought to cost, in US dollars.';
-COMMENT ON COLUMN opsflow.work_items.actual_cost IS 'What it did cost, in US dollars.';
+COMMENT ON COLUMN opsflow.work_items.actual_cost IS 'What it did cost, in US dollars: the sum of its AI calls, as of the last fold of opsflow.counters; null before the first.';
 COMMENT ON COLUMN opsflow.work_items.context IS 'What the agent needs to know for it.';
 COMMENT ON COLUMN opsflow.work_items.result IS 'What came of it.';
-COMMENT ON COLUMN opsflow.work_items.error_details IS 'Why it failed.';
+COMMENT ON COLUMN opsflow.work_items.error_details IS 'Why it failed or was cancelled.';
 COMMENT ON COLUMN opsflow.work_items.due_at IS 'When it should be done.';
 COMMENT ON COLUMN opsflow.work_items.started_at IS 'When work first began; follows the status.';
 COMMENT ON COLUMN opsflow.work_items.completed_at IS 'When it ended, well or not; follows the status.';
 COMMENT ON COLUMN opsflow.work_items.created_at IS 'When it was created.';
-COMMENT ON COLUMN opsflow.work_items.updated_at IS 'When it last changed.';
+COMMENT ON COLUMN opsflow.work_items.updated_at IS 'When it last changed; its cost does not count.';
 COMMENT ON COLUMN opsflow.work_items.created_by IS 'The member who created it.';
 
 CREATE INDEX work_items_status_idx ON opsflow.work_items (organization_id, status, priority);
@@ -66,14 +67,16 @@ CREATE INDEX work_items_agent_id_idx ON opsflow.work_items (organization_id, age
 CREATE INDEX work_items_due_at_idx ON opsflow.work_items (organization_id, due_at)
     WHERE due_at IS NOT NULL;
 
-CREATE TRIGGER check_status BEFORE INSERT OR UPDATE ON opsflow.work_items
-    FOR EACH ROW EXECUTE FUNCTION opsflow.check_status();
-ALTER TABLE opsflow.work_items ENABLE ALWAYS TRIGGER check_status;
+CREATE TRIGGER check_work_item BEFORE INSERT OR UPDATE ON opsflow.work_items
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_work_item();
+ALTER TABLE opsflow.work_items ENABLE ALWAYS TRIGGER check_work_item;
 
-INSERT INTO opsflow.audit_map (relation, entity_type)
-VALUES ('work_items', 'work_item');
+INSERT INTO opsflow.audit_map (relation, entity_type, ignored_columns)
+VALUES ('work_items', 'work_item', '{actual_cost}');
 
-SELECT opsflow.protect('opsflow.work_items', inserts => 'work_items.create', updates => 'work_items.edit');
+SELECT opsflow.protect('opsflow.work_items',
+    derived => '{actual_cost}',
+    inserts => 'work_items.create', updates => 'work_items.edit');
 CREATE POLICY may_update_worker ON opsflow.work_items AS RESTRICTIVE FOR UPDATE TO opsflow_worker
     USING ((SELECT opsflow.require_permission('executions.work')));
 GRANT SELECT ON opsflow.work_items TO opsflow_member, opsflow_holding, opsflow_worker;

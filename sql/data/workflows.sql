@@ -92,6 +92,9 @@ CREATE INDEX workflows_created_at_idx ON opsflow.workflows (organization_id, cre
 CREATE INDEX workflows_updated_at_idx ON opsflow.workflows (organization_id, updated_at);
 CREATE INDEX workflows_published_at_idx ON opsflow.workflows (organization_id, published_at);
 
+CREATE TRIGGER check_approval_rules BEFORE INSERT OR UPDATE OF approval_rules ON opsflow.workflows
+    FOR EACH ROW EXECUTE FUNCTION opsflow.check_approval_rules();
+ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER check_approval_rules;
 CREATE TRIGGER version_workflow BEFORE UPDATE ON opsflow.workflows
     FOR EACH ROW EXECUTE FUNCTION opsflow.version_workflow();
 ALTER TABLE opsflow.workflows ENABLE ALWAYS TRIGGER version_workflow;

@@ -4,7 +4,7 @@ BEGIN;
 SELECT no_plan();
 
 -- Two organizations. In One: olga (owner), max (manager), ana (admin), mia (a
--- member), pia (another), vic (a viewer), sue (suspended), and an agent. In Two: tom (owner).
+-- member), pia (another), vic (a viewer), sue (suspended), and an agent. In Two: tom (owner) and tim (manager).
 \set one '''00000000-0000-7000-8000-000000000001'''
 \set two '''00000000-0000-7000-8000-000000000002'''
 \set olga '''00000000-0000-7000-8000-0000000000a1'''
@@ -15,17 +15,18 @@ SELECT no_plan();
 \set sue '''00000000-0000-7000-8000-0000000000a6'''
 \set pia '''00000000-0000-7000-8000-0000000000a7'''
 \set tom '''00000000-0000-7000-8000-0000000000b1'''
+\set tim '''00000000-0000-7000-8000-0000000000b2'''
 \set bot '''00000000-0000-7000-8000-0000000000c1'''
 \set nobody '''00000000-0000-7000-8000-0000000000ff'''
 INSERT INTO opsflow.organizations (id, name, slug, approval_expiry) VALUES (:one, 'One', 'one', '3 days'), (:two, 'Two', 'two', '7 days');
 INSERT INTO opsflow.users (id, email, full_name) VALUES
     (:olga, 'olga@one.example', 'Olga'), (:max, 'max@one.example', 'Max'), (:ana, 'ana@one.example', 'Ana'),
     (:mia, 'mia@one.example', 'Mia'), (:vic, 'vic@one.example', 'Vic'), (:sue, 'sue@one.example', 'Sue'),
-    (:pia, 'pia@one.example', 'Pia'), (:tom, 'tom@two.example', 'Tom');
+    (:pia, 'pia@one.example', 'Pia'), (:tom, 'tom@two.example', 'Tom'), (:tim, 'tim@two.example', 'Tim');
 INSERT INTO opsflow.organization_members (organization_id, user_id, role, status) VALUES
     (:one, :olga, 'owner', 'active'), (:one, :max, 'manager', 'active'), (:one, :ana, 'admin', 'active'),
     (:one, :mia, 'member', 'active'), (:one, :pia, 'member', 'active'), (:one, :vic, 'viewer', 'active'), (:one, :sue, 'manager', 'suspended'),
-    (:two, :tom, 'owner', 'active');
+    (:two, :tom, 'owner', 'active'), (:two, :tim, 'manager', 'active');
 INSERT INTO opsflow.agents (organization_id, id, name, agent_type, system_prompt, created_by)
     VALUES (:one, :bot, 'Bot', 'custom', 'prompt', :olga);
 
@@ -406,14 +407,27 @@ CREATE FUNCTION other_value(attname name) RETURNS text LANGUAGE sql AS $$
         WHEN 'id' THEN 'opsflow.uuidv7()' WHEN 'execution_id' THEN 'opsflow.uuidv7()' WHEN 'work_item_id' THEN 'opsflow.uuidv7()'
         WHEN 'due_date' THEN '''2000-01-01''' WHEN 'expires_at' THEN '''2100-01-01''' WHEN 'decided_at' THEN '''2000-01-01'''
         WHEN 'created_at' THEN '''2000-01-01''' WHEN 'updated_at' THEN '''2000-01-01'''
+        WHEN 'wake_at' THEN '''2000-01-01''' WHEN 'usable_until' THEN '''2000-01-01'''
+        WHEN 'revision' THEN '2' WHEN 'current_stage' THEN '2' WHEN 'max_uses' THEN '2'
+        WHEN 'policy_id' THEN 'opsflow.uuidv7()' WHEN 'policy' THEN '''{"n": 2}''' WHEN 'automatic' THEN '''{"n": 2}'''
+        WHEN 'form_schema' THEN '''[1]''' WHEN 'attachments' THEN '''[1]''' WHEN 'excluded_ids' THEN '''{00000000-0000-7000-8000-0000000000a2}'''
         WHEN 'requested_action' THEN '''{"n": 2}''' WHEN 'impact_analysis' THEN '''{"n": 2}''' WHEN 'context' THEN '''{"n": 2}''' WHEN 'form_data' THEN '''{"n": 2}'''
         ELSE '''x''' END
 $$;
 SELECT refused(stray(ask(), format('%I = %s', attname, other_value(attname))), 'OF004', format('guard: %s of an open request does not change', attname))
     FROM pg_attribute WHERE attrelid = 'opsflow.approval_requests'::regclass AND attnum > 0
-      AND attname NOT IN ('context', 'approver_id', 'approver_ids', 'priority', 'due_date', 'expires_at', 'escalation_count', 'updated_at');
+      AND attname NOT IN ('context', 'approver_id', 'approver_ids', 'priority', 'due_date', 'expires_at', 'escalation_count', 'current_stage', 'wake_at', 'updated_at');
 SELECT lives_ok(stray(ask(), format('%I = %s', attname, other_value(attname))), format('guard: a DBA may change %s of an open request', attname))
-    FROM unnest('{context,approver_id,approver_ids,priority,due_date,expires_at,escalation_count}'::name[]) attname;
+    FROM unnest('{context,approver_id,approver_ids,priority,due_date,expires_at,escalation_count,current_stage,wake_at}'::name[]) attname;
+SELECT ask() AS moved \gset
+UPDATE opsflow.approval_requests SET expires_at = '2100-01-01' WHERE id = :'moved';
+SELECT is(wake_at, '2100-01-01'::timestamptz, 'guard: when it expires later, the job comes later') FROM request(:'moved');
+UPDATE opsflow.approval_requests SET expires_at = '2099-01-01', wake_at = '2098-01-01' WHERE id = :'moved';
+SELECT is(wake_at, '2098-01-01'::timestamptz, 'guard: or when it is told to') FROM request(:'moved');
+UPDATE opsflow.approval_requests SET expires_at = '2100-01-01' WHERE id = :'moved';
+SELECT is(wake_at, '2098-01-01'::timestamptz, 'guard: what it is told stays') FROM request(:'moved');
+UPDATE opsflow.approval_requests SET expires_at = '2097-01-01' WHERE id = :'moved';
+SELECT is(wake_at, '2097-01-01'::timestamptz, 'guard: but never later than it expires') FROM request(:'moved');
 SELECT refused(stray(ask(status => 'rejected'), format('%I = %s', attname, other_value(attname))), 'OF004', format('guard: %s of a decided request does not change', attname))
     FROM pg_attribute WHERE attrelid = 'opsflow.approval_requests'::regclass AND attnum > 0 AND attname <> 'updated_at';
 SELECT lives_ok(stray(ask(status => 'rejected'), 'title = title, status = status'), 'guard: an update that changes nothing passes');
@@ -477,14 +491,14 @@ INSERT INTO opsflow.approval_requests (organization_id, title, description, requ
 SELECT is(r.action_digest, sha256(convert_to('{"n": 1}', 'UTF8')), 'the digest is made by the database, whatever is given') FROM request(:'forged') r;
 SELECT is(r.expires_at, r.created_at + interval '3 days', 'and expires_at is filled in') FROM request(:'forged') r;
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, %I) VALUES (%L, ''t'', ''d'', %L)', c, :one, v), '23514', NULL, format('CHECK: %s = %s', c, v))
-    FROM (VALUES ('priority', 'soon'), ('ai_confidence', '1.1'), ('risk_level', '6'), ('approval_type', 'multiple'), ('requested_action', '[]'),
+    FROM (VALUES ('priority', 'soon'), ('ai_confidence', '1.1'), ('risk_level', '6'), ('approval_type', 'several'), ('requested_action', '[]'), ('policy', '[]'), ('form_schema', '{}'), ('attachments', '{}'),
         ('impact_analysis', '[]'), ('context', '[]'), ('form_data', '[]'), ('ai_recommendation', 'maybe')) v (c, v);
 
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description, status, decided_at) VALUES (%L, ''t'', ''d'', ''done'', now())', :one), '23514', NULL, 'CHECK: status = done');
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, title, description) VALUES (%L, %L, ''d'')', :one, title), '23514', NULL, format('CHECK: a title of %s characters', length(title)))
     FROM unnest(ARRAY['', repeat('x', 256)]) title;
 INSERT INTO opsflow.approval_requests (organization_id, title, description, created_at, expires_at) VALUES (:one, 'Ever', 'd', '-infinity', 'infinity');
-:as_one :olga :go
+:as_one '' :go
 SELECT is(ROW (age, time_left), ROW (NULL::interval, NULL::interval), 'what a DBA loads with infinite times has no age, and does no harm') FROM opsflow.approval_inbox WHERE title = 'Ever';
 
 -- ---------------------------------------------------------------------------
@@ -554,77 +568,32 @@ ANALYZE opsflow.approval_requests;
 SELECT matches(plan_of('SELECT * FROM opsflow.approval_requests WHERE status = ''pending'' ORDER BY created_at DESC LIMIT 50'),
     '^Limit\n  ->  Index Scan using approval_requests_open_idx on approval_requests\n *Index Cond: \(organization_id = [^)]*\(\)\)', 'the newest open requests under row security are one index scan');
 :as_dba SET LOCAL ROLE opsflow_admin;
-SELECT matches(plan_of('SELECT organization_id, id FROM opsflow.approval_requests WHERE status IN (''pending'', ''escalated'') AND expires_at <= now() ORDER BY expires_at LIMIT 10'),
-    '^Limit\n  ->  Index (Only )?Scan using approval_requests_due_idx on approval_requests\n *Index Cond: \(expires_at <= now\(\)\)\n$', 'what is due in all organizations is one index scan for the job');
+SELECT matches(plan_of('SELECT organization_id, id FROM opsflow.approval_requests WHERE status IN (''pending'', ''escalated'') AND wake_at <= now() ORDER BY wake_at LIMIT 10'),
+    '^Limit\n  ->  Index (Only )?Scan using approval_requests_due_idx on approval_requests\n *Index Cond: \(wake_at <= now\(\)\)\n$', 'what is due in all organizations is one index scan for the job');
 
 -- ---------------------------------------------------------------------------
--- Policies, stages, votes and delegations: what their constraints mean, and
--- that an application writes the rules and not what becomes of a request
+-- Stages, assignments, votes and delegations: what their constraints mean, and
+-- that nobody but the functions writes them
 
-:as_one :ana :go
-INSERT INTO opsflow.approval_policies (organization_id, name, min_risk_level, condition, approval_ttl)
-    VALUES (:one, 'Money', 3, '$.usd > 1000', '2 days') RETURNING id AS policy \gset
-INSERT INTO opsflow.approval_stages (organization_id, policy_id, position, name, approver_roles) VALUES (:one, :'policy', 1, 'Manager', '{manager}') RETURNING id AS stage1 \gset
-INSERT INTO opsflow.approval_stages (organization_id, policy_id, position, approval_type, required_approvals, approver_permission)
-    VALUES (:one, :'policy', 2, 'multiple', 2, (SELECT min(name) FROM opsflow.permissions));
-SELECT is(created_by, :ana::uuid, 'a member makes policies, with their stages') FROM opsflow.approval_policies WHERE id = :'policy';
-SELECT is('{"usd": 5200}'::jsonb @@ condition, true, 'with a condition on the action') FROM opsflow.approval_policies WHERE id = :'policy';
-SELECT opsflow.request_approval('Staged', 'd') AS staged \gset
-SELECT throws_ok(format($$INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status) VALUES (%L, %L, 1, 'approved')$$, :one, :'staged'),
-    '42501', NULL, 'a member cannot give a request a stage');
-SELECT throws_ok(format('UPDATE opsflow.approval_stages SET approval_id = %L, policy_id = NULL WHERE id = %L', :'staged', :'stage1'), '42501', NULL, 'nor turn a policy''s into one');
-SELECT throws_ok(format('UPDATE opsflow.approval_stages SET status = ''approved'' WHERE id = %L', :'stage1'), '42501', NULL, 'nor decide a stage');
-SELECT throws_ok(v, '42501', NULL, 'nor write ' || what) FROM (VALUES
-    ('who is asked', 'DELETE FROM opsflow.approval_assignments'), ('votes', 'UPDATE opsflow.approval_decisions SET decision = ''approve'''),
-    ('votes at all', 'DELETE FROM opsflow.approval_decisions'), ('delegations', 'UPDATE opsflow.approval_delegations SET ends_at = ''infinity''')) w (what, v);
+:as_one :mia :go
+SELECT opsflow.request_approval('Staged', 'd', approvers => ARRAY[:max, :ana]::uuid[]) AS staged \gset
 :as_dba
-INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status, opened_at) VALUES (:one, :'staged', 1, 'open', now()) RETURNING id AS open_stage \gset
--- Privileges on every column are not what keeps a member from the stages of requests.
-SAVEPOINT granted;
-GRANT UPDATE ON opsflow.approval_stages TO opsflow_member;
-:as_one :ana :go
-WITH u AS (UPDATE opsflow.approval_stages SET status = 'approved', approval_type = 'majority' WHERE approval_id IS NOT NULL RETURNING 1)
-SELECT is(count(*), 0::bigint, 'a member changes no stage of a request') FROM u;
-WITH d AS (DELETE FROM opsflow.approval_stages WHERE approval_id IS NOT NULL RETURNING 1)
-SELECT is(count(*), 0::bigint, 'and deletes none') FROM d;
-SELECT throws_ok(format('UPDATE opsflow.approval_stages SET approval_id = %L, policy_id = NULL, status = ''open'' WHERE id = %L', :'staged', :'stage1'), '42501',
-    'new row violates row-level security policy "policies_only_update" for table "approval_stages"', 'and makes none of a policy''s');
-SELECT is(count(*), 1::bigint, 'he reads them') FROM opsflow.approval_stages WHERE approval_id IS NOT NULL;
-SET LOCAL ROLE opsflow_service;
-WITH u AS (UPDATE opsflow.approval_stages SET status = 'approved' WHERE approval_id IS NOT NULL RETURNING 1)
-SELECT is(count(*), 0::bigint, 'a service is no better off') FROM u;
-ROLLBACK TO granted;
-:as_one :ana :go
-WITH d AS (DELETE FROM opsflow.approval_stages WHERE id = :'stage1' RETURNING 1)
-SELECT is(count(*), 1::bigint, 'the stages of a policy are his to delete') FROM d;
+SELECT id AS open_stage FROM opsflow.approval_stages WHERE approval_id = :'staged' \gset
+SELECT id AS asked FROM opsflow.approval_assignments WHERE approval_id = :'staged' AND user_id = :max \gset
+:as_one :olga :go
+SELECT throws_ok(v, '42501', NULL, 'a member cannot write ' || what) FROM (VALUES
+    ('the stages of a request', format($$INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status) VALUES (%L, %L, 2, 'approved')$$, :one, :'staged')),
+    ('what became of a stage', 'UPDATE opsflow.approval_stages SET status = ''approved'''), ('fewer stages', 'DELETE FROM opsflow.approval_stages'),
+    ('who is asked', format('INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at) VALUES (%L, %L, %L, %L, now())', :one, :'staged', :'open_stage', :olga)),
+    ('an answer', 'UPDATE opsflow.approval_assignments SET status = ''approved'''), ('who is asked no more', 'DELETE FROM opsflow.approval_assignments'),
+    ('a vote', format('INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, user_id, decision, action_digest) VALUES (%L, %L, %L, %L, ''approve'', '''')', :one, :'staged', :'open_stage', :olga)),
+    ('another vote', 'UPDATE opsflow.approval_decisions SET decision = ''approve'''), ('fewer votes', 'DELETE FROM opsflow.approval_decisions'),
+    ('delegations', 'UPDATE opsflow.approval_delegations SET ends_at = ''infinity''')) w (what, v);
 :as_dba
-SELECT is(array_agg(DISTINCT entity_type ORDER BY entity_type), '{approval_policy,approval_stage}', 'the ledger has policies and stages')
-    FROM opsflow.audit_trail WHERE organization_id = :one AND entity_type IN ('approval_policy', 'approval_stage');
-
-SELECT throws_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name, %s) VALUES (%L, %s)', columns, :one, v), state, NULL, why)
-    FROM (VALUES ('priority', '''MONEY'', 1', '23505', 'policies have names, whatever the case'),
-        ('min_risk_level, max_risk_level', '''p'', 3, 2', '23514', 'a range of risk has a beginning and an end'),
-        ('max_risk_level', '''p'', 6', '23514', 'within the tiers'), ('auto_approve_max_risk', '''p'', 5', '23514', 'tier 5 is never approved by itself'),
-        ('sample_rate', '''p'', 1.1', '23514', 'a share is one of the whole'), ('auto_approve_min_confidence', '''p'', -0.1', '23514', 'confidence is 0 to 1'),
-        ('approval_ttl', '''p'', ''0''', '23514', 'an approval can be used for a while'), ('max_uses', '''p'', 0', '23514', 'and once at least'),
-        ('form_schema', '''p'', ''{}''', '23514', 'a form is an array of fields'), ('condition', '''p'', ''$.usd >''', '42601', 'a condition is a path'),
-        ('created_by', format('''p'', %L', :tom), '23503', 'who makes one is a member')) v (columns, v, state, why);
-SELECT lives_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name) VALUES (%L, ''Money'')', :two), 'another organization has the name too');
-
-SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, policy_id, approval_id, position, approval_type, required_approvals, status, opened_at, closed_at) VALUES (%L, %s)', :one,
-        replace(replace(v, 'POLICY', quote_literal(:'policy')), 'REQUEST', quote_literal(:'staged'))), state, NULL, why)
-    FROM (VALUES ('POLICY, NULL, 2, ''single'', NULL, NULL, NULL, NULL', '23505', 'one stage at a place of a policy'), ('NULL, REQUEST, 1, ''single'', NULL, ''open'', NULL, NULL', '23505', 'and of a request'),
-        ('POLICY, REQUEST, 3, ''single'', NULL, ''open'', NULL, NULL', '23514', 'a stage is of one of them'), ('NULL, NULL, 3, ''single'', NULL, NULL, NULL, NULL', '23514', 'and of one at least'),
-        ('POLICY, NULL, 0, ''single'', NULL, NULL, NULL, NULL', '23514', 'places count from 1'), ('POLICY, NULL, 3, ''multiple'', NULL, NULL, NULL, NULL', '23514', 'several are how many'),
-        ('POLICY, NULL, 3, ''unanimous'', 2, NULL, NULL, NULL', '23514', 'all are not two'), ('POLICY, NULL, 3, ''multiple'', 0, NULL, NULL, NULL', '23514', 'nor is nobody enough'),
-        ('POLICY, NULL, 3, ''single'', NULL, ''open'', NULL, NULL', '23514', 'a stage of a policy is in no state'), ('NULL, REQUEST, 3, ''single'', NULL, NULL, NULL, NULL', '23514', 'one of a request is'),
-        ('NULL, REQUEST, 3, ''single'', NULL, ''closed'', NULL, NULL', '23514', 'in one there is'),
-        ('NULL, REQUEST, 3, ''single'', NULL, ''approved'', now(), now() - interval ''1 s''', '23514', 'and is not closed before it is opened')) v (v, state, why);
-SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, policy_id, position, approver_permission) VALUES (%L, %L, 3, ''no.such'')', :one, :'policy'), '23503', NULL, 'a permission is one of the catalog');
-SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, policy_id, position) VALUES (%L, %L, 3)', :two, :'policy'), '23503', NULL, 'a policy is the organization''s own');
-
-INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id) VALUES (:one, :'staged', :'open_stage', :max) RETURNING id AS asked \gset
-SELECT throws_ok(format('INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, source, status) VALUES (%L, %L, %L, %L, %L, %L)', :one, :'staged', :'open_stage', who, source, status), state, NULL, why)
+SELECT throws_ok(format('INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, approval_type, status) VALUES (%L, %L, %s)', organization, :'staged', v), state, NULL, why)
+    FROM (VALUES (:one, '1, ''single'', ''open''', '23505', 'one stage at a place of a request'), (:one, '2, ''several'', ''open''', '23514', 'of a type there is'),
+        (:one, '2, ''single'', ''closed''', '23514', 'in a state there is'), (:two, '1, ''single'', ''open''', '23503', 'of the organization''s own request')) v (organization, v, state, why);
+SELECT throws_ok(format('INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, source, status, expires_at) VALUES (%L, %L, %L, %L, %L, %L, now())', :one, :'staged', :'open_stage', who, source, status), state, NULL, why)
     FROM (VALUES (:max, 'role', 'pending', '23505', 'nobody is asked twice in a stage'), (:tom, 'named', 'pending', '23503', 'nor somebody else''s member'),
         (:olga, 'luck', 'pending', '23514', 'there is a reason'), (:olga, 'named', 'gone', '23514', 'and a state')) v (who, source, status, state, why);
 SELECT lives_ok(format('INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision, action_digest) SELECT %L, id, %L, %L, %L, ''approve'', action_digest FROM opsflow.approval_requests WHERE id = %L',
@@ -643,7 +612,7 @@ UPDATE opsflow.approval_delegations SET revoked_at = now(), revoked_by = :olga W
 SELECT is(is_active, false, 'until it is taken back') FROM opsflow.approval_delegations WHERE id = :'delegation';
 SELECT is(array_agg(event_type || ' ' || action ORDER BY seq), '{security_event insert,security_event update}', 'which the ledger has') FROM opsflow.audit_trail WHERE entity_id = :'delegation';
 
-INSERT INTO opsflow.work_items (organization_id, agent_id, title) VALUES (:one, :bot, 'Item') RETURNING id AS item \gset
+INSERT INTO opsflow.work_items (organization_id, agent_id, title, status) VALUES (:one, :bot, 'Item', 'in_progress') RETURNING id AS item \gset
 SELECT lives_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :one, :'item'), 'a request is about a work item');
 SELECT throws_ok(format('INSERT INTO opsflow.approval_requests (organization_id, work_item_id, title, description) VALUES (%L, %L, ''t'', ''d'')', :two, :'item'), '23503', NULL, 'of its organization');
 SELECT throws_ok(format('DELETE FROM opsflow.work_items WHERE id = %L', :'item'), '23503', NULL, 'which stays');

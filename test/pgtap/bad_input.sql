@@ -58,6 +58,7 @@ INSERT INTO answers VALUES
     ('events', 'update', NULL, 'OF004', 'nor what happened'),
     ('workflows', 'update', 'version', 'OF007', 'versions go up'),
     ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
+    ('work_items', 'update', 'actual_cost', 'OF004', 'calls cost'),
     ('workflow_executions', 'update', 'approved_by', 'OF004', 'a decision approves'),
     ('workflow_executions', 'update', 'current_step', '23514 workflow_executions_progress_percentage_check', 'progress follows the steps'),
     ('users', 'insert', 'full_name', 'replaced', 'filled from first_name and last_name');

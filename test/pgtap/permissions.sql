@@ -47,6 +47,8 @@ INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegat
     VALUES (:one, :pat, :ada, now(), now() + interval '1 day') RETURNING id AS own_delegation \gset
 INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
     VALUES (:one, :ada, :ben, now(), now() + interval '1 day') RETURNING id AS delegation \gset
+INSERT INTO opsflow.work_items (organization_id, agent_id, title, status) SELECT organization_id, id, 'Working', 'in_progress' FROM opsflow.agents WHERE organization_id = :one LIMIT 1 RETURNING id AS working \gset
+SELECT id AS backlog FROM opsflow.work_items WHERE organization_id = :one AND status = 'backlog' \gset
 -- A policy asks when a row is at hand: there is one of pat's wherever one sees one's own only.
 INSERT INTO opsflow.node_ratings (organization_id, marketplace_node_id, user_id, rating) VALUES (:one, '00000000-0000-7000-8000-0000000000f0', :pat, 1);
 INSERT INTO opsflow.notifications (organization_id, user_id, type, title) VALUES (:one, :pat, 'x', 'X');
@@ -118,6 +120,10 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
     ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
     ('revoke_delegation', 'approvals.reassign', format('revoke_delegation(%L)', :'delegation'), 'done', ''),
+    ('start_work_item', 'work_items.edit', format('start_work_item(%L)', :'backlog'), 'done', ''),
+    ('complete_work_item', 'work_items.edit', format('complete_work_item(%L)', :'working'), 'done', ''),
+    ('fail_work_item', 'work_items.edit', format('fail_work_item(%L, ''e'')', :'working'), 'done', ''),
+    ('cancel_work_item', 'work_items.edit', format('cancel_work_item(%L)', :'backlog'), 'done', ''),
     ('use_workflow_template', 'workflows.create', format('use_workflow_template(%L)', :'workflow_template'), 'done', ''),
     ('start_execution', 'executions.start', format('start_execution(%L)', :'workflow'), 'done', ''),
     ('use_node_template', 'nodes.create', format('use_node_template(%L)', :'node_template'), 'done', ''),

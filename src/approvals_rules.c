@@ -1,0 +1,696 @@
+/*
+ * approvals_rules.c
+ *		What may be written into the rules about approvals: triggers that refuse what
+ *		could not work, and name it.
+ *
+ * Policies and their stages; and of organizations and workflows, which are of other
+ * rooms, the settings that rules are made of.  A change of a policy, or of one of
+ * its stages, is a new version of it.
+ *
+ * Locking: a stage that changes updates its policy, so two sessions that change
+ * stages of one policy wait for each other; whoever asks for an approval waits for
+ * neither.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "common/int.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "replication/logicalworker.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "approvals.h"
+#include "approvals_policy.h"
+#include "core.h"
+#include "core_row.h"
+#include "core_search.h"
+#include "tenancy.h"
+
+PG_FUNCTION_INFO_V1(opsflow_check_approval_policy);
+PG_FUNCTION_INFO_V1(opsflow_check_approval_stage);
+PG_FUNCTION_INFO_V1(opsflow_version_approval_policy);
+PG_FUNCTION_INFO_V1(opsflow_check_approval_settings);
+PG_FUNCTION_INFO_V1(opsflow_check_approval_rules);
+
+/* Most approvals that a workflow may ask for. */
+#define MAX_REQUIRED 100
+
+/* Most members that one list of a stage may name. */
+#define MAX_NAMED 1000
+
+OPSFLOW_NORETURN static void
+refuse(char *problem, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+			 errmsg("%s", problem),
+			 errhint("%s", hint)));
+}
+
+/* ----------------------------------------------------------------
+ * Settings of organizations and workflows
+ * ----------------------------------------------------------------
+ */
+
+/* What a setting may be. */
+typedef enum SettingKind
+{
+	SETTING_BOOLEAN,
+	SETTING_SHARE,	/* a number from 0 to 1 */
+	SETTING_AMOUNT, /* a number that is not negative */
+	SETTING_TIER,	/* a whole number from 0 to 5 */
+	SETTING_COUNT,	/* a whole number from 1 */
+	SETTING_NAME,	/* a text */
+	SETTING_NAMES,	/* an array of texts */
+	SETTING_ALWAYS, /* always_approve */
+	SETTING_ACCESS, /* auto, approval or manual_review */
+	SETTING_OBJECT,
+	SETTING_ANY
+} SettingKind;
+
+typedef struct Setting
+{
+	const char *name;
+	SettingKind kind;
+} Setting;
+
+static const char *const kind_texts[] = {
+	"true or false", "a number from 0 to 1", "a number of at least 0", "a whole number from 0 to 5",
+	"a whole number from 1 to 100", "a text", "an array of texts", "\"always_approve\"",
+	"\"auto\", \"approval\" or \"manual_review\"", "a JSON object", "anything"};
+
+static bool
+is_between(const JsonbValue *value, int low, int high, bool whole)
+{
+	Datum number;
+
+	if (value->type != jbvNumeric)
+		return false;
+	number = NumericGetDatum(value->val.numeric);
+	return DatumGetBool(DirectFunctionCall2(numeric_ge, number, NumericGetDatum(int64_to_numeric(low)))) &&
+		(high < low || DatumGetBool(DirectFunctionCall2(numeric_le, number, NumericGetDatum(int64_to_numeric(high))))) &&
+		(!whole || DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))));
+}
+
+static bool
+is_word(const JsonbValue *value, const char *word)
+{
+	return value->type == jbvString && value->val.string.len == strlen(word) &&
+		memcmp(value->val.string.val, word, strlen(word)) == 0;
+}
+
+static bool
+is_texts(const JsonbValue *value)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue element;
+
+	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
+		return false;
+	it = JsonbIteratorInit(value->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
+	{
+		if (token == WJB_ELEM && element.type != jbvString)
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_of_kind(const JsonbValue *value, SettingKind kind)
+{
+	switch (kind)
+	{
+		case SETTING_BOOLEAN:
+			return value->type == jbvBool;
+		case SETTING_SHARE:
+			return is_between(value, 0, 1, false);
+		case SETTING_AMOUNT:
+			return is_between(value, 0, -1, false);
+		case SETTING_TIER:
+			return is_between(value, 0, 5, true);
+		case SETTING_COUNT:
+			return is_between(value, 1, MAX_REQUIRED, true);
+		case SETTING_NAME:
+			return value->type == jbvString && value->val.string.len > 0;
+		case SETTING_NAMES:
+			return is_texts(value);
+		case SETTING_ALWAYS:
+			return is_word(value, "always_approve");
+		case SETTING_ACCESS:
+			return is_word(value, "auto") || is_word(value, "approval") || is_word(value, "manual_review");
+		case SETTING_OBJECT:
+			return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
+		case SETTING_ANY:
+			return true;
+	}
+	return false;
+}
+
+static const Setting *
+find_setting(const Setting *settings, int count, const JsonbValue *key)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (is_word(key, settings[i].name))
+			return &settings[i];
+	}
+	return NULL;
+}
+
+/* What is wrong with an object of settings, or NULL.  "others": what other keys may be; NULL: there are none. */
+static char *
+problem_of(const JsonbContainer *object, const char *path, const Setting *settings, int count, const Setting *others)
+{
+	JsonbIterator *it = JsonbIteratorInit(unconstify(JsonbContainer *, object));
+	JsonbIteratorToken token;
+	JsonbValue piece;
+	const Setting *setting = NULL;
+	char *name = NULL;
+
+	while ((token = JsonbIteratorNext(&it, &piece, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY)
+		{
+			name = psprintf("%s.%s", path, pnstrdup(piece.val.string.val, piece.val.string.len));
+			setting = find_setting(settings, count, &piece);
+			if (setting == NULL)
+				setting = others;
+			if (setting == NULL)
+				return psprintf("\"%s\" is no known key", name);
+		}
+		else if (token == WJB_VALUE && piece.type != jbvNull && !is_of_kind(&piece, setting->kind))
+			return psprintf("\"%s\" must be %s", name, kind_texts[setting->kind]);
+	}
+	return NULL;
+}
+
+/* Bands that are not in their order would not be what they say. */
+static char *
+bands_problem(const JsonbContainer *bands)
+{
+	static const Setting settings[] = {{"low", SETTING_AMOUNT}, {"medium", SETTING_AMOUNT}, {"high", SETTING_AMOUNT}};
+	char *problem = problem_of(bands, "approval_thresholds.financial_impact", settings, lengthof(settings), NULL);
+	JsonbValue limit;
+	JsonbValue below;
+	const char *below_name = NULL;
+
+	for (int i = 0; problem == NULL && i < lengthof(settings); i++)
+	{
+		if (!opsflow_json_find(bands, settings[i].name, &limit))
+			continue;
+		if (below_name != NULL &&
+			DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(limit.val.numeric), NumericGetDatum(below.val.numeric))))
+			return psprintf("\"approval_thresholds.financial_impact.%s\" must not be less than \"%s\"",
+							settings[i].name, below_name);
+		below = limit;
+		below_name = settings[i].name;
+	}
+	return problem;
+}
+
+char *
+opsflow_thresholds_problem(Jsonb *thresholds)
+{
+	static const Setting settings[] = {
+		{"financial_impact", SETTING_OBJECT}, {"data_access", SETTING_OBJECT}, {"integration_changes", SETTING_ALWAYS}};
+	static const Setting class_of_data = {NULL, SETTING_ACCESS};
+	char *problem = problem_of(&thresholds->root, "approval_thresholds", settings, lengthof(settings), NULL);
+	JsonbValue part;
+
+	if (problem == NULL && opsflow_json_find(&thresholds->root, "financial_impact", &part))
+		problem = bands_problem(part.val.binary.data);
+	if (problem == NULL && opsflow_json_find(&thresholds->root, "data_access", &part))
+		problem = problem_of(part.val.binary.data, "approval_thresholds.data_access", NULL, 0, &class_of_data);
+	return problem;
+}
+
+/* Preferences have keys for others, too. */
+char *
+opsflow_preferences_problem(Jsonb *preferences)
+{
+	static const Setting settings[] = {
+		{"auto_approve_low_risk", SETTING_BOOLEAN},
+		{"require_approval_above_confidence", SETTING_SHARE},
+		{"working_hours_only", SETTING_BOOLEAN},
+		{"notification_channels", SETTING_NAMES}};
+	static const Setting any = {NULL, SETTING_ANY};
+
+	return problem_of(&preferences->root, "automation_preferences", settings, lengthof(settings), &any);
+}
+
+char *
+opsflow_approval_rules_problem(Jsonb *rules)
+{
+	static const Setting settings[] = {
+		{"always_ask", SETTING_BOOLEAN},
+		{"min_risk_level", SETTING_TIER},
+		{"required_approvals", SETTING_COUNT},
+		{"policy", SETTING_NAME}};
+
+	return problem_of(&rules->root, "approval_rules", settings, lengthof(settings), NULL);
+}
+
+/* The object that a column gets, or NULL if it does not change, or is for constraints to refuse. */
+static Jsonb *
+new_settings(const OpsflowChange *change, const char *column)
+{
+	bool isnull;
+	Datum value;
+	Jsonb *settings;
+
+	if (!opsflow_changes(change, column))
+		return NULL;
+	value = opsflow_row_value(change->tupdesc, change->after, column, &isnull);
+	if (isnull)
+		return NULL;
+	settings = DatumGetJsonbP(value);
+	return JB_ROOT_IS_OBJECT(settings) ? settings : NULL;
+}
+
+/*
+ * opsflow.check_approval_settings() returns trigger
+ *
+ * BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences of organizations.
+ */
+Datum
+opsflow_check_approval_settings(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_approval_settings", OPSFLOW_BEFORE);
+	Jsonb *thresholds;
+	Jsonb *preferences;
+	char *problem = NULL;
+
+	if (IsLogicalWorker())
+		return PointerGetDatum(change.after);
+	thresholds = new_settings(&change, "approval_thresholds");
+	preferences = new_settings(&change, "automation_preferences");
+	if (thresholds != NULL)
+		problem = opsflow_thresholds_problem(thresholds);
+	if (problem == NULL && preferences != NULL)
+		problem = opsflow_preferences_problem(preferences);
+	if (problem != NULL)
+		refuse(problem, "Correct the setting or leave it out: what is not set, a person decides.");
+	return PointerGetDatum(change.after);
+}
+
+/* Whether the workflow names another policy than before, which is a choice among policies. */
+static bool
+names_policy(const OpsflowChange *change, Jsonb *rules)
+{
+	char *named = opsflow_json_text(&rules->root, "policy");
+	char *before = NULL;
+	bool isnull;
+
+	if (change->before != NULL)
+		before = opsflow_json_text(&DatumGetJsonbP(opsflow_row_value(change->tupdesc, change->before, "approval_rules",
+																	 &isnull))->root, "policy");
+	return named != NULL && (before == NULL || strcmp(named, before) != 0);
+}
+
+/*
+ * opsflow.check_approval_rules() returns trigger
+ *
+ * BEFORE INSERT or UPDATE of approval_rules of workflows.
+ */
+Datum
+opsflow_check_approval_rules(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_approval_rules", OPSFLOW_BEFORE);
+	Jsonb *rules;
+	char *problem;
+
+	if (IsLogicalWorker())
+		return PointerGetDatum(change.after);
+	rules = new_settings(&change, "approval_rules");
+	if (rules == NULL)
+		return PointerGetDatum(change.after);
+	problem = opsflow_approval_rules_problem(rules);
+	if (problem != NULL)
+		refuse(problem, "The keys are always_ask, min_risk_level, required_approvals and policy.");
+	if (names_policy(&change, rules))
+		opsflow_require_permission("approvals.policies");
+	return PointerGetDatum(change.after);
+}
+
+/* ----------------------------------------------------------------
+ * Policies
+ * ----------------------------------------------------------------
+ */
+
+/* The text of a jsonpath has each variable as $"name", and strings in quotes. */
+static bool
+has_variable(const char *path)
+{
+	bool quoted = false;
+
+	for (const char *p = path; *p != '\0'; p++)
+	{
+		if (quoted && *p == '\\' && p[1] != '\0')
+			p++;
+		else if (*p == '"')
+			quoted = !quoted;
+		else if (!quoted && *p == '$' && p[1] == '"')
+			return true;
+	}
+	return false;
+}
+
+/* Intervals can be infinite since PostgreSQL 17. */
+static void
+check_finite(const OpsflowChange *change, const char *column, const char *of)
+{
+	bool isnull;
+	Datum value = opsflow_row_value(change->tupdesc, change->after, column, &isnull);
+
+	if (!isnull && strstr(DatumGetCString(DirectFunctionCall1(interval_out, value)), "infinity") != NULL)
+		refuse(psprintf("%s of %s must be finite", column, of), "Leave it out to set no limit.");
+}
+
+/* Texts of an array: none empty, none null. */
+static List *
+texts_of(const OpsflowChange *change, const char *column, const char *of)
+{
+	bool isnull;
+	Datum value = opsflow_row_value(change->tupdesc, change->after, column, &isnull);
+	Datum *elements;
+	bool *nulls;
+	int count;
+	List *texts = NIL;
+
+	if (isnull)
+		return NIL;
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
+	for (int i = 0; i < count; i++)
+	{
+		if (nulls[i] || VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i])) == 0)
+			refuse(psprintf("%s of %s has an element that is null or empty", column, of), "Leave it out.");
+		texts = lappend(texts, TextDatumGetCString(elements[i]));
+	}
+	return texts;
+}
+
+static void
+check_condition(const OpsflowChange *change, const char *of)
+{
+	bool isnull;
+	Datum condition = opsflow_row_value(change->tupdesc, change->after, "condition", &isnull);
+
+	if (!isnull && has_variable(DatumGetCString(DirectFunctionCall1(jsonpath_out, condition))))
+		refuse(psprintf("the condition of %s has a variable", of),
+			   "Nobody gives it a value. Write the value into the condition, as in $.amount > 1000.");
+}
+
+/* What does not make a new version. */
+static bool
+is_about_the_row(const char *column)
+{
+	return strcmp(column, "version") == 0 || strcmp(column, "created_at") == 0 || strcmp(column, "updated_at") == 0;
+}
+
+static bool
+policy_changes(const OpsflowChange *change)
+{
+	for (int i = 0; i < change->tupdesc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(change->tupdesc, i);
+
+		if (!att->attisdropped && !is_about_the_row(NameStr(att->attname)) &&
+			opsflow_changes(change, NameStr(att->attname)))
+			return true;
+	}
+	return false;
+}
+
+/* Versions go up: by themselves, or as a DBA says. */
+static void
+follow_version(OpsflowChange *change, const char *of)
+{
+	bool isnull;
+	int32 was = DatumGetInt32(opsflow_row_value(change->tupdesc, change->before, "version", &isnull));
+	int32 is = DatumGetInt32(opsflow_row_value(change->tupdesc, change->after, "version", &isnull));
+
+	if (isnull)
+		return;					/* for NOT NULL to refuse */
+	if (is < was)
+		refuse(psprintf("the version of %s cannot go from %d to %d", of, was, is),
+			   "Leave the version out: it is counted on.");
+	if (is > was || !policy_changes(change))
+		return;
+	if (pg_add_s32_overflow(was, 1, &is))
+		refuse(psprintf("%s has no version after %d", of, was), "Make a new policy of it.");
+	opsflow_change_set(change, "version", Int32GetDatum(is));
+}
+
+/*
+ * opsflow.check_approval_policy() returns trigger
+ *
+ * BEFORE INSERT or UPDATE for each row of approval_policies.
+ */
+Datum
+opsflow_check_approval_policy(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_approval_policy", OPSFLOW_BEFORE);
+	char *name;
+	char *of;
+	bool isnull;
+	Datum schema;
+
+	if (IsLogicalWorker())
+		return PointerGetDatum(change.after);
+	name = opsflow_row_text(change.tupdesc, change.after, "name");
+	of = psprintf("policy \"%s\"", name == NULL ? "" : name);
+	check_condition(&change, of);
+	check_finite(&change, "approval_ttl", of);
+	(void) texts_of(&change, "immaterial_fields", of);
+	schema = opsflow_row_value(change.tupdesc, change.after, "form_schema", &isnull);
+	if (!isnull && JB_ROOT_IS_ARRAY(DatumGetJsonbP(schema)) && !JB_ROOT_IS_SCALAR(DatumGetJsonbP(schema)))
+		opsflow_form_check_schema(DatumGetJsonbP(schema), psprintf("form_schema of %s", of));
+	if (change.before != NULL)
+		follow_version(&change, of);
+	return PointerGetDatum(change.after);
+}
+
+/* ----------------------------------------------------------------
+ * Stages
+ * ----------------------------------------------------------------
+ */
+
+typedef struct Stage
+{
+	const OpsflowChange *change;
+	pg_uuid_t organization_id;
+	char *of; /* its name for people */
+} Stage;
+
+static bool
+note_name(TupleDesc tupdesc, HeapTuple row, void *arg)
+{
+	*(char **) arg = opsflow_row_text(tupdesc, row, "name");
+	return true;
+}
+
+/* stage 2 of policy "Payments" */
+static char *
+stage_text(const OpsflowChange *change, const pg_uuid_t *organization_id)
+{
+	OpsflowSearch search = {"approval_policies"};
+	pg_uuid_t policy_id;
+	char *name = NULL;
+	bool isnull;
+	int position = DatumGetInt32(opsflow_row_value(change->tupdesc, change->after, "position", &isnull));
+
+	if (opsflow_row_uuid(change->tupdesc, change->after, "policy_id", &policy_id))
+	{
+		opsflow_search_uuid(&search, "organization_id", organization_id);
+		opsflow_search_uuid(&search, "id", &policy_id);
+		(void) opsflow_search_rows(&search, note_name, &name);
+	}
+	return psprintf("stage %d of policy \"%s\"", isnull ? 0 : position, name == NULL ? "" : name);
+}
+
+static bool
+row_has_name(TupleDesc tupdesc, HeapTuple row, void *arg)
+{
+	return pg_strcasecmp(opsflow_row_text(tupdesc, row, "name"), arg) == 0;
+}
+
+/* A word of a membership, or a role that the organization has made. */
+static bool
+is_role(const pg_uuid_t *organization_id, char *name)
+{
+	static const char *const words[] = {"owner", "admin", "manager", "operator", "member", "viewer"};
+	OpsflowSearch search = {"roles"};
+
+	for (int i = 0; i < lengthof(words); i++)
+	{
+		if (pg_strcasecmp(words[i], name) == 0)
+			return true;
+	}
+	opsflow_search_uuid(&search, "organization_id", organization_id);
+	return opsflow_search_rows(&search, row_has_name, name);
+}
+
+static void
+check_role(const Stage *stage, const char *column, char *name)
+{
+	if (!is_role(&stage->organization_id, name))
+		refuse(psprintf("%s of %s names the role \"%s\", which there is not", column, stage->of, name),
+			   "Use owner, admin, manager, operator, member or viewer, or the name of a role in opsflow.roles.");
+}
+
+/* Members who may decide, each counted once. */
+static int
+check_members(const Stage *stage, const char *column)
+{
+	bool isnull;
+	Datum value = opsflow_row_value(stage->change->tupdesc, stage->change->after, column, &isnull);
+	Datum *ids;
+	bool *nulls;
+	int count;
+	int distinct = 0;
+
+	if (isnull)
+		return 0;
+	deconstruct_array(DatumGetArrayTypeP(value), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &ids, &nulls, &count);
+	if (count > MAX_NAMED)
+		refuse(psprintf("%s of %s names %d members", column, stage->of, count),
+			   psprintf("Name at most %d, or a role.", MAX_NAMED));
+	for (int i = 0; i < count; i++)
+	{
+		bool seen = false;
+
+		if (nulls[i])
+			refuse(psprintf("%s of %s has a null", column, stage->of), "Leave it out.");
+		for (int j = 0; j < i && !seen; j++)
+			seen = opsflow_uuid_equal(DatumGetUUIDP(ids[i]), DatumGetUUIDP(ids[j]));
+		distinct += seen ? 0 : 1;
+		if (!seen && !opsflow_member_has_permission(&stage->organization_id, DatumGetUUIDP(ids[i]), "approvals.decide"))
+			refuse(psprintf("%s of %s names %s, who is no active member of this organization who may decide",
+							column, stage->of, opsflow_uuid_text(DatumGetUUIDP(ids[i]))),
+				   "Name active members with permission \"approvals.decide\".");
+	}
+	return distinct;
+}
+
+/* Somebody has to be asked, and by name no fewer than have to agree. */
+static void
+check_approvers(const Stage *stage)
+{
+	TupleDesc tupdesc = stage->change->tupdesc;
+	HeapTuple row = stage->change->after;
+	int members = check_members(stage, "approver_ids");
+	List *roles = texts_of(stage->change, "approver_roles", stage->of);
+	bool no_permission = opsflow_row_is_null(tupdesc, row, "approver_permission");
+	bool isnull;
+	int required = DatumGetInt32(opsflow_row_value(tupdesc, row, "required_approvals", &isnull));
+	ListCell *lc;
+
+	foreach(lc, roles)
+		check_role(stage, "approver_roles", lfirst(lc));
+	if (members == 0 && roles == NIL && no_permission)
+		refuse(psprintf("%s asks nobody", stage->of),
+			   "Give approver_ids, approver_roles or approver_permission.");
+	if (!isnull && roles == NIL && no_permission && required > members)
+		refuse(psprintf("required_approvals of %s is %d, and it asks %d", stage->of, required, members),
+			   "Ask more members, or for fewer approvals.");
+}
+
+static void
+check_escalation(const Stage *stage)
+{
+	TupleDesc tupdesc = stage->change->tupdesc;
+	HeapTuple row = stage->change->after;
+	int members = check_members(stage, "escalate_to");
+	char *role = opsflow_row_text(tupdesc, row, "escalate_to_role");
+	char *action = opsflow_row_text(tupdesc, row, "timeout_action");
+
+	if (role != NULL)
+		check_role(stage, "escalate_to_role", role);
+	if (action != NULL && strcmp(action, "escalate") == 0 && members == 0 && role == NULL)
+		refuse(psprintf("%s escalates to nobody", stage->of), "Give escalate_to or escalate_to_role.");
+}
+
+/* A reminder comes before the time is up, and after it has begun. */
+static void
+check_times(const Stage *stage)
+{
+	TupleDesc tupdesc = stage->change->tupdesc;
+	HeapTuple row = stage->change->after;
+	bool no_timeout;
+	bool no_reminder;
+	Datum timeout = opsflow_row_value(tupdesc, row, "timeout", &no_timeout);
+	Datum reminder = opsflow_row_value(tupdesc, row, "reminder_before", &no_reminder);
+
+	check_finite(stage->change, "timeout", stage->of);
+	check_finite(stage->change, "reminder_before", stage->of);
+	if (!no_timeout && !no_reminder && DatumGetBool(DirectFunctionCall2(interval_ge, reminder, timeout)))
+		refuse(psprintf("reminder_before of %s is as long as its timeout, or longer", stage->of),
+			   "Give a shorter one: it counts back from the end.");
+}
+
+/*
+ * opsflow.check_approval_stage() returns trigger
+ *
+ * BEFORE INSERT or UPDATE for each row of approval_policy_stages.
+ */
+Datum
+opsflow_check_approval_stage(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_approval_stage", OPSFLOW_BEFORE);
+	Stage stage = {&change};
+
+	/* Without an organization NOT NULL refuses it. */
+	if (IsLogicalWorker() ||
+		!opsflow_row_uuid(change.tupdesc, change.after, "organization_id", &stage.organization_id))
+		return PointerGetDatum(change.after);
+	stage.of = stage_text(&change, &stage.organization_id);
+	check_approvers(&stage);
+	check_escalation(&stage);
+	check_times(&stage);
+	return PointerGetDatum(change.after);
+}
+
+static void
+raise_version(TupleDesc tupdesc, HeapTuple stage)
+{
+	static OpsflowPlan plan = {
+		"UPDATE opsflow.approval_policies SET version = version + 1 WHERE organization_id = $1 AND id = $2",
+		2,
+		{UUIDOID, UUIDOID}};
+	pg_uuid_t organization_id;
+	pg_uuid_t policy_id;
+	Datum values[2] = {UUIDPGetDatum(&organization_id), UUIDPGetDatum(&policy_id)};
+
+	(void) opsflow_row_uuid(tupdesc, stage, "organization_id", &organization_id);
+	(void) opsflow_row_uuid(tupdesc, stage, "policy_id", &policy_id);
+	(void) opsflow_execute_in(&organization_id, &plan, values, NULL, SPI_OK_UPDATE);
+}
+
+/*
+ * opsflow.version_approval_policy() returns trigger
+ *
+ * AFTER INSERT, UPDATE or DELETE for each row of approval_policy_stages: the policy it
+ * belongs to, and the one it did, have another version.
+ */
+Datum
+opsflow_version_approval_policy(PG_FUNCTION_ARGS)
+{
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.version_approval_policy", OPSFLOW_AFTER);
+
+	if (IsLogicalWorker() ||
+		(change.after == NULL && opsflow_row_is_purged(change.tupdesc, change.before)))
+		return PointerGetDatum(NULL);
+	if (change.after != NULL)
+		raise_version(change.tupdesc, change.after);
+	if (change.before != NULL && opsflow_changes(&change, "policy_id"))
+		raise_version(change.tupdesc, change.before);
+	return PointerGetDatum(NULL);
+}
