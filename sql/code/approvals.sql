@@ -106,6 +106,17 @@ AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
 COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
 'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
 
+CREATE FUNCTION opsflow.simulate_approval_policy(policy_id uuid, since timestamptz DEFAULT NULL,
+    until timestamptz DEFAULT NULL)
+RETURNS TABLE (approval_id uuid, created_at timestamptz, matches boolean, verdict text, because text[], asked integer,
+    status text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_simulate_approval_policy';
+COMMENT ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) IS
+'Asks the requests of the organization anew, as they were asked, under a policy as it is now, active or not; changes nothing. policy_id: the policy; since, until: requests made from then on, and before then; null: all. Returns the id of each request and when it was made, oldest first; matches: would the policy decide it; verdict: approve if no person had to be asked, else ask, null if it does not match; because: why, in words; asked: how many members its first stage would ask now, null where it asks nobody; status: what became of the request. Errors: OF001 without a context, OF003 unknown policy, OF007 policy_id is null. Permission: approvals.policies.';
+ALTER FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) TO opsflow_member;
 -- Work items
 
 CREATE FUNCTION opsflow.work_item_decided()
