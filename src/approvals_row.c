@@ -348,6 +348,7 @@ tell(const ApprovalRequest *request, const char *reason)
 	ApprovalSettings settings;
 
 	opsflow_approval_publish(request, psprintf("approval.%s", request->status), request->current_stage, NULL, reason);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	tell_requester(request, reason);
 	if (opsflow_approval_settings(&request->organization_id, &settings))
 		opsflow_approvals_notify(&settings);

@@ -777,6 +777,7 @@ opsflow_approval_close_stage(ApprovalRequest *request, ApprovalStage *stage, con
 		TimestampTzGetDatum(GetCurrentTimestamp())};
 
 	(void) opsflow_execute(&close_stage, values, NULL, SPI_OK_UPDATE);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	stage->status = pstrdup(status);
 }
 
