@@ -280,3 +280,14 @@ GRANT EXECUTE ON FUNCTION
     opsflow.reassign_approval(uuid, uuid, uuid, text),
     opsflow.decide_approvals(uuid[], text, text, jsonb)
     TO opsflow_member;
+
+-- Explaining -------------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.explain_approval(approval_id uuid)
+RETURNS jsonb
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_explain_approval';
+COMMENT ON FUNCTION opsflow.explain_approval(uuid) IS
+'Says what a request waits for, and why. Returns a JSON object of what the caller may read: what is asked, by whom, policy and because (why that one), automatic (what was found about deciding without a person), excluded (who can never decide it), stages (status, needed, approvals, more, due_at, on_timeout, members: who is asked, through what, with votes and with delegates who could answer instead), decided_by; and of it in English summary, one sentence, and lines, an array of text. Times in these are in the time zone of the session. Errors: OF001 without an organization, OF003 unknown request, OF007 approval_id is null.';
+GRANT EXECUTE ON FUNCTION opsflow.explain_approval(uuid) TO opsflow_member, opsflow_holding;
