@@ -116,6 +116,7 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('reject', 'approvals.decide', format('reject(%L)', :'asked'), 'done', ''),
     ('cancel_approval', 'approvals.request', format('cancel_approval(%L)', :'own'), 'done', ''),
     ('cancel_approval', 'approvals.cancel', format('cancel_approval(%L)', :'asked'), 'done', ''),
+    ('simulate_approval_policy', 'approvals.policies', 'simulate_approval_policy(''00000000-0000-7000-8000-0000000000ff'')', 'OF003', ''),
     ('delegate_approvals', 'approvals.delegate', format('delegate_approvals(%L, now() + interval ''2 days'', now() + interval ''3 days'')', :ada), 'done', 'approvals.decide'),
     ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
     ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
