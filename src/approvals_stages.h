@@ -46,6 +46,10 @@ extern TimestampTz opsflow_approval_first_wake_at(const ApprovalRequest *request
 /* Finding the rules of a request (approvals_request.c); also for one that is amended. */
 extern void opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const ApprovalTerms *terms,
 								  ApprovalRoute *route);
+extern char *opsflow_approval_automatic_reason(Jsonb *automatic);
+
+/* A member of the organization (OF003), active, who may decide (OF007). */
+extern void opsflow_approval_check_member(const pg_uuid_t *organization_id, const pg_uuid_t *user_id);
 
 /* References to what belongs to something: an array of objects that have a name and a url (OF007). */
 extern void opsflow_approval_check_attachments(Jsonb *attachments);

@@ -142,7 +142,7 @@ SELECT is(opsflow.decide_approval(ask('[]'), 'approve', form_data => '{"any": "t
 -- a row that was loaded with a schema that is none harms nobody
 RESET ROLE;
 INSERT INTO opsflow.approval_requests (organization_id, title, description, form_schema, requested_by) SELECT :one, 't', 'd', v, :mia FROM unnest(ARRAY['[1]', '[{"name": "a", "type": "choice"}]']::jsonb[]) v;
-SELECT matches(outcome(format('SELECT opsflow.approve(%L)', id)), '^OF007 invalid value for "form_schema": field ', 'a loaded schema that is none: ' || form_schema)
+SELECT matches(outcome(format('SELECT opsflow.approve(%L)', id)), '^OF007 invalid value for "form_schema": field ', 'a loaded schema that is none: ' || form_schema::text)
     FROM opsflow.approval_requests WHERE form_schema IN ('[1]', '[{"name": "a", "type": "choice"}]');
 
 SELECT * FROM finish();
