@@ -261,6 +261,13 @@ resolve(const ApprovalRequest *request, const JsonbContainer *definition)
 	return asked;
 }
 
+/* How many members a stage would ask now. */
+int
+opsflow_approval_asks(const ApprovalRequest *request, const JsonbContainer *definition)
+{
+	return resolve(request, definition).count;
+}
+
 /* ----------------------------------------------------------------
  * Reading stages and assignments
  * ----------------------------------------------------------------
@@ -769,6 +776,7 @@ opsflow_approval_close_stage(ApprovalRequest *request, ApprovalStage *stage, con
 		TimestampTzGetDatum(GetCurrentTimestamp())};
 
 	(void) opsflow_execute(&close_stage, values, NULL, SPI_OK_UPDATE);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	stage->status = pstrdup(status);
 }
 
