@@ -722,7 +722,11 @@ VALUES ('approval_delegations', 'security_event', 'approval_delegation', 'warnin
 SELECT opsflow.protect('opsflow.approval_delegations');
 GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
--- The sub-selects without a reference to the request are run once, not per row.
+-- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where there is
+-- no user, it is all requests (the third, whose condition tells the planner, too, that there are none otherwise). A branch
+-- reads no more than an index, the first one in the order of the inbox: so the first page costs the same however much
+-- waits. What makes a request not his is looked at after that, request by request, in one CASE: it hardly ever does, and
+-- the planner takes every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
@@ -752,30 +756,111 @@ SELECT
     r.created_at,
     r.expires_at,
     r.organization_id,
-    r.id
-FROM opsflow.approval_requests r
-WHERE r.organization_id = opsflow.current_organization_id()
-    AND r.status IN ('pending', 'escalated')
-    AND r.expires_at > now()
-    AND ((SELECT opsflow.current_user_id()) IS NULL
-        OR r.requested_by IS DISTINCT FROM (SELECT opsflow.current_user_id())
-        AND CASE
-            WHEN r.approver_ids IS NOT NULL THEN (SELECT opsflow.current_user_id()) = ANY (r.approver_ids)
-            WHEN r.approver_id IS NOT NULL THEN (SELECT opsflow.current_user_id()) = r.approver_id
-            ELSE EXISTS (
-                SELECT FROM opsflow.organization_members m
-                WHERE m.organization_id = opsflow.current_organization_id()
-                    AND m.user_id = opsflow.current_user_id()
-                    AND m.role IN ('owner', 'admin', 'manager'))
-            END
-        AND EXISTS (
-            SELECT FROM opsflow.organization_members m
-            WHERE m.organization_id = opsflow.current_organization_id()
-                AND m.user_id = opsflow.current_user_id()
-                AND m.status = 'active'))
-ORDER BY array_position(ARRAY['urgent', 'high', 'medium', 'low'], r.priority), r.expires_at, r.id;
+    r.id,
+    r.current_stage AS stage,
+    s.name AS stage_name,
+    s.due_at AS stage_due_at,
+    CASE WHEN q.delegated THEN 'delegation' ELSE a.source END AS through,
+    CASE WHEN q.delegated THEN q.user_id END AS on_behalf_of,
+    v.approvals,
+    v.rejections,
+    CASE s.approval_type
+        WHEN 'single' THEN 1
+        WHEN 'multiple' THEN CASE WHEN s.escalation_count > 0 THEN least(s.required_approvals, v.asked)
+            ELSE s.required_approvals END
+        WHEN 'unanimous' THEN v.asked
+        ELSE v.asked / 2 + 1 END AS approvals_needed
+FROM (
+        (SELECT a.approval_id, a.user_id, false AS delegated, a.urgency, a.expires_at
+            FROM opsflow.approval_assignments a
+            WHERE a.organization_id = opsflow.current_organization_id()
+                AND a.user_id = opsflow.current_user_id()
+                AND a.status = 'pending'
+            ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
+        UNION ALL
+        (SELECT a.approval_id, a.user_id, true, a.urgency, a.expires_at
+            FROM opsflow.approval_assignments a
+            WHERE a.organization_id = opsflow.current_organization_id()
+                AND a.user_id = ANY (ARRAY(
+                    SELECT d.delegator_id
+                    FROM opsflow.approval_delegations d
+                    JOIN opsflow.organization_members m
+                        ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
+                    WHERE d.organization_id = opsflow.current_organization_id()
+                        AND d.delegate_id = opsflow.current_user_id()
+                        AND d.starts_at <= now()
+                        AND d.ends_at > now()
+                        AND d.revoked_at IS NULL))
+                AND a.status = 'pending'
+            ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
+        UNION ALL
+        (SELECT o.id, NULL, false, array_position('{low,medium,high,urgent}', o.priority) - 1, o.expires_at
+            FROM opsflow.approval_requests o
+            WHERE o.organization_id =
+                    CASE WHEN opsflow.current_user_id() IS NULL THEN opsflow.current_organization_id() END
+                AND o.status IN ('pending', 'escalated')
+            ORDER BY 4 DESC, 5, 1)
+    ) q
+    JOIN opsflow.approval_requests r
+        ON r.organization_id = opsflow.current_organization_id() AND r.id = q.approval_id
+    LEFT JOIN opsflow.approval_stages s
+        ON s.organization_id = r.organization_id AND s.approval_id = r.id AND s.revision = r.revision
+            AND s.position = r.current_stage
+    LEFT JOIN opsflow.approval_assignments a
+        ON a.organization_id = r.organization_id AND a.stage_id = s.id AND a.user_id = q.user_id
+    LEFT JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE o.status = 'approved') AS approvals,
+            count(*) FILTER (WHERE o.status = 'rejected') AS rejections,
+            count(*) AS asked
+        FROM opsflow.approval_assignments o
+        WHERE o.organization_id = s.organization_id AND o.stage_id = s.id
+            AND o.status IN ('pending', 'approved', 'rejected')) v ON true
+WHERE CASE
+    WHEN r.status NOT IN ('pending', 'escalated') OR r.expires_at <= now() THEN false
+    WHEN q.user_id IS NULL THEN true
+    -- Whoever it is that decides.
+    WHEN a.status IS DISTINCT FROM 'pending' OR NOT (SELECT opsflow.has_permission('approvals.decide')) THEN false
+    WHEN opsflow.current_user_id() = r.requested_by OR opsflow.current_user_id() = ANY (r.excluded_ids) THEN false
+    WHEN NOT q.delegated THEN true
+    -- Who decides for another does so within the risk he was given, and where he has no answer of his own to give nor
+    -- has given one; of several that he could answer it is the oldest. (An EXISTS that can be hashed would read all rows.)
+    WHEN NOT EXISTS (
+        SELECT FROM opsflow.approval_delegations d
+        WHERE d.organization_id = r.organization_id
+            AND d.delegate_id = opsflow.current_user_id()
+            AND d.delegator_id = q.user_id
+            AND d.starts_at <= now()
+            AND d.ends_at > now()
+            AND d.revoked_at IS NULL
+            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))) THEN false
+    WHEN (SELECT own.status
+        FROM opsflow.approval_assignments own
+        WHERE own.organization_id = r.organization_id
+            AND own.stage_id = s.id
+            AND own.user_id = opsflow.current_user_id()) IN ('pending', 'approved', 'rejected') THEN false
+    WHEN (SELECT count(*)
+        FROM opsflow.approval_decisions vote
+        WHERE vote.organization_id = r.organization_id
+            AND vote.stage_id = s.id
+            AND vote.user_id = opsflow.current_user_id()) > 0 THEN false
+    ELSE NOT EXISTS (
+        SELECT FROM opsflow.approval_assignments older
+        JOIN opsflow.approval_delegations d
+            ON d.organization_id = older.organization_id AND d.delegator_id = older.user_id
+        WHERE older.organization_id = r.organization_id
+            AND older.stage_id = s.id
+            AND older.status = 'pending'
+            AND (older.created_at, older.id) < (a.created_at, a.id)
+            AND d.delegate_id = opsflow.current_user_id()
+            AND d.starts_at <= now()
+            AND d.ends_at > now()
+            AND d.revoked_at IS NULL
+            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels)))
+    END
+ORDER BY q.urgency DESC, q.expires_at, q.approval_id;
 
-COMMENT ON VIEW opsflow.approval_inbox IS 'The open requests that the user of this session may decide, most urgent first; without a user (a report), all open ones of the organization.';
+COMMENT ON VIEW opsflow.approval_inbox IS 'The open requests that wait for the user of this session, asked himself or as the delegate of others, each once, most urgent first, then those that expire first; without a user (a report), all open ones of the organization.';
 COMMENT ON COLUMN opsflow.approval_inbox.priority IS 'low, medium, high or urgent.';
 COMMENT ON COLUMN opsflow.approval_inbox.risk_level IS 'Risk tier from 0 (none) to 5.';
 COMMENT ON COLUMN opsflow.approval_inbox.title IS 'What is asked.';
@@ -804,4 +889,12 @@ COMMENT ON COLUMN opsflow.approval_inbox.created_at IS 'When it was asked.';
 COMMENT ON COLUMN opsflow.approval_inbox.expires_at IS 'From when on nobody can decide any more.';
 COMMENT ON COLUMN opsflow.approval_inbox.organization_id IS 'Whose request.';
 COMMENT ON COLUMN opsflow.approval_inbox.id IS 'Identity of the request, for opsflow.approve(), opsflow.reject() and opsflow.decide_approval().';
+COMMENT ON COLUMN opsflow.approval_inbox.stage IS 'Position of its stage that is open, from 1.';
+COMMENT ON COLUMN opsflow.approval_inbox.stage_name IS 'Name of that stage.';
+COMMENT ON COLUMN opsflow.approval_inbox.stage_due_at IS 'When the time of that stage is up; null where only that of the request counts.';
+COMMENT ON COLUMN opsflow.approval_inbox.through IS 'Why the user may decide it: named, role, permission, reassignment, escalation, or delegation; null in a session without a user.';
+COMMENT ON COLUMN opsflow.approval_inbox.on_behalf_of IS 'The member in whose place the user would decide, by delegation; null where he was asked himself.';
+COMMENT ON COLUMN opsflow.approval_inbox.approvals IS 'How many have approved in that stage so far.';
+COMMENT ON COLUMN opsflow.approval_inbox.rejections IS 'How many have rejected in that stage so far.';
+COMMENT ON COLUMN opsflow.approval_inbox.approvals_needed IS 'How many have to approve for that stage to pass.';
 GRANT SELECT ON opsflow.approval_inbox TO opsflow_member, opsflow_holding;
