@@ -261,6 +261,13 @@ resolve(const ApprovalRequest *request, const JsonbContainer *definition)
 	return asked;
 }
 
+/* How many members a stage would ask now. */
+int
+opsflow_approval_asks(const ApprovalRequest *request, const JsonbContainer *definition)
+{
+	return resolve(request, definition).count;
+}
+
 /* ----------------------------------------------------------------
  * Reading stages and assignments
  * ----------------------------------------------------------------

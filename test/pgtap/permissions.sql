@@ -43,6 +43,8 @@ INSERT INTO opsflow.approval_requests (organization_id, title, description, requ
     VALUES (:one, 'Decide', 'd', :nia, ARRAY[:pat]::uuid[], now() + interval '1 day') RETURNING id AS asked \gset
 INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
     VALUES (:one, 'Own', 'd', :pat, now() + interval '1 day') RETURNING id AS own \gset
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, approver_ids, expires_at)
+    VALUES (:one, 'Theirs', 'd', :nia, ARRAY[:ada]::uuid[], now() + interval '1 day') RETURNING id AS theirs \gset
 INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
     VALUES (:one, :pat, :ada, now(), now() + interval '1 day') RETURNING id AS own_delegation \gset
 INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
@@ -116,6 +118,12 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('reject', 'approvals.decide', format('reject(%L)', :'asked'), 'done', ''),
     ('cancel_approval', 'approvals.request', format('cancel_approval(%L)', :'own'), 'done', ''),
     ('cancel_approval', 'approvals.cancel', format('cancel_approval(%L)', :'asked'), 'done', ''),
+    ('decide_approvals', 'approvals.decide', format('decide_approvals(ARRAY[%L]::uuid[], ''approve'')', :'asked'), 'done', ''),
+    ('amend_approval', 'approvals.request', format('amend_approval(%L, title => ''New'')', :'own'), 'done', ''),
+    ('comment_approval', 'approvals.request', format('comment_approval(%L, ''c'')', :'asked'), 'done', ''),
+    ('consume_approval', 'approvals.request', format('consume_approval(%L, ''{}'')', :'own'), 'OF004', ''),
+    ('reassign_approval', 'approvals.decide', format('reassign_approval(%L, %L)', :'asked', :ada), 'done', ''),
+    ('reassign_approval', 'approvals.reassign', format('reassign_approval(%L, %L, %L)', :'theirs', :ben, :ada), 'OF007', ''),
     ('delegate_approvals', 'approvals.delegate', format('delegate_approvals(%L, now() + interval ''2 days'', now() + interval ''3 days'')', :ada), 'done', 'approvals.decide'),
     ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
     ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
@@ -134,7 +142,8 @@ INSERT INTO cases (routine, permission, call, outcome, as_role) VALUES
     ('complete_notification', 'notifications.send', 'complete_notification(opsflow.uuidv7(), opsflow.uuidv7())', 'OF003', 'opsflow_worker'),
     ('fail_notification', 'notifications.send', 'fail_notification(opsflow.uuidv7(), opsflow.uuidv7(), ''x'')', 'OF003', 'opsflow_worker');
 
--- The roles of the system permit nothing here; what pat may do, the test says.
+-- The roles of the system permit nothing here; what pat may do, the test says. So who is asked for approval is Ada.
+UPDATE opsflow.approval_policies SET is_active = false;
 CREATE TABLE kept AS SELECT * FROM opsflow.system_role_permissions;
 DELETE FROM opsflow.system_role_permissions;
 CREATE TABLE all_permissions AS SELECT array_agg(name) AS names FROM opsflow.permissions;
