@@ -79,7 +79,7 @@ opsflow_json_key(JsonbParseState **state, const char *key)
 	put_string(state, WJB_KEY, key);
 }
 
-/* Nothing, if there is no text. */
+/* Nothing, if there is no text.  It must last until the whole is made. */
 void
 opsflow_json_put_text(JsonbParseState **state, const char *key, const char *text)
 {
@@ -164,7 +164,7 @@ put_interval(JsonbParseState **state, const char *key, const Interval *span)
 		return;
 	interval2itm(*span, &itm);
 	EncodeInterval(&itm, INTSTYLE_POSTGRES, text);
-	opsflow_json_put_text(state, key, text);
+	opsflow_json_put_text(state, key, pstrdup(text));
 }
 
 /* ----------------------------------------------------------------

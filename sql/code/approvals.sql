@@ -104,7 +104,7 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
 COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
-'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
+'For opsflow_admin. Does what time does to requests of all organizations, the longest overdue first, for at most batch of them: expires those past expires_at; ends stages whose time is up, or moves them up, as their policy says; reminds who has not answered. Leaves those that somebody is deciding, and those where it fails (a WARNING says why). Safe to run twice, at once and late. Returns for how many it did something; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
 
 CREATE FUNCTION opsflow.simulate_approval_policy(policy_id uuid, since timestamptz DEFAULT NULL,
     until timestamptz DEFAULT NULL)
@@ -152,6 +152,18 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
+
+-- Escalation ---------------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.escalate_approval(approval_id uuid, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_escalate_approval';
+COMMENT ON FUNCTION opsflow.escalate_approval(uuid, text) IS
+'Moves the open stage of a request up, as the job does when its time is up: the next member of escalate_to is asked who has not been asked yet, else everybody of escalate_to_role, else the owners of the organization; who has not answered need not any more, and the time of the stage begins anew. reason: for the record. Returns escalated. Errors: OF001 without a user, OF003 unknown request, OF004 not open, past its expiry, or nobody is left to ask, OF005 for an agent and for who must not decide it, OF007 approval_id is null. Permission: approvals.decide for what one is asked to decide oneself, approvals.reassign for others.';
+ALTER FUNCTION opsflow.escalate_approval(uuid, text) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION opsflow.escalate_approval(uuid, text) TO opsflow_member;
 
 -- Working hours ----------------------------------------------------------------------
 

@@ -51,6 +51,13 @@ INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegat
     VALUES (:one, :ada, :ben, now(), now() + interval '1 day') RETURNING id AS delegation \gset
 INSERT INTO opsflow.work_items (organization_id, agent_id, title, status) SELECT organization_id, id, 'Working', 'in_progress' FROM opsflow.agents WHERE organization_id = :one LIMIT 1 RETURNING id AS working \gset
 SELECT id AS backlog FROM opsflow.work_items WHERE organization_id = :one AND status = 'backlog' \gset
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, approver_ids, expires_at)
+    VALUES (:one, 'Others', 'd', :nia, ARRAY[:ben]::uuid[], now() + interval '1 day') RETURNING id AS others \gset
+-- Their stages open when the job looks at them: pat is asked while he may decide.
+INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) SELECT :one, :pat, id FROM opsflow.roles WHERE organization_id = :one AND name = 'manager';
+UPDATE opsflow.approval_requests SET wake_at = now() - interval '1 second' WHERE id IN (:'asked', :'others');
+SELECT opsflow.expire_approvals() AS opened \gset
+DELETE FROM opsflow.member_roles WHERE user_id = :pat;
 -- A policy asks when a row is at hand: there is one of pat's wherever one sees one's own only.
 INSERT INTO opsflow.node_ratings (organization_id, marketplace_node_id, user_id, rating) VALUES (:one, '00000000-0000-7000-8000-0000000000f0', :pat, 1);
 INSERT INTO opsflow.notifications (organization_id, user_id, type, title) VALUES (:one, :pat, 'x', 'X');
@@ -127,6 +134,8 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('delegate_approvals', 'approvals.delegate', format('delegate_approvals(%L, now() + interval ''2 days'', now() + interval ''3 days'')', :ada), 'done', 'approvals.decide'),
     ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
     ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
+    ('escalate_approval', 'approvals.decide', format('escalate_approval(%L)', :'asked'), 'done', ''),
+    ('escalate_approval', 'approvals.reassign', format('escalate_approval(%L)', :'others'), 'done', ''),
     ('revoke_delegation', 'approvals.reassign', format('revoke_delegation(%L)', :'delegation'), 'done', ''),
     ('start_work_item', 'work_items.edit', format('start_work_item(%L)', :'backlog'), 'done', ''),
     ('complete_work_item', 'work_items.edit', format('complete_work_item(%L)', :'working'), 'done', ''),
