@@ -131,6 +131,10 @@ extern bool opsflow_approval_excludes(const ApprovalRequest *request, const pg_u
 extern void opsflow_approval_end(ApprovalRequest *request, const char *status, const char *reason,
 								 const pg_uuid_t *by, Jsonb *form_data);
 
+/* Say that it has ended, as opsflow_approval_end() does. */
+extern void opsflow_approval_tell(const ApprovalRequest *request, const char *reason);
+extern void opsflow_approval_tell_all(const ApprovalRequest *requests, int count);
+
 /* Where the request stands: pending or escalated, its open stage, and when the job has to look at it. */
 extern void opsflow_approval_set(ApprovalRequest *request, const char *status, int current_stage, int escalation_count,
 								 TimestampTz wake_at);
@@ -266,13 +270,17 @@ extern void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, c
 											 ApprovalAsk *ask);
 
 /* ----------------------------------------------------------------
- * Time (approvals_hours.c) and delegation (approvals_delegate.c)
+ * Time (approvals_hours.c, approvals_escalate.c) and delegation (approvals_delegate.c)
  * ----------------------------------------------------------------
  */
 
 extern TimestampTz opsflow_calendar_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern TimestampTz opsflow_working_time_add(const pg_uuid_t *organization_id, TimestampTz from, const Interval *span);
 extern bool opsflow_is_working_time(const pg_uuid_t *organization_id, TimestampTz at);
+
+/* Move the open stage up.  False, and nothing changed: nobody is left, nor an owner of the organization if wanted. */
+extern bool opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const char *reason,
+									  bool owners_too);
 
 /* For whom may the user vote in this stage now: the assignment, or false. */
 extern bool opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *stage,

@@ -24,10 +24,12 @@
 #include "utils/timestamp.h"
 
 #include "approvals.h"
+#include "approvals_stages.h"
 #include "context.h"
 #include "core.h"
 #include "core_row.h"
 #include "core_search.h"
+#include "notifications.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_delegate_approvals);
@@ -262,8 +264,8 @@ check_others(const pg_uuid_t *organization_id, const Delegation *new)
 }
 
 /* A member of the organization (OF003), active, who may decide (OF007). */
-static void
-check_member(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
+void
+opsflow_approval_check_member(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 {
 	OpsflowSearch search = {"organization_members", "organization_members_user_key"};
 
@@ -278,7 +280,7 @@ check_member(const pg_uuid_t *organization_id, const pg_uuid_t *user_id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("member %s is not active or may not decide", opsflow_uuid_text(user_id)),
-				 errhint("Who delegates, and to whom, are active members with permission \"approvals.decide\".")));
+				 errhint("Name an active member with permission \"approvals.decide\".")));
 }
 
 /* From when to when: finite, the right way round, and not over. */
@@ -342,6 +344,93 @@ delegating_user(void)
 				 errmsg("an agent neither delegates decisions nor takes that back"),
 				 errhint("A person does it, in a context without an agent.")));
 	return context;
+}
+
+/* ----------------------------------------------------------------
+ * Voting for somebody else
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * For whom may the user vote in this stage now: the oldest assignment that waits for
+ * somebody who lets him, or false.
+ *
+ * The delegations are locked until the vote is in: one that is being taken back has been
+ * by then, and is passed over.
+ */
+bool
+opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *user_id,
+						   pg_uuid_t *assignment_id, pg_uuid_t *delegator_id)
+{
+	static OpsflowPlan plan = {
+		"SELECT a.id, a.user_id FROM opsflow.approval_delegations d"
+		" JOIN opsflow.approval_assignments a ON a.organization_id = d.organization_id AND a.user_id = d.delegator_id"
+		" WHERE d.organization_id = $1 AND d.delegate_id = $3 AND d.revoked_at IS NULL"
+		" AND d.starts_at <= $4 AND d.ends_at > $4 AND (d.risk_levels IS NULL OR $5 = ANY (d.risk_levels))"
+		" AND a.stage_id = $2 AND a.status = 'pending' ORDER BY a.created_at, a.id FOR SHARE OF d",
+		5,
+		{UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID}};
+	Datum values[5] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), UUIDPGetDatum(user_id),
+					   TimestampTzGetDatum(GetCurrentTimestamp()), Int32GetDatum(request->risk_level)};
+	int count = opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
+	SPITupleTable *rows = SPI_tuptable;
+	bool found = false;
+	bool isnull;
+
+	for (int i = 0; i < count && !found; i++)
+	{
+		*assignment_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+		*delegator_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
+		found = !opsflow_approval_excludes(request, delegator_id) &&
+			opsflow_member_has_permission(&request->organization_id, delegator_id, "approvals.decide");
+	}
+	SPI_freetuptable(rows);
+	return found;
+}
+
+/* ----------------------------------------------------------------
+ * What others hear of it
+ * ----------------------------------------------------------------
+ */
+
+/* Tell a member, unless it is who acts. */
+static void
+tell_member(const OpsflowContext *context, const Delegation *delegation, const pg_uuid_t *user_id, const char *type,
+			const char *title, const char *reason)
+{
+	Datum user = UUIDPGetDatum(user_id);
+	OpsflowMessage message = {.type = type,
+							  .title = title,
+							  .body = reason,
+							  .entity_type = "approval_delegation",
+							  .entity_id = delegation->id,
+							  .kind = "approvals",
+							  .in_app = true};
+
+	if (!opsflow_uuid_equal(user_id, &context->user_id))
+		opsflow_notify(&context->organization_id, construct_array(&user, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR),
+					   &message);
+}
+
+/* One event, and both members are told. */
+static void
+tell(const OpsflowContext *context, const Delegation *delegation, bool revoked, const char *reason)
+{
+	const char *type = revoked ? "approval_delegation_revoked" : "approval_delegated";
+	const char *not_any_more = revoked ? " no longer" : "";
+	char *delegate = opsflow_user_name(&delegation->delegate_id);
+	char *delegator = opsflow_user_name(&delegation->delegator_id);
+
+	opsflow_publish(&context->organization_id, revoked ? "approval.delegation_revoked" : "approval.delegated",
+					"approval_delegation", &delegation->id,
+					opsflow_approval_details("by", opsflow_uuid_text(&context->user_id),
+											 "delegator", opsflow_uuid_text(&delegation->delegator_id),
+											 "delegate", opsflow_uuid_text(&delegation->delegate_id),
+											 "reason", reason, NULL));
+	tell_member(context, delegation, &delegation->delegate_id, type,
+				psprintf("You%s decide for %s", not_any_more, delegator), reason);
+	tell_member(context, delegation, &delegation->delegator_id, type,
+				psprintf("%s%s decides for you", delegate, not_any_more), reason);
 }
 
 /* ----------------------------------------------------------------
@@ -410,13 +499,14 @@ opsflow_delegate_approvals(PG_FUNCTION_ARGS)
 
 	opsflow_require_data();
 	check_delegating(&context, &new);
-	check_member(&context.organization_id, &new.delegator_id);
-	check_member(&context.organization_id, &new.delegate_id);
+	opsflow_approval_check_member(&context.organization_id, &new.delegator_id);
+	opsflow_approval_check_member(&context.organization_id, &new.delegate_id);
 	(void) opsflow_lock(OPSFLOW_LOCK_DELEGATIONS, hash_bytes(context.organization_id.data, UUID_LEN), 0, true);
 	check_others(&context.organization_id, &new);
 
 	SPI_connect();
 	insert_delegation(&context, &new, reason);
+	tell(&context, &new, false, reason);
 	SPI_finish();
 	PG_RETURN_DATUM(opsflow_uuid_datum(&new.id));
 }
@@ -482,6 +572,7 @@ opsflow_revoke_delegation(PG_FUNCTION_ARGS)
 	if (revoked)
 	{
 		mark_revoked(&context, &delegation);
+		tell(&context, &delegation, true, reason);
 		if (reason != NULL)
 			opsflow_approval_record(&context.organization_id, "approval_delegation", &delegation.id, "revoke",
 									opsflow_approval_details("reason", reason, NULL));

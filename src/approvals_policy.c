@@ -79,7 +79,7 @@ opsflow_json_key(JsonbParseState **state, const char *key)
 	put_string(state, WJB_KEY, key);
 }
 
-/* Nothing, if there is no text. */
+/* Nothing, if there is no text.  It must last until the whole is made. */
 void
 opsflow_json_put_text(JsonbParseState **state, const char *key, const char *text)
 {
@@ -164,7 +164,7 @@ put_interval(JsonbParseState **state, const char *key, const Interval *span)
 		return;
 	interval2itm(*span, &itm);
 	EncodeInterval(&itm, INTSTYLE_POSTGRES, text);
-	opsflow_json_put_text(state, key, text);
+	opsflow_json_put_text(state, key, pstrdup(text));
 }
 
 /* ----------------------------------------------------------------
@@ -648,25 +648,33 @@ copy_policy(const ApprovalAsk *ask, const Policy *policy, const Assessment *asse
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 }
 
-/* The policy, or NULL, and its stages, which are those of one version of it. */
-static Policy *
-find_policy(const ApprovalAsk *ask, const Assessment *assessment, TupleDesc *tupdesc, List **stages)
+/* The route of a request under this policy, or none; false if the policy has changed since it was read. */
+bool
+opsflow_route_under(const ApprovalAsk *ask, const Assessment *assessment, const Policy *policy, ApprovalRoute *route)
 {
-	const pg_uuid_t *organization_id = &ask->context.organization_id;
+	AutomaticVerdict verdict = opsflow_decide_automatically(ask, assessment, policy);
+	TupleDesc tupdesc = NULL;
+	List *stages = NIL;
 
-	for (;;)
+	memset(route, 0, sizeof(*route));
+	route->risk_level = assessment->risk_level;
+	route->required_approvals = assessment->required_approvals;
+	route->working_hours_only = assessment->working_hours_only;
+	if (policy != NULL)
 	{
-		PolicyRows policies = opsflow_active_policies(organization_id);
-		Policy *policy = ask->policy_name != NULL ? policy_by_name(&policies, ask->policy_name)
-												  : opsflow_choose_policy(&policies, ask, assessment);
-
-		if (policy == NULL)
-			return NULL;
-		*stages = read_stages(organization_id, &policy->id, tupdesc);
-		if (is_current(organization_id, policy))
-			return policy;
-		CHECK_FOR_INTERRUPTS();
+		stages = read_stages(&ask->context.organization_id, &policy->id, &tupdesc);
+		route->has_policy = true;
+		route->policy_id = policy->id;
+		route->has_stages = stages != NIL;
+		route->form_schema = policy->form_schema;
+		route->exclude_author = policy->exclude_author;
+		route->working_hours_only = policy->working_hours_only || assessment->working_hours_only;
 	}
+	route->policy = copy_policy(ask, policy, assessment, tupdesc, stages);
+	route->automatic = opsflow_verdict_applies(&verdict);
+	if (verdict.wanted)
+		route->automatic_jsonb = opsflow_verdict_jsonb(&verdict);
+	return policy == NULL || is_current(&ask->context.organization_id, policy);
 }
 
 /*
@@ -679,30 +687,15 @@ void
 opsflow_approval_route(const ApprovalAsk *ask, ApprovalRoute *route)
 {
 	Assessment assessment;
-	AutomaticVerdict verdict;
 	Policy *policy;
-	TupleDesc tupdesc = NULL;
-	List *stages = NIL;
 
 	opsflow_assess(ask, &assessment);
-	policy = find_policy(ask, &assessment, &tupdesc, &stages);
-
-	memset(route, 0, sizeof(*route));
-	route->risk_level = assessment.risk_level;
-	route->required_approvals = assessment.required_approvals;
-	route->working_hours_only = assessment.working_hours_only;
-	if (policy != NULL)
+	do
 	{
-		route->has_policy = true;
-		route->policy_id = policy->id;
-		route->has_stages = stages != NIL;
-		route->form_schema = policy->form_schema;
-		route->exclude_author = policy->exclude_author;
-		route->working_hours_only = policy->working_hours_only || assessment.working_hours_only;
-	}
-	route->policy = copy_policy(ask, policy, &assessment, tupdesc, stages);
-	verdict = opsflow_decide_automatically(ask, &assessment, policy);
-	route->automatic = opsflow_verdict_applies(&verdict);
-	if (verdict.wanted)
-		route->automatic_jsonb = opsflow_verdict_jsonb(&verdict);
+		PolicyRows policies = opsflow_active_policies(&ask->context.organization_id);
+
+		CHECK_FOR_INTERRUPTS();
+		policy = ask->policy_name != NULL ? policy_by_name(&policies, ask->policy_name)
+										  : opsflow_choose_policy(&policies, ask, &assessment);
+	} while (!opsflow_route_under(ask, &assessment, policy, route));
 }

@@ -96,6 +96,8 @@ extern HeapTuple opsflow_policy_row(const pg_uuid_t *organization_id, const pg_u
 extern Policy *opsflow_choose_policy(const PolicyRows *policies, const ApprovalAsk *ask, const Assessment *assessment);
 extern PolicyMatch opsflow_policy_matches(TupleDesc tupdesc, HeapTuple row, const ApprovalAsk *ask, int risk_level,
 										  const char **why_not);
+extern bool opsflow_route_under(const ApprovalAsk *ask, const Assessment *assessment, const Policy *policy,
+								ApprovalRoute *route);
 extern Policy *opsflow_policy_read(TupleDesc tupdesc, HeapTuple row);
 
 /* What is wrong with these settings, in words, or NULL (approvals_rules.c) */

@@ -573,8 +573,8 @@ new_request(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_uui
 }
 
 /* The texts of "because", one after the other. */
-static char *
-automatic_reason(Jsonb *automatic)
+char *
+opsflow_approval_automatic_reason(Jsonb *automatic)
 {
 	StringInfoData reason;
 	ListCell   *lc;
@@ -641,7 +641,7 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 	if (!PG_ARGISNULL(REQUEST_WORK_ITEM_ID))
 		opsflow_work_item_wait(context, PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID));
 	if (route.automatic)
-		opsflow_approval_end(&request, "approved", automatic_reason(route.automatic_jsonb), NULL, NULL);
+		opsflow_approval_end(&request, "approved", opsflow_approval_automatic_reason(route.automatic_jsonb), NULL, NULL);
 	else
 	{
 		opsflow_approval_begin(&request);

@@ -295,10 +295,9 @@ add_member(StringInfo json, const char *key, const char *value)
 	escape_json(json, value);
 }
 
-/* One event of the request; who acts is said by the context. */
-void
-opsflow_approval_publish(const ApprovalRequest *request, const char *event_type, int stage,
-						 const pg_uuid_t *on_behalf_of, const char *reason)
+/* What an event says; who acts is said by the context. */
+static Jsonb *
+event_payload(int stage, const pg_uuid_t *on_behalf_of, const char *reason)
 {
 	const OpsflowContext *context = opsflow_context();
 	StringInfoData json;
@@ -316,17 +315,26 @@ opsflow_approval_publish(const ApprovalRequest *request, const char *event_type,
 	if (stage > 0)
 		appendStringInfo(&json, "%s\"stage\": %d", json.len > 1 ? ", " : "", stage);
 	appendStringInfoChar(&json, '}');
-	opsflow_publish(&request->organization_id, event_type, "approval", &request->id,
-					DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data))));
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
-/* Who asked is told what became of it. */
-static void
-tell_requester(const ApprovalRequest *request, const char *reason)
+/* One event of the request. */
+void
+opsflow_approval_publish(const ApprovalRequest *request, const char *event_type, int stage,
+						 const pg_uuid_t *on_behalf_of, const char *reason)
+{
+	opsflow_publish(&request->organization_id, event_type, "approval", &request->id,
+					event_payload(stage, on_behalf_of, reason));
+}
+
+/* What who asked is told: what became of it. */
+static OpsflowMessage
+outcome_message(const ApprovalRequest *request, const char *reason)
 {
 	char *title = psprintf("%s: %s", request->status, request->title);
-	Datum requester = UUIDPGetDatum(&request->requested_by);
-	OpsflowMessage message = {
+
+	title[0] = pg_toupper((unsigned char) title[0]);
+	return (OpsflowMessage) {
 		.type = "approval_decided",
 		.title = title,
 		.body = reason,
@@ -335,21 +343,59 @@ tell_requester(const ApprovalRequest *request, const char *reason)
 		.entity_id = request->id,
 		.kind = "approvals",
 		.in_app = true};
+}
 
-	title[0] = pg_toupper((unsigned char) title[0]);
+static void
+tell_requester(const ApprovalRequest *request, const char *reason)
+{
+	OpsflowMessage message = outcome_message(request, reason);
+	Datum requester = UUIDPGetDatum(&request->requested_by);
+
 	if (request->has_requester)
 		opsflow_notify(&request->organization_id,
 					   construct_array(&requester, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR), &message);
 }
 
-static void
-tell(const ApprovalRequest *request, const char *reason)
+/* Say that the request has ended: an event, word to who asked and no more to others, and a NOTIFY. */
+void
+opsflow_approval_tell(const ApprovalRequest *request, const char *reason)
 {
 	ApprovalSettings settings;
 
 	opsflow_approval_publish(request, psprintf("approval.%s", request->status), request->current_stage, NULL, reason);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	tell_requester(request, reason);
 	if (opsflow_approval_settings(&request->organization_id, &settings))
+		opsflow_approvals_notify(&settings);
+}
+
+/* The same of many requests of one organization that have all ended alike. */
+void
+opsflow_approval_tell_all(const ApprovalRequest *requests, int count)
+{
+	const pg_uuid_t *organization_id = &requests->organization_id;
+	Datum *ids = palloc(count * sizeof(Datum));
+	Datum *payloads = palloc(count * sizeof(Datum));
+	pg_uuid_t *requesters = palloc(count * sizeof(pg_uuid_t));
+	OpsflowMessage *messages = palloc(count * sizeof(OpsflowMessage));
+	int told = 0;
+	ApprovalSettings settings;
+
+	for (int i = 0; i < count; i++)
+	{
+		ids[i] = UUIDPGetDatum(&requests[i].id);
+		payloads[i] = JsonbPGetDatum(event_payload(requests[i].current_stage, NULL, NULL));
+		opsflow_cancel_notifications(organization_id, "approval", &requests[i].id, NULL);
+		if (!requests[i].has_requester)
+			continue;
+		requesters[told] = requests[i].requested_by;
+		messages[told++] = outcome_message(&requests[i], NULL);
+	}
+	opsflow_publish_all(organization_id, psprintf("approval.%s", requests->status), "approval",
+						construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR),
+						construct_array(payloads, count, JSONBOID, -1, false, TYPALIGN_INT));
+	opsflow_notify_each(organization_id, requesters, messages, told);
+	if (opsflow_approval_settings(organization_id, &settings))
 		opsflow_approvals_notify(&settings);
 }
 
@@ -433,7 +479,7 @@ opsflow_approval_end(ApprovalRequest *request, const char *status, const char *r
 	nulls[7] = request->has_usable_until ? ' ' : 'n';
 	values[8] = Int32GetDatum(request->max_uses);
 	permit_and_execute(request, &end_request, values, nulls, status);
-	tell(request, reason);
+	opsflow_approval_tell(request, reason);
 }
 
 void

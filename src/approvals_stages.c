@@ -261,6 +261,13 @@ resolve(const ApprovalRequest *request, const JsonbContainer *definition)
 	return asked;
 }
 
+/* How many members a stage would ask now. */
+int
+opsflow_approval_asks(const ApprovalRequest *request, const JsonbContainer *definition)
+{
+	return resolve(request, definition).count;
+}
+
 /* ----------------------------------------------------------------
  * Reading stages and assignments
  * ----------------------------------------------------------------
@@ -515,8 +522,7 @@ opsflow_approval_due(const ApprovalRequest *request, const JsonbContainer *defin
 	if (opsflow_policy_bool(&request->policy->root, "working_hours_only"))
 		*due_at = opsflow_working_time_add(&request->organization_id, from, timeout);
 	else
-		*due_at = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval, TimestampTzGetDatum(from),
-														  IntervalPGetDatum(timeout)));
+		*due_at = opsflow_calendar_time_add(&request->organization_id, from, timeout);
 	return true;
 }
 
@@ -796,6 +802,7 @@ opsflow_approval_close_stage(ApprovalRequest *request, ApprovalStage *stage, con
 		TimestampTzGetDatum(GetCurrentTimestamp())};
 
 	(void) opsflow_execute(&close_stage, values, NULL, SPI_OK_UPDATE);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	stage->status = pstrdup(status);
 }
 
@@ -814,6 +821,9 @@ open_next(ApprovalRequest *request, ApprovalStage *stage)
 	opsflow_approval_set(request, request->status, next.position, request->escalation_count,
 						 opsflow_approval_wake_at(request, &next));
 	opsflow_approval_publish(request, "approval.stage_opened", next.position, NULL, NULL);
+	/* Members have left since it was asked: better somebody else than nobody. */
+	if (asked.count < least_approvers(next.definition))
+		(void) opsflow_approval_escalate(request, &next, "too few are left to decide", true);
 	return true;
 }
 

@@ -40,6 +40,7 @@ extern Jsonb *opsflow_approval_ids(ArrayType *array);
 extern Jsonb *opsflow_approval_own_stage(const ApprovalTerms *terms);
 extern Jsonb *opsflow_approval_no_policy(void);
 extern const pg_uuid_t *opsflow_approval_not_asked(const ApprovalRequest *request, int position, ArrayType *approvers);
+extern int opsflow_approval_asks(const ApprovalRequest *request, const JsonbContainer *definition);
 extern bool opsflow_approval_due(const ApprovalRequest *request, const JsonbContainer *definition, TimestampTz from,
 								 TimestampTz *due_at);
 extern TimestampTz opsflow_approval_first_wake_at(const ApprovalRequest *request);
@@ -47,6 +48,10 @@ extern TimestampTz opsflow_approval_first_wake_at(const ApprovalRequest *request
 /* Finding the rules of a request (approvals_request.c); also for one that is amended. */
 extern void opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const ApprovalTerms *terms,
 								  ApprovalRoute *route);
+extern char *opsflow_approval_automatic_reason(Jsonb *automatic);
+
+/* A member of the organization (OF003), active, who may decide (OF007). */
+extern void opsflow_approval_check_member(const pg_uuid_t *organization_id, const pg_uuid_t *user_id);
 
 /* References to what belongs to something: an array of objects that have a name and a url (OF007). */
 extern void opsflow_approval_check_attachments(Jsonb *attachments);

@@ -22,11 +22,13 @@
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
+#include "approvals.h"
 #include "context.h"
 #include "core.h"
 #include "core_row.h"
 #include "core_states.h"
 #include "counters.h"
+#include "executions.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_check_execution);
@@ -390,7 +392,11 @@ check_requester(const Request *request)
 				 errhint("Who started the execution, its agent, an owner, an admin or a manager may ask.")));
 }
 
-/* Nobody approves what he or she started, whoever asked for the approval. */
+/*
+ * Nobody approves what he or she started, whoever asked for the approval.  Who
+ * that is, a request that was made by functions excludes already; this is for
+ * one that was brought in.
+ */
 static void
 check_approver(const Request *request)
 {
@@ -461,6 +467,49 @@ opsflow_approval_decided(PG_FUNCTION_ARGS)
 	if (!IsLogicalWorker() && opsflow_changes(&change, "status") && read_request(&change, &request))
 		carry_over(&request);
 	return PointerGetDatum(NULL);
+}
+
+/*
+ * What a request about an execution is about: the category of its workflow, the
+ * rules and the author of the version that it runs, and who started it.  Where
+ * nobody is known to have made the version, who made the workflow is its author.
+ */
+static void
+describe_subject(const pg_uuid_t *organization_id, const pg_uuid_t *execution_id, ApprovalAsk *ask)
+{
+	static OpsflowPlan plan = {
+		"SELECT w.category, coalesce(v.approval_rules, w.approval_rules), coalesce(v.created_by, w.created_by), e.created_by"
+		" FROM opsflow.workflow_executions e"
+		" JOIN opsflow.workflows w ON w.organization_id = $1 AND w.id = e.workflow_id"
+		" LEFT JOIN opsflow.workflow_versions v ON v.organization_id = $1 AND v.workflow_id = e.workflow_id"
+		" AND v.version_number = e.workflow_version"
+		" WHERE e.organization_id = $1 AND e.id = $2",
+		2,
+		{UUIDOID, UUIDOID}};
+	Datum values[2] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(execution_id)};
+	Datum value;
+	bool isnull;
+
+	if (opsflow_execute(&plan, values, NULL, SPI_OK_SELECT) == 0)
+		return;
+	value = opsflow_result(0, 1, &isnull);
+	ask->category = isnull ? NULL : TextDatumGetCString(value);
+	ask->rules = DatumGetJsonbPCopy(opsflow_result(0, 2, &isnull));
+	value = opsflow_result(0, 3, &isnull);
+	ask->has_author = !isnull;
+	if (!isnull)
+		ask->author = *DatumGetUUIDP(value);
+	value = opsflow_result(0, 4, &isnull);
+	ask->has_starter = !isnull;
+	if (!isnull)
+		ask->starter = *DatumGetUUIDP(value);
+}
+
+/* Tell the room below what its requests can be about. */
+void
+opsflow_executions_init(void)
+{
+	opsflow_approval_subject_hook = describe_subject;
 }
 
 /* ----------------------------------------------------------------

@@ -69,6 +69,32 @@ opsflow_publish(const pg_uuid_t *organization_id, const char *event_type, const 
 	opsflow_become(caller);
 }
 
+/* The same of many things at once, with a payload for each: arrays of uuid and jsonb. */
+void
+opsflow_publish_all(const pg_uuid_t *organization_id, const char *event_type, const char *entity_type,
+					ArrayType *entity_ids, ArrayType *payloads)
+{
+	static OpsflowPlan plan = {
+		"INSERT INTO opsflow.events (organization_id, event_type, entity_type, entity_id, payload, correlation_id)"
+		" SELECT $1, $2, $3, u.id, u.payload, $6 FROM unnest($4, $5) AS u (id, payload)",
+		6,
+		{UUIDOID, TEXTOID, TEXTOID, UUIDARRAYOID, JSONBARRAYOID, UUIDOID}};
+	bool correlated = opsflow_correlation_id != NULL && opsflow_correlation_id[0] != '\0';
+	OpsflowUser caller = opsflow_become_owner();
+	Datum values[6];
+
+	SPI_connect();
+	values[0] = UUIDPGetDatum(organization_id);
+	values[1] = CStringGetTextDatum(event_type);
+	values[2] = CStringGetTextDatum(entity_type);
+	values[3] = PointerGetDatum(entity_ids);
+	values[4] = PointerGetDatum(payloads);
+	values[5] = correlated ? DirectFunctionCall1(uuid_in, CStringGetDatum(opsflow_correlation_id)) : (Datum) 0;
+	(void) opsflow_execute(&plan, values, correlated ? NULL : "     n", SPI_OK_INSERT);
+	SPI_finish();
+	opsflow_become(caller);
+}
+
 /* ----------------------------------------------------------------
  * Who is told in which way
  * ----------------------------------------------------------------
@@ -178,71 +204,106 @@ member_channels(const pg_uuid_t *organization_id, const pg_uuid_t *user_id, uint
  * ----------------------------------------------------------------
  */
 
-/* The rows to write: who is told by which channel. */
+/* The rows to write: who is told what by which channel. */
 typedef struct Addressees
 {
 	Datum *users;
 	Datum *channels;
+	const OpsflowMessage **messages;
 	int count;
 } Addressees;
 
 static Addressees
-find_addressees(const pg_uuid_t *organization_id, ArrayType *user_ids, uint32 offered, const char *kind)
+make_addressees(int users)
 {
-	Addressees found = {0};
-	Datum *users;
-	bool *nulls;
-	int count;
+	int size = Max(users, 1) * lengthof(channels);
 
-	deconstruct_array(user_ids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &users, &nulls, &count);
-	found.users = palloc(Max(count, 1) * lengthof(channels) * sizeof(Datum));
-	found.channels = palloc(Max(count, 1) * lengthof(channels) * sizeof(Datum));
-	for (int i = 0; i < count; i++)
+	return (Addressees){
+		.users = palloc(size * sizeof(Datum)),
+		.channels = palloc(size * sizeof(Datum)),
+		.messages = palloc(size * sizeof(OpsflowMessage *))};
+}
+
+static void
+add_addressee(Addressees *to, Datum user_id, uint32 wanted, const OpsflowMessage *message)
+{
+	for (int channel = 0; channel < lengthof(channels); channel++)
 	{
-		uint32 wanted = nulls[i] ? 0 : member_channels(organization_id, DatumGetUUIDP(users[i]), offered, kind);
-
-		for (int channel = 0; channel < lengthof(channels); channel++)
-		{
-			if ((wanted & (UINT32_C(1) << channel)) == 0)
-				continue;
-			found.users[found.count] = users[i];
-			found.channels[found.count++] = CStringGetTextDatum(channels[channel]);
-		}
+		if ((wanted & (UINT32_C(1) << channel)) == 0)
+			continue;
+		to->users[to->count] = user_id;
+		to->channels[to->count] = CStringGetTextDatum(channels[channel]);
+		to->messages[to->count++] = message;
 	}
-	return found;
+}
+
+/* A column of the rows: what their messages have. */
+static Datum
+titles(const Addressees *to)
+{
+	Datum *values = palloc(to->count * sizeof(Datum));
+
+	for (int i = 0; i < to->count; i++)
+	{
+		const char *title = to->messages[i]->title;
+
+		values[i] = PointerGetDatum(cstring_to_text_with_len(title, pg_mbcharcliplen(title, strlen(title), MAX_TITLE)));
+	}
+	return PointerGetDatum(construct_array(values, to->count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static Datum
+priorities(const Addressees *to)
+{
+	Datum *values = palloc(to->count * sizeof(Datum));
+
+	for (int i = 0; i < to->count; i++)
+		values[i] = CStringGetTextDatum(to->messages[i]->priority == NULL ? "medium" : to->messages[i]->priority);
+	return PointerGetDatum(construct_array(values, to->count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static Datum
+entity_ids(const Addressees *to)
+{
+	Datum *values = palloc(to->count * sizeof(Datum));
+
+	for (int i = 0; i < to->count; i++)
+		values[i] = UUIDPGetDatum(&to->messages[i]->entity_id);
+	return PointerGetDatum(construct_array(values, to->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
 /* What shows in the application has arrived with the row. */
 static void
-insert_notifications(const pg_uuid_t *organization_id, const Addressees *to, const OpsflowMessage *message)
+insert_notifications(const pg_uuid_t *organization_id, const Addressees *to)
 {
 	static OpsflowPlan plan = {
 		"INSERT INTO opsflow.notifications (organization_id, user_id, channel, type, title, body, data, priority,"
 		" entity_type, entity_id, status, sent_at)"
-		" SELECT $1, a.user_id, a.channel, $4, $5, $6, coalesce($7, '{}'), coalesce($8, 'medium'), $9, $10,"
+		" SELECT $1, a.user_id, a.channel, $7, a.title, $8, coalesce($9, '{}'), a.priority, $10,"
+		" CASE WHEN $10 IS NOT NULL THEN a.entity_id END,"
 		" CASE a.channel WHEN 'in_app' THEN 'sent' ELSE 'pending' END, CASE a.channel WHEN 'in_app' THEN now() END"
-		" FROM unnest($2, $3) AS a (user_id, channel)",
+		" FROM unnest($2, $3, $4, $5, $6) AS a (user_id, channel, title, priority, entity_id)",
 		10,
-		{UUIDOID, UUIDARRAYOID, TEXTARRAYOID, TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, TEXTOID, UUIDOID}};
-	int title_len = pg_mbcharcliplen(message->title, strlen(message->title), MAX_TITLE);
-	const char *texts[10] = {[5] = message->body, [7] = message->priority, [8] = message->entity_type};
+		{UUIDOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTOID, TEXTOID, JSONBOID,
+		 TEXTOID}};
+	const OpsflowMessage *message = to->messages[0];
 	char nulls[10];
 	Datum values[10];
 
 	memset(nulls, ' ', sizeof(nulls));
-	for (int i = 0; i < lengthof(texts); i++)
-		values[i] = texts[i] == NULL ? (Datum) 0 : CStringGetTextDatum(texts[i]);
 	values[0] = UUIDPGetDatum(organization_id);
 	values[1] = PointerGetDatum(construct_array(to->users, to->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 	values[2] = PointerGetDatum(construct_array(to->channels, to->count, TEXTOID, -1, false, TYPALIGN_INT));
-	values[3] = CStringGetTextDatum(message->type);
-	values[4] = PointerGetDatum(cstring_to_text_with_len(message->title, title_len));
-	values[6] = PointerGetDatum(message->data);
-	values[9] = UUIDPGetDatum(&message->entity_id);
-	nulls[5] = message->body == NULL ? 'n' : ' ';
-	nulls[6] = message->data == NULL ? 'n' : ' ';
-	nulls[7] = message->priority == NULL ? 'n' : ' ';
-	nulls[8] = nulls[9] = message->entity_type == NULL ? 'n' : ' ';
+	values[3] = titles(to);
+	values[4] = priorities(to);
+	values[5] = entity_ids(to);
+	values[6] = CStringGetTextDatum(message->type);
+	values[7] = message->body == NULL ? (Datum) 0 : CStringGetTextDatum(message->body);
+	nulls[7] = message->body == NULL ? 'n' : ' ';
+	values[8] = PointerGetDatum(message->data);
+	nulls[8] = message->data == NULL ? 'n' : ' ';
+	values[9] = message->entity_type == NULL ? (Datum) 0 : CStringGetTextDatum(message->entity_type);
+	nulls[9] = message->entity_type == NULL ? 'n' : ' ';
 	(void) opsflow_execute(&plan, values, nulls, SPI_OK_INSERT);
 }
 
@@ -256,14 +317,54 @@ opsflow_notify(const pg_uuid_t *organization_id, ArrayType *user_ids, const Opsf
 	uint32 offered = organization_channels(organization_id) | (message->in_app ? IN_APP : 0);
 	OpsflowUser caller;
 	Addressees to;
+	Datum *users;
+	bool *nulls;
+	int count;
 
 	if (offered == 0)
 		return;
 	caller = opsflow_become_owner();
 	SPI_connect();
-	to = find_addressees(organization_id, user_ids, offered, message->kind);
+	deconstruct_array(user_ids, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &users, &nulls, &count);
+	to = make_addressees(count);
+	for (int i = 0; i < count; i++)
+	{
+		if (!nulls[i])
+			add_addressee(&to, users[i],
+						  member_channels(organization_id, DatumGetUUIDP(users[i]), offered, message->kind), message);
+	}
 	if (to.count > 0)
-		insert_notifications(organization_id, &to, message);
+		insert_notifications(organization_id, &to);
+	SPI_finish();
+	opsflow_become(caller);
+}
+
+/*
+ * Tell each of "users" the message in the same place: messages that differ in title,
+ * priority and entity_id only.
+ */
+void
+opsflow_notify_each(const pg_uuid_t *organization_id, const pg_uuid_t *users, const OpsflowMessage *messages, int count)
+{
+	uint32 offered = count == 0 ? 0 : organization_channels(organization_id) | (messages->in_app ? IN_APP : 0);
+	uint32 wanted = 0;
+	OpsflowUser caller;
+	Addressees to;
+
+	if (offered == 0)
+		return;
+	caller = opsflow_become_owner();
+	SPI_connect();
+	to = make_addressees(count);
+	for (int i = 0; i < count; i++)
+	{
+		/* It is often the same one again. */
+		if (i == 0 || !opsflow_uuid_equal(&users[i], &users[i - 1]))
+			wanted = member_channels(organization_id, &users[i], offered, messages->kind);
+		add_addressee(&to, UUIDPGetDatum(&users[i]), wanted, &messages[i]);
+	}
+	if (to.count > 0)
+		insert_notifications(organization_id, &to);
 	SPI_finish();
 	opsflow_become(caller);
 }

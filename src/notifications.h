@@ -32,7 +32,11 @@ typedef struct OpsflowMessage
  */
 extern void opsflow_publish(const pg_uuid_t *organization_id, const char *event_type, const char *entity_type,
 							const pg_uuid_t *entity_id, Jsonb *payload);
+extern void opsflow_publish_all(const pg_uuid_t *organization_id, const char *event_type, const char *entity_type,
+								ArrayType *entity_ids, ArrayType *payloads);
 extern void opsflow_notify(const pg_uuid_t *organization_id, ArrayType *user_ids, const OpsflowMessage *message);
+extern void opsflow_notify_each(const pg_uuid_t *organization_id, const pg_uuid_t *users,
+								const OpsflowMessage *messages, int count);
 extern void opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entity_type,
 										 const pg_uuid_t *entity_id, const char *type);
 

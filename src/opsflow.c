@@ -11,6 +11,7 @@
 #include "audit_sign.h"
 #include "context.h"
 #include "core.h"
+#include "executions.h"
 #include "identity.h"
 #include "identity_person.h"
 #include "secrets.h"
@@ -33,4 +34,5 @@ _PG_init(void)
 	opsflow_audit_write_init();
 	opsflow_tenancy_init();
 	opsflow_identity_init();
+	opsflow_executions_init();
 }

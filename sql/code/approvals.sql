@@ -104,8 +104,19 @@ LANGUAGE C VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_expire_approvals';
 COMMENT ON FUNCTION opsflow.expire_approvals(integer) IS
-'For opsflow_admin. Expires requests of all organizations that are past expires_at, the longest overdue first, at most batch of them; leaves those that somebody is deciding, and those of an organization where it fails (a WARNING says why). Safe to run twice and at once. Returns how many it expired; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
+'For opsflow_admin. Does what time does to requests of all organizations, the longest overdue first, for at most batch of them: expires those past expires_at; ends stages whose time is up, or moves them up, as their policy says; reminds who has not answered. Leaves those that somebody is deciding, and those where it fails (a WARNING says why). Safe to run twice, at once and late. Returns for how many it did something; fewer than batch means that nothing is left to do. Errors: OF007 batch is null or less than 1, 42501 for other roles.';
 
+CREATE FUNCTION opsflow.simulate_approval_policy(policy_id uuid, since timestamptz DEFAULT NULL,
+    until timestamptz DEFAULT NULL)
+RETURNS TABLE (approval_id uuid, created_at timestamptz, matches boolean, verdict text, because text[], asked integer,
+    status text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_simulate_approval_policy';
+COMMENT ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) IS
+'Asks the requests of the organization anew, as they were asked, under a policy as it is now, active or not; changes nothing. policy_id: the policy; since, until: requests made from then on, and before then; null: all. Returns the id of each request and when it was made, oldest first; matches: would the policy decide it; verdict: approve if no person had to be asked, else ask, null if it does not match; because: why, in words; asked: how many members its first stage would ask now, null where it asks nobody; status: what became of the request. Errors: OF001 without a context, OF003 unknown policy, OF007 policy_id is null. Permission: approvals.policies.';
+ALTER FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION opsflow.simulate_approval_policy(uuid, timestamptz, timestamptz) TO opsflow_member;
 -- Work items
 
 CREATE FUNCTION opsflow.work_item_decided()
@@ -141,6 +152,18 @@ GRANT EXECUTE ON FUNCTION
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
+
+-- Escalation ---------------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.escalate_approval(approval_id uuid, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_escalate_approval';
+COMMENT ON FUNCTION opsflow.escalate_approval(uuid, text) IS
+'Moves the open stage of a request up, as the job does when its time is up: the next member of escalate_to is asked who has not been asked yet, else everybody of escalate_to_role, else the owners of the organization; who has not answered need not any more, and the time of the stage begins anew. reason: for the record. Returns escalated. Errors: OF001 without a user, OF003 unknown request, OF004 not open, past its expiry, or nobody is left to ask, OF005 for an agent and for who must not decide it, OF007 approval_id is null. Permission: approvals.decide for what one is asked to decide oneself, approvals.reassign for others.';
+ALTER FUNCTION opsflow.escalate_approval(uuid, text) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION opsflow.escalate_approval(uuid, text) TO opsflow_member;
 
 -- Working hours ----------------------------------------------------------------------
 
@@ -196,3 +219,75 @@ GRANT EXECUTE ON FUNCTION
     opsflow.delegate_approvals(uuid, timestamptz, timestamptz, integer[], text, uuid),
     opsflow.revoke_delegation(uuid, text)
     TO opsflow_member;
+
+-- Changing, using, deciding many -------------------------------------------------------
+
+CREATE FUNCTION opsflow.amend_approval(
+    approval_id uuid, requested_action jsonb DEFAULT NULL, title text DEFAULT NULL, description text DEFAULT NULL,
+    impact_analysis jsonb DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS bytea
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_amend_approval';
+COMMENT ON FUNCTION opsflow.amend_approval(uuid, jsonb, text, text, jsonb, text) IS
+'Changes what an open request asks; what is null stays. requested_action, impact_analysis: JSON objects; title: 1 to 255 characters; reason: for the record, up to 1,000 characters. Where nothing but keys of requested_action changes that the policy calls immaterial, votes stay; otherwise they are stale: the request gets a new revision, its policy is chosen anew, and everybody is asked again. Returns the digest of what is asked now. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 somebody else has asked, OF007 unfit values, nothing to change, or a policy by which too few could decide. Permission: approvals.request.';
+
+CREATE FUNCTION opsflow.reassign_approval(
+    approval_id uuid, to_user_id uuid, from_user_id uuid DEFAULT NULL, reason text DEFAULT NULL)
+RETURNS text
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_reassign_approval';
+COMMENT ON FUNCTION opsflow.reassign_approval(uuid, uuid, uuid, text) IS
+'Passes on what a member is asked to decide, in the stage that is open, to another. to_user_id: an active member with permission approvals.decide who is not excluded and not asked yet; from_user_id: the member whose answer is missing, null: the user who acts; reason: for the record, up to 1,000 characters. Returns the status of the request, pending or escalated. Errors: OF001 without a user, OF003 unknown request or member, OF004 not open or past its expiry, from_user_id is not asked or has answered, to_user_id is asked already, OF005 an agent, who asked or another whom the request excludes passes it on, or it is passed on to one, OF007 unfit values. Permission: approvals.decide for what one is asked oneself, approvals.reassign for others.';
+
+CREATE FUNCTION opsflow.comment_approval(approval_id uuid, body text, attachments jsonb DEFAULT '[]')
+RETURNS uuid
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_comment_approval';
+COMMENT ON FUNCTION opsflow.comment_approval(uuid, text, jsonb) IS
+'Says something about a request, open or not, in the name of the user, the agent, or the agent for the user, who acts. body: 1 to 10,000 characters; attachments: a JSON array of objects with at least name and url. Returns the id of the comment. Errors: OF001 without a context, OF003 unknown request, OF007 unfit values. Permission: approvals.request.';
+
+CREATE FUNCTION opsflow.consume_approval(approval_id uuid, action jsonb)
+RETURNS integer
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_consume_approval';
+COMMENT ON FUNCTION opsflow.consume_approval(uuid, jsonb) IS
+'Uses an approval: call it in the transaction that does what was approved. action: what is done, which has to be what was asked. Only who asked can use it, the same user and agent; that of an execution is used by the engine. Returns how often it can still be used. Errors: OF001 without a context, OF003 unknown request, OF004 not approved, past usable_until, or used up, OF005 somebody else has asked, or an execution waits for it, OF006 action is not what was asked, OF007 unfit values. Permission: approvals.request.';
+
+CREATE FUNCTION opsflow.decide_approvals(
+    approval_ids uuid[], decision text, reason text DEFAULT NULL, form_data jsonb DEFAULT NULL)
+RETURNS TABLE (approval_id uuid, status text, sqlstate text, message text, hint text)
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_decide_approvals';
+COMMENT ON FUNCTION opsflow.decide_approvals(uuid[], text, text, jsonb) IS
+'Decides many requests alike, as the user who acts, each as opsflow.decide_approval() would. approval_ids: up to 1,000; decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in. Returns a row for each, once, in the order of their ids: its status now, or the SQLSTATE, message and hint of why it was not decided, which changes nothing about it and does not stop the others. Errors: OF001 without a user, OF005 an agent decides, OF007 unfit values. Permission: approvals.decide.';
+
+ALTER FUNCTION opsflow.amend_approval(uuid, jsonb, text, text, jsonb, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.reassign_approval(uuid, uuid, uuid, text) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.comment_approval(uuid, text, jsonb) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.consume_approval(uuid, jsonb) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.decide_approvals(uuid[], text, text, jsonb) OWNER TO opsflow_owner;
+GRANT EXECUTE ON FUNCTION
+    opsflow.amend_approval(uuid, jsonb, text, text, jsonb, text),
+    opsflow.comment_approval(uuid, text, jsonb),
+    opsflow.consume_approval(uuid, jsonb)
+    TO opsflow_member, opsflow_worker;
+GRANT EXECUTE ON FUNCTION
+    opsflow.reassign_approval(uuid, uuid, uuid, text),
+    opsflow.decide_approvals(uuid[], text, text, jsonb)
+    TO opsflow_member;
+
+-- Explaining -------------------------------------------------------------------------
+
+CREATE FUNCTION opsflow.explain_approval(approval_id uuid)
+RETURNS jsonb
+LANGUAGE C STABLE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'opsflow_explain_approval';
+COMMENT ON FUNCTION opsflow.explain_approval(uuid) IS
+'Says what a request waits for, and why. Returns a JSON object of what the caller may read: what is asked, by whom, policy and because (why that one), automatic (what was found about deciding without a person), excluded (who can never decide it), stages (status, needed, approvals, more, due_at, on_timeout, members: who is asked, through what, with votes and with delegates who could answer instead), decided_by; and of it in English summary, one sentence, and lines, an array of text. Times in these are in the time zone of the session. Errors: OF001 without an organization, OF003 unknown request, OF007 approval_id is null.';
+GRANT EXECUTE ON FUNCTION opsflow.explain_approval(uuid) TO opsflow_member, opsflow_holding;

@@ -67,15 +67,15 @@ COMMENT ON COLUMN opsflow.approval_policies.organization_id IS 'Whose policy.';
 COMMENT ON COLUMN opsflow.approval_policies.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.approval_policies.name IS 'Name, up to 255 characters, unique in the organization whatever the case.';
 COMMENT ON COLUMN opsflow.approval_policies.description IS 'What the policy is for.';
-COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number.';
+COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number; of several, the one that was made first.';
 COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about (execution, work_item, ...), up to 50 characters; null matches everything.';
 COMMENT ON COLUMN opsflow.approval_policies.category IS 'Category of the workflow it has to come from, up to 50 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.action_kind IS 'Kind of action that has to be asked for, up to 100 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.min_risk_level IS 'Lowest risk tier it is for, 0 to 5; null means no lower bound.';
 COMMENT ON COLUMN opsflow.approval_policies.max_risk_level IS 'Highest risk tier it is for, 0 to 5; null means no upper bound.';
-COMMENT ON COLUMN opsflow.approval_policies.condition IS 'SQL/JSON path predicate that has to hold for requested_action; null always holds.';
-COMMENT ON COLUMN opsflow.approval_policies.auto_approve_max_risk IS 'Highest risk tier, 0 to 4, up to which no person is asked; null means that one always is. Tier 5 always is.';
-COMMENT ON COLUMN opsflow.approval_policies.auto_approve_min_confidence IS 'Least confidence of the AI, 0 to 1, from which no person is asked; null means that confidence does not matter.';
+COMMENT ON COLUMN opsflow.approval_policies.condition IS 'SQL/JSON path predicate that has to hold for requested_action, as @@ says; null always holds, and what cannot be evaluated does too, but then a person decides.';
+COMMENT ON COLUMN opsflow.approval_policies.auto_approve_max_risk IS 'Highest risk tier, 0 to 4, up to which no person is asked, if nothing stands against it (doc/approval_policies.md); null means that one always is. For tier 5 one always is.';
+COMMENT ON COLUMN opsflow.approval_policies.auto_approve_min_confidence IS 'Least confidence of the AI, 0 to 1, that recommends it, from which no person is asked; null means that neither matters.';
 COMMENT ON COLUMN opsflow.approval_policies.sample_rate IS 'Share, 0 to 1, of the requests that need no person and go to one anyway.';
 COMMENT ON COLUMN opsflow.approval_policies.shadow_mode IS 'True while the policy is only watched: what it would have approved by itself is noted, a person decides.';
 COMMENT ON COLUMN opsflow.approval_policies.exclude_workflow_author IS 'True if who made the workflow may not decide about its executions.';
@@ -86,7 +86,7 @@ COMMENT ON COLUMN opsflow.approval_policies.form_schema IS 'Array of the fields 
 COMMENT ON COLUMN opsflow.approval_policies.approval_ttl IS 'How long an approval can be used after it was given; null means no limit.';
 COMMENT ON COLUMN opsflow.approval_policies.max_uses IS 'How often an approval can be used.';
 COMMENT ON COLUMN opsflow.approval_policies.is_active IS 'Is the policy applied to new requests?';
-COMMENT ON COLUMN opsflow.approval_policies.version IS 'Version of the policy, from 1.';
+COMMENT ON COLUMN opsflow.approval_policies.version IS 'Version of the policy, from 1: a change of it, or of a stage of it, makes the next one.';
 COMMENT ON COLUMN opsflow.approval_policies.created_at IS 'When it was created.';
 COMMENT ON COLUMN opsflow.approval_policies.updated_at IS 'When it last changed.';
 COMMENT ON COLUMN opsflow.approval_policies.created_by IS 'The member who created it.';
@@ -722,7 +722,12 @@ VALUES ('approval_delegations', 'security_event', 'approval_delegation', 'warnin
 SELECT opsflow.protect('opsflow.approval_delegations');
 GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
--- The sub-selects without a reference to the request are run once, not per row.
+-- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where
+-- there is no user, it is all requests (the third, whose condition tells the planner, too, that there are none
+-- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit; the
+-- planner takes it for one and does without a sort): so the first page costs the same however much waits. What makes a
+-- request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the planner takes
+-- every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
@@ -752,30 +757,113 @@ SELECT
     r.created_at,
     r.expires_at,
     r.organization_id,
-    r.id
-FROM opsflow.approval_requests r
-WHERE r.organization_id = opsflow.current_organization_id()
-    AND r.status IN ('pending', 'escalated')
-    AND r.expires_at > now()
-    AND ((SELECT opsflow.current_user_id()) IS NULL
-        OR r.requested_by IS DISTINCT FROM (SELECT opsflow.current_user_id())
-        AND CASE
-            WHEN r.approver_ids IS NOT NULL THEN (SELECT opsflow.current_user_id()) = ANY (r.approver_ids)
-            WHEN r.approver_id IS NOT NULL THEN (SELECT opsflow.current_user_id()) = r.approver_id
-            ELSE EXISTS (
-                SELECT FROM opsflow.organization_members m
-                WHERE m.organization_id = opsflow.current_organization_id()
-                    AND m.user_id = opsflow.current_user_id()
-                    AND m.role IN ('owner', 'admin', 'manager'))
-            END
-        AND EXISTS (
-            SELECT FROM opsflow.organization_members m
-            WHERE m.organization_id = opsflow.current_organization_id()
-                AND m.user_id = opsflow.current_user_id()
-                AND m.status = 'active'))
-ORDER BY array_position(ARRAY['urgent', 'high', 'medium', 'low'], r.priority), r.expires_at, r.id;
+    r.id,
+    r.current_stage AS stage,
+    s.name AS stage_name,
+    s.due_at AS stage_due_at,
+    CASE WHEN q.delegated THEN 'delegation' ELSE a.source END AS through,
+    CASE WHEN q.delegated THEN q.user_id END AS on_behalf_of,
+    v.approvals,
+    v.rejections,
+    CASE s.approval_type
+        WHEN 'single' THEN 1
+        WHEN 'multiple' THEN CASE WHEN s.escalation_count > 0 THEN least(s.required_approvals, v.asked)
+            ELSE s.required_approvals END
+        WHEN 'unanimous' THEN v.asked
+        ELSE v.asked / 2 + 1 END AS approvals_needed
+FROM (
+        (SELECT a.approval_id, a.user_id, false AS delegated, a.urgency, a.expires_at
+            FROM opsflow.approval_assignments a
+            WHERE a.organization_id = opsflow.current_organization_id()
+                AND a.user_id = opsflow.current_user_id()
+                AND a.status = 'pending'
+            ORDER BY a.urgency DESC, a.expires_at, a.approval_id LIMIT (SELECT NULL::bigint))
+        UNION ALL
+        (SELECT a.approval_id, a.user_id, true, a.urgency, a.expires_at
+            FROM opsflow.approval_assignments a
+            WHERE a.organization_id = opsflow.current_organization_id()
+                AND a.user_id = ANY (ARRAY(
+                    SELECT d.delegator_id
+                    FROM opsflow.approval_delegations d
+                    JOIN opsflow.organization_members m
+                        ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
+                    WHERE d.organization_id = opsflow.current_organization_id()
+                        AND d.delegate_id = opsflow.current_user_id()
+                        AND d.starts_at <= now()
+                        AND d.ends_at > now()
+                        AND d.revoked_at IS NULL))
+                AND a.status = 'pending'
+            ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
+        UNION ALL
+        (SELECT o.id, NULL, false, array_position('{low,medium,high,urgent}', o.priority) - 1, o.expires_at
+            FROM opsflow.approval_requests o
+            WHERE o.organization_id =
+                    CASE WHEN opsflow.current_user_id() IS NULL THEN opsflow.current_organization_id() END
+                AND o.status IN ('pending', 'escalated')
+            ORDER BY 4 DESC, 5, 1)
+    ) q
+    JOIN opsflow.approval_requests r
+        ON r.organization_id = opsflow.current_organization_id() AND r.id = q.approval_id
+    LEFT JOIN opsflow.approval_stages s
+        ON s.organization_id = r.organization_id AND s.approval_id = r.id AND s.revision = r.revision
+            AND s.position = r.current_stage
+    LEFT JOIN opsflow.approval_assignments a
+        ON a.organization_id = r.organization_id AND a.stage_id = s.id AND a.user_id = q.user_id
+    LEFT JOIN LATERAL (
+        SELECT
+            count(*) FILTER (WHERE o.status = 'approved') AS approvals,
+            count(*) FILTER (WHERE o.status = 'rejected') AS rejections,
+            count(*) AS asked
+        FROM opsflow.approval_assignments o
+        WHERE o.organization_id = s.organization_id AND o.stage_id = s.id
+            AND o.status IN ('pending', 'approved', 'rejected')) v ON true
+WHERE CASE
+    WHEN r.status NOT IN ('pending', 'escalated') OR r.expires_at <= now() THEN false
+    WHEN q.user_id IS NULL THEN true
+    -- Whoever it is that decides.
+    WHEN a.status IS DISTINCT FROM 'pending' OR NOT (SELECT opsflow.has_permission('approvals.decide')) THEN false
+    WHEN opsflow.current_user_id() = r.requested_by OR opsflow.current_user_id() = ANY (r.excluded_ids) THEN false
+    WHEN NOT q.delegated THEN true
+    -- Who decides for another does so within the risk he was given, and where he has no answer of his own to give nor
+    -- has given one; of several that he could answer it is the oldest. (An EXISTS that can be hashed reads all rows.)
+    WHEN NOT EXISTS (
+        SELECT FROM opsflow.approval_delegations d
+        WHERE d.organization_id = r.organization_id
+            AND d.delegate_id = opsflow.current_user_id()
+            AND d.delegator_id = q.user_id
+            AND d.starts_at <= now()
+            AND d.ends_at > now()
+            AND d.revoked_at IS NULL
+            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))) THEN false
+    WHEN (SELECT own.status
+        FROM opsflow.approval_assignments own
+        WHERE own.organization_id = r.organization_id
+            AND own.stage_id = s.id
+            AND own.user_id = opsflow.current_user_id()) IN ('pending', 'approved', 'rejected') THEN false
+    WHEN (SELECT count(*)
+        FROM opsflow.approval_decisions vote
+        WHERE vote.organization_id = r.organization_id
+            AND vote.stage_id = s.id
+            AND vote.user_id = opsflow.current_user_id()) > 0 THEN false
+    ELSE NOT EXISTS (
+        SELECT FROM opsflow.approval_assignments older
+        JOIN opsflow.approval_delegations d
+            ON d.organization_id = older.organization_id AND d.delegator_id = older.user_id
+        JOIN opsflow.organization_members m
+            ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
+        WHERE older.organization_id = r.organization_id
+            AND older.stage_id = s.id
+            AND older.status = 'pending'
+            AND (older.created_at, older.id) < (a.created_at, a.id)
+            AND d.delegate_id = opsflow.current_user_id()
+            AND d.starts_at <= now()
+            AND d.ends_at > now()
+            AND d.revoked_at IS NULL
+            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels)))
+    END
+ORDER BY q.urgency DESC, q.expires_at, q.approval_id;
 
-COMMENT ON VIEW opsflow.approval_inbox IS 'The open requests that the user of this session may decide, most urgent first; without a user (a report), all open ones of the organization.';
+COMMENT ON VIEW opsflow.approval_inbox IS 'The open requests that wait for the user of this session, asked himself or as the delegate of others, each once, most urgent first, then those that expire first; without a user (a report), all open ones of the organization.';
 COMMENT ON COLUMN opsflow.approval_inbox.priority IS 'low, medium, high or urgent.';
 COMMENT ON COLUMN opsflow.approval_inbox.risk_level IS 'Risk tier from 0 (none) to 5.';
 COMMENT ON COLUMN opsflow.approval_inbox.title IS 'What is asked.';
@@ -804,4 +892,12 @@ COMMENT ON COLUMN opsflow.approval_inbox.created_at IS 'When it was asked.';
 COMMENT ON COLUMN opsflow.approval_inbox.expires_at IS 'From when on nobody can decide any more.';
 COMMENT ON COLUMN opsflow.approval_inbox.organization_id IS 'Whose request.';
 COMMENT ON COLUMN opsflow.approval_inbox.id IS 'Identity of the request, for opsflow.approve(), opsflow.reject() and opsflow.decide_approval().';
+COMMENT ON COLUMN opsflow.approval_inbox.stage IS 'Position of its stage that is open, from 1.';
+COMMENT ON COLUMN opsflow.approval_inbox.stage_name IS 'Name of that stage.';
+COMMENT ON COLUMN opsflow.approval_inbox.stage_due_at IS 'When the time of that stage is up; null where only that of the request counts.';
+COMMENT ON COLUMN opsflow.approval_inbox.through IS 'Why the user may decide it: named, role, permission, reassignment, escalation, or delegation; null in a session without a user.';
+COMMENT ON COLUMN opsflow.approval_inbox.on_behalf_of IS 'The member in whose place the user would decide, by delegation; null where he was asked himself.';
+COMMENT ON COLUMN opsflow.approval_inbox.approvals IS 'How many have approved in that stage so far.';
+COMMENT ON COLUMN opsflow.approval_inbox.rejections IS 'How many have rejected in that stage so far.';
+COMMENT ON COLUMN opsflow.approval_inbox.approvals_needed IS 'How many have to approve for that stage to pass.';
 GRANT SELECT ON opsflow.approval_inbox TO opsflow_member, opsflow_holding;

@@ -95,6 +95,13 @@ SELECT act(NULL);
 SELECT is(ROW (d.delegator_id, d.delegate_id, d.risk_levels), ROW (:olga::uuid, :per::uuid, NULL::integer[]), 'a manager delegates for another; all tiers are no limit') FROM delegation(:'for_olga') d;
 SELECT is(actor_id, :max::uuid, 'and the ledger says who it was') FROM opsflow.audit_trail WHERE entity_id = :'for_olga';
 
+SELECT results_eq(format('SELECT event_type, payload FROM opsflow.events WHERE entity_id IN (%L, %L) ORDER BY id', :'plain', :'for_olga'),
+    format('VALUES (''approval.delegated'', %L::jsonb), (''approval.delegated'', %L)', jsonb_build_object('by', :mia, 'delegator', :mia, 'delegate', :pia, 'reason', 'on holiday'),
+        jsonb_build_object('by', :max, 'delegator', :olga, 'delegate', :per)), 'each is an event');
+SELECT results_eq(format('SELECT user_id, title, body, channel, entity_type FROM opsflow.notifications WHERE entity_id IN (%L, %L) ORDER BY id', :'plain', :'for_olga'),
+    format('VALUES (%L::uuid, ''You decide for Mia'', ''on holiday'', ''in_app'', ''approval_delegation''), (%L, ''You decide for Olga'', NULL, ''in_app'', ''approval_delegation''), (%L, ''Per decides for you'', NULL, ''in_app'', ''approval_delegation'')', :pia, :per, :olga),
+    'the delegate is told, and for whom another has delegated');
+
 -- who may
 SELECT act(:vic);
 SELECT refused(format('SELECT delegate(%L, 1, 2)', :pia), 'OF005', 'approvals.delegate', 'a viewer delegates nothing');
@@ -180,6 +187,7 @@ SELECT act(NULL);
 SELECT is(ROW (d.is_active, d.revoked_by), ROW (false, :mia::uuid), 'it is not active any more, and says by whom') FROM delegation(:'plain') d;
 SELECT results_eq(format('SELECT action, actor_id, metadata->>''reason'' FROM opsflow.audit_trail WHERE entity_id = %L ORDER BY lane, seq', :'plain'),
     format('VALUES (''insert'', %L::uuid, NULL), (''update'', %1$L, NULL), (''revoke'', %1$L, ''back early'')', :mia), 'the ledger says who took it back, and why');
+SELECT is((SELECT title FROM opsflow.notifications WHERE entity_id = :'plain' AND user_id = :pia AND type = 'approval_delegation_revoked'), 'You no longer decide for Mia', 'the delegate is told');
 SELECT act(:max);
 SELECT ok(opsflow.revoke_delegation(:'for_olga'), 'a manager takes back those of others');
 SELECT act(:mia);
@@ -190,6 +198,137 @@ SELECT refused(format('UPDATE opsflow.approval_delegations SET ends_at = ends_at
 SELECT refused(format('INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at) VALUES (%L, %L, %L, now(), now() + interval ''1 day'')', :one, :olga, :mia),
     '42501 without a hint', 'permission denied', 'nor make one');
 SELECT refused('DELETE FROM opsflow.approval_delegations', '42501 without a hint', 'permission denied', 'nor remove one');
+
+-- ---------------------------------------------------------------------------
+-- Voting in somebody's place
+
+SELECT act(NULL);
+-- Whoever delegated before did so for other tests.
+UPDATE opsflow.approval_delegations SET revoked_at = now();
+INSERT INTO opsflow.approval_policies (organization_id, name, action_kind) VALUES (:one, 'Two', 'two') RETURNING id AS two_of \gset
+INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approval_type, required_approvals, approver_ids)
+    VALUES (:one, :'two_of', 1, 'multiple', 2, ARRAY[:max, :ana, :olga]::uuid[]);
+CREATE FUNCTION asks(approvers uuid[], risk int DEFAULT 2, who uuid DEFAULT '00000000-0000-7000-8000-0000000000a4') RETURNS uuid LANGUAGE plpgsql AS $$
+DECLARE
+    id uuid;
+BEGIN
+    PERFORM public.act(who);
+    id := opsflow.request_approval('Do it', 'd', CASE WHEN approvers IS NULL THEN '{"kind": "two"}'::jsonb ELSE '{}' END, risk_level => risk, approvers => approvers);
+    PERFORM public.act(NULL);
+    RETURN id;
+END $$;
+CREATE FUNCTION votes(who uuid, id uuid, decision text DEFAULT 'approve') RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.act(who);
+    RETURN opsflow.decide_approval(id, decision);
+END $$;
+CREATE FUNCTION cannot_vote(who uuid, id uuid, name text, code text DEFAULT 'OF005') RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.act(who);
+    RETURN public.refused(format('SELECT opsflow.approve(%L)', id), code, '', name);
+END $$;
+CREATE FUNCTION delegates(from_whom uuid, to_whom uuid, first int DEFAULT -1, last int DEFAULT 1, tiers int[] DEFAULT NULL) RETURNS uuid LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM public.act(from_whom);
+    RETURN public.delegate(to_whom, first, last, tiers);
+END $$;
+
+SELECT asks(ARRAY[:max]::uuid[]) AS first \gset
+SELECT cannot_vote(:pia, :'first', 'without a delegation nobody decides for another');
+SELECT delegates(:max, :pia) AS to_pia \gset
+SELECT is(votes(:pia, :'first', 'reject'), 'rejected', 'the delegate decides');
+SELECT act(NULL);
+SELECT is((SELECT ROW (user_id, on_behalf_of, decision) FROM opsflow.approval_decisions WHERE approval_id = :'first'), ROW (:pia::uuid, :max::uuid, 'reject'::text), 'the vote says for whom');
+SELECT is((SELECT status FROM opsflow.approval_assignments WHERE approval_id = :'first'), 'rejected', 'whose assignment is answered');
+SELECT is((SELECT ROW (actor_id, new_values->>'on_behalf_of') FROM opsflow.audit_trail WHERE entity_type = 'approval_decision' AND new_values->>'approval_id' = :'first'), ROW (:pia::uuid, :max::text), 'and so does the ledger');
+SELECT is((SELECT decided_by FROM opsflow.approval_requests WHERE id = :'first'), :pia::uuid, 'decided by the delegate');
+
+-- limits: time, risk, what was taken back, what the members may still do
+SELECT act(:max);
+SELECT ok(opsflow.revoke_delegation(:'to_pia'), 'taken back');
+SELECT asks(ARRAY[:max]::uuid[]) AS second \gset
+SELECT cannot_vote(:pia, :'second', 'what was taken back counts no more');
+SELECT delegates(:max, :pia, 1, 2) AS later \gset
+SELECT cannot_vote(:pia, :'second', 'nor what is to come');
+SELECT act(NULL);
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at) VALUES (:one, :max, :pia, now() - interval '2 days', now() - interval '1 day');
+SELECT cannot_vote(:pia, :'second', 'nor what is over');
+SELECT delegates(:max, :pia, -1, 1, '{0,1,3,4,5}') AS tiers \gset
+SELECT cannot_vote(:pia, :'second', 'nor what is for other tiers');
+SELECT delegates(:max, :eve, -1, 1, '{2}') AS tier \gset
+SELECT act(NULL);
+UPDATE opsflow.organization_members SET status = 'suspended' WHERE organization_id = :one AND user_id = :eve;
+SELECT cannot_vote(:eve, :'second', 'a delegate who is suspended does not decide');
+SELECT act(NULL);
+UPDATE opsflow.organization_members SET status = 'active', role = 'viewer' WHERE organization_id = :one AND user_id = :eve;
+SELECT cannot_vote(:eve, :'second', 'nor one who may not decide any more');
+SELECT act(NULL);
+UPDATE opsflow.organization_members SET role = 'member' WHERE organization_id = :one AND user_id = :eve;
+UPDATE opsflow.organization_members SET status = 'suspended' WHERE organization_id = :one AND user_id = :max;
+SELECT cannot_vote(:eve, :'second', 'nor for one who is suspended');
+SELECT act(NULL);
+UPDATE opsflow.organization_members SET status = 'active', role = 'viewer' WHERE organization_id = :one AND user_id = :max;
+SELECT cannot_vote(:eve, :'second', 'nor for one who may not decide any more');
+SELECT act(NULL);
+UPDATE opsflow.organization_members SET role = 'manager' WHERE organization_id = :one AND user_id = :max;
+SELECT act(:eve, agent => :bot);
+SELECT refused(format('SELECT opsflow.approve(%L)', :'second'), 'OF005', 'agent', 'nor does an agent for the delegate');
+-- not passed on
+SELECT delegates(:eve, :per) AS passed_on \gset
+SELECT cannot_vote(:per, :'second', 'nor does the delegate of a delegate');
+SELECT is(votes(:eve, :'second'), 'approved', 'the delegate does');
+
+-- separation of duties
+SELECT delegates(:max, :mia) AS to_requester \gset
+SELECT asks(ARRAY[:max]::uuid[]) AS third \gset
+SELECT cannot_vote(:mia, :'third', 'who asked does not decide for an approver');
+SELECT act(:mia);
+SELECT is((SELECT sqlstate FROM opsflow.decide_approvals(ARRAY[:'third']::uuid[], 'approve')), 'OF005', 'not with many');
+SELECT act(:mia, agent => :bot);
+SELECT opsflow.request_approval('By bot', 'd', '{}', approvers => ARRAY[:max]::uuid[]) AS by_bot \gset
+SELECT cannot_vote(:mia, :'by_bot', 'nor does the person an agent asks for');
+-- and nobody decides for who asked
+SELECT delegates(:mia, :per) AS from_requester \gset
+SELECT asks(ARRAY[:max, :mia]::uuid[]) AS fourth \gset
+SELECT cannot_vote(:per, :'fourth', 'nobody decides for who asked');
+-- not even if an assignment of who asked were there: the delegate decides for another
+SELECT asks(ARRAY[:max]::uuid[]) AS fifth \gset
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at, created_at)
+    SELECT organization_id, approval_id, stage_id, :mia, expires_at, created_at - interval '1 hour' FROM opsflow.approval_assignments WHERE approval_id = :'fifth';
+SELECT cannot_vote(:per, :'fifth', 'nobody decides for who asked, whatever an assignment says');
+SELECT delegates(:max, :per, -1, 1, '{2}') AS to_per \gset
+SELECT is(votes(:per, :'fifth'), 'approved', 'the delegate decides for another');
+SELECT act(NULL);
+SELECT is((SELECT on_behalf_of FROM opsflow.approval_decisions WHERE approval_id = :'fifth'), :max::uuid, 'who may');
+UPDATE opsflow.approval_delegations SET revoked_at = now() WHERE id = :'to_per';
+SELECT delegates(:olga, :per) AS from_olga \gset
+SELECT asks(NULL, who => :olga) AS of_olga \gset
+SELECT cannot_vote(:per, :'of_olga', 'nor for one who leads, and asked');
+
+-- one person, one vote: ana and eve decide, eve for max; pia for both
+SELECT act(NULL);
+UPDATE opsflow.approval_delegations SET revoked_at = now();
+SELECT delegates(:max, :pia) AS a \gset
+SELECT delegates(:ana, :pia) AS b \gset
+SELECT asks(NULL) AS two_request \gset
+SELECT is(votes(:pia, :'two_request'), 'pending', 'a delegate of two votes');
+SELECT is(votes(:pia, :'two_request'), 'pending', 'once');
+SELECT act(NULL);
+SELECT is((SELECT count(*)::int FROM opsflow.approval_decisions WHERE approval_id = :'two_request'), 1, 'and not for the other as well');
+SELECT act(:pia);
+SELECT refused(format('SELECT opsflow.reject(%L)', :'two_request'), 'OF004', 'otherwise', 'nor otherwise for the other');
+SELECT act(:olga);
+SELECT refused(format('SELECT opsflow.reassign_approval(%L, %L, %L)', :'two_request', :pia, (SELECT user_id FROM opsflow.approval_assignments WHERE approval_id = :'two_request' AND status = 'pending' AND user_id <> :olga)),
+    'OF004', :pia, 'nor is the other''s passed on to who has voted');
+SELECT is(votes(:olga, :'two_request'), 'approved', 'another person is the second');
+SELECT act(:max);
+SELECT delegates(:max, :ana) AS c \gset
+SELECT asks(NULL) AS two_request \gset
+SELECT is(votes(:ana, :'two_request'), 'pending', 'an approver who is a delegate as well votes');
+SELECT act(NULL);
+SELECT is((SELECT on_behalf_of FROM opsflow.approval_decisions WHERE approval_id = :'two_request'), NULL, 'in her own name first');
+SELECT is(votes(:ana, :'two_request'), 'pending', 'and has no second vote');
+SELECT is(votes(:max, :'two_request'), 'approved', 'he votes himself, although he has delegated');
 
 SELECT * FROM finish();
 ROLLBACK;

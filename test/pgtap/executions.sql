@@ -259,11 +259,41 @@ SELECT lives_ok(format('SELECT opsflow.request_approval(title => ''t'', descript
 SELECT opsflow.set_context(:one, :max);
 SELECT opsflow.request_approval(title => 'for Ada', description => 'd', execution_id => :'adas_run', approvers => ARRAY[:ada, :eve]::uuid[]) AS for_ada \gset
 SELECT opsflow.set_context(:one, :ada);
-SELECT throws_ok(format('SELECT opsflow.approve(%L)', :'for_ada'), 'OF005', 'who started an execution cannot approve it', 'nobody approves what he or she started, whoever asks');
+SELECT throws_ok(format('SELECT opsflow.approve(%L)', :'for_ada'), 'OF005', 'the user is excluded from deciding this request', 'nobody approves what he or she started, whoever asks');
+SELECT is(ARRAY(SELECT unnest(excluded_ids) ORDER BY 1), ARRAY(SELECT unnest(ARRAY[:ada, :max]::uuid[]) ORDER BY 1), 'nor who asks') FROM opsflow.approval_requests WHERE id = :'for_ada';
 SELECT is((r.status, e.status)::text, '(pending,requires_approval)', 'and nothing is changed')
     FROM opsflow.approval_requests r JOIN opsflow.workflow_executions e ON e.id = r.execution_id WHERE r.id = :'for_ada';
 SELECT opsflow.set_context(:one, :eve);
 SELECT is(opsflow.approve(:'for_ada'), 'approved', 'somebody else may');
+SELECT opsflow.clear_context();
+INSERT INTO opsflow.approval_requests (organization_id, execution_id, title, description, requested_by, approver_ids)
+    VALUES (:one, :'adas_run', 'loaded', 'd', :max, ARRAY[:ada, :eve]::uuid[]) RETURNING id AS loaded \gset
+SELECT opsflow.set_context(:one, :ada);
+SELECT throws_ok(format('SELECT opsflow.approve(%L)', :'loaded'), 'OF005', 'who started an execution cannot approve it', 'nor by a request that was brought in');
+SELECT opsflow.clear_context();
+
+-- Rules about the requests of a workflow: its category, and the rules and the author of the version that runs.
+SELECT opsflow.set_context(:one, :ada);
+INSERT INTO opsflow.workflows (organization_id, name, category, status, approval_rules) VALUES (:one, 'ruled', 'ruled', 'active', '{"min_risk_level": 3}') RETURNING id AS ruled \gset
+INSERT INTO opsflow.approval_policies (organization_id, name, category, exclude_workflow_author) VALUES (:one, 'Ruled', 'ruled', true) RETURNING id AS ruled_policy \gset
+INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approver_roles) VALUES (:one, :'ruled_policy', 1, '{owner,admin,manager,member}');
+SELECT opsflow.set_context(:one, :eve);
+SELECT opsflow.start_execution(:'ruled') AS first_run \gset
+SELECT opsflow.set_context(:one, :max);
+UPDATE opsflow.workflows SET approval_rules = '{"min_risk_level": 4}', category = 'other' WHERE id = :'ruled';
+UPDATE opsflow.workflows SET category = 'ruled' WHERE id = :'ruled';
+SELECT opsflow.set_context(:one, :eve);
+SELECT opsflow.start_execution(:'ruled') AS second_run \gset
+SELECT opsflow.request_approval('first', 'd', execution_id => :'first_run', risk_level => 1) AS about_first \gset
+SELECT opsflow.request_approval('second', 'd', execution_id => :'second_run', risk_level => 1) AS about_second \gset
+SELECT opsflow.clear_context();
+SELECT is((policy ->> 'name', risk_level)::text, '(Ruled,3)', 'the category chooses the policy, the version raises the risk') FROM opsflow.approval_requests WHERE id = :'about_first';
+SELECT is(risk_level, 4, 'each version by itself') FROM opsflow.approval_requests WHERE id = :'about_second';
+SELECT ok(:ada = ANY (excluded_ids) AND NOT :max = ANY (excluded_ids), 'who made the version that runs does not decide about it') FROM opsflow.approval_requests WHERE id = :'about_first';
+SELECT ok(:max = ANY (excluded_ids) AND NOT :ada = ANY (excluded_ids), 'who made the next one does') FROM opsflow.approval_requests WHERE id = :'about_second';
+SELECT opsflow.set_context(:one, :ada);
+SELECT throws_ok(format('SELECT opsflow.approve(%L)', :'about_first'), 'OF005', NULL, 'not even an owner');
+SELECT lives_ok(format('SELECT opsflow.approve(%L)', :'about_second'), 'but about another version');
 SELECT opsflow.clear_context();
 
 -- Progress -----------------------------------------------------------------------

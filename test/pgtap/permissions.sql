@@ -43,12 +43,21 @@ INSERT INTO opsflow.approval_requests (organization_id, title, description, requ
     VALUES (:one, 'Decide', 'd', :nia, ARRAY[:pat]::uuid[], now() + interval '1 day') RETURNING id AS asked \gset
 INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
     VALUES (:one, 'Own', 'd', :pat, now() + interval '1 day') RETURNING id AS own \gset
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, approver_ids, expires_at)
+    VALUES (:one, 'Theirs', 'd', :nia, ARRAY[:ada]::uuid[], now() + interval '1 day') RETURNING id AS theirs \gset
 INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
     VALUES (:one, :pat, :ada, now(), now() + interval '1 day') RETURNING id AS own_delegation \gset
 INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
     VALUES (:one, :ada, :ben, now(), now() + interval '1 day') RETURNING id AS delegation \gset
 INSERT INTO opsflow.work_items (organization_id, agent_id, title, status) SELECT organization_id, id, 'Working', 'in_progress' FROM opsflow.agents WHERE organization_id = :one LIMIT 1 RETURNING id AS working \gset
 SELECT id AS backlog FROM opsflow.work_items WHERE organization_id = :one AND status = 'backlog' \gset
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, approver_ids, expires_at)
+    VALUES (:one, 'Others', 'd', :nia, ARRAY[:ben]::uuid[], now() + interval '1 day') RETURNING id AS others \gset
+-- Their stages open when the job looks at them: pat is asked while he may decide.
+INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) SELECT :one, :pat, id FROM opsflow.roles WHERE organization_id = :one AND name = 'manager';
+UPDATE opsflow.approval_requests SET wake_at = now() - interval '1 second' WHERE id IN (:'asked', :'others');
+SELECT opsflow.expire_approvals() AS opened \gset
+DELETE FROM opsflow.member_roles WHERE user_id = :pat;
 -- A policy asks when a row is at hand: there is one of pat's wherever one sees one's own only.
 INSERT INTO opsflow.node_ratings (organization_id, marketplace_node_id, user_id, rating) VALUES (:one, '00000000-0000-7000-8000-0000000000f0', :pat, 1);
 INSERT INTO opsflow.notifications (organization_id, user_id, type, title) VALUES (:one, :pat, 'x', 'X');
@@ -116,9 +125,18 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('reject', 'approvals.decide', format('reject(%L)', :'asked'), 'done', ''),
     ('cancel_approval', 'approvals.request', format('cancel_approval(%L)', :'own'), 'done', ''),
     ('cancel_approval', 'approvals.cancel', format('cancel_approval(%L)', :'asked'), 'done', ''),
+    ('simulate_approval_policy', 'approvals.policies', 'simulate_approval_policy(''00000000-0000-7000-8000-0000000000ff'')', 'OF003', ''),
+    ('decide_approvals', 'approvals.decide', format('decide_approvals(ARRAY[%L]::uuid[], ''approve'')', :'asked'), 'done', ''),
+    ('amend_approval', 'approvals.request', format('amend_approval(%L, title => ''New'')', :'own'), 'done', ''),
+    ('comment_approval', 'approvals.request', format('comment_approval(%L, ''c'')', :'asked'), 'done', ''),
+    ('consume_approval', 'approvals.request', format('consume_approval(%L, ''{}'')', :'own'), 'OF004', ''),
+    ('reassign_approval', 'approvals.decide', format('reassign_approval(%L, %L)', :'asked', :ada), 'done', ''),
+    ('reassign_approval', 'approvals.reassign', format('reassign_approval(%L, %L, %L)', :'theirs', :ben, :ada), 'OF007', ''),
     ('delegate_approvals', 'approvals.delegate', format('delegate_approvals(%L, now() + interval ''2 days'', now() + interval ''3 days'')', :ada), 'done', 'approvals.decide'),
     ('delegate_approvals', 'approvals.reassign', format('delegate_approvals(%L, now(), now() + interval ''1 day'', delegator_id => %L)', :nia, :ada), 'OF007', ''),
     ('revoke_delegation', 'approvals.delegate', format('revoke_delegation(%L)', :'own_delegation'), 'done', ''),
+    ('escalate_approval', 'approvals.decide', format('escalate_approval(%L)', :'asked'), 'done', ''),
+    ('escalate_approval', 'approvals.reassign', format('escalate_approval(%L)', :'others'), 'done', ''),
     ('revoke_delegation', 'approvals.reassign', format('revoke_delegation(%L)', :'delegation'), 'done', ''),
     ('start_work_item', 'work_items.edit', format('start_work_item(%L)', :'backlog'), 'done', ''),
     ('complete_work_item', 'work_items.edit', format('complete_work_item(%L)', :'working'), 'done', ''),
@@ -134,7 +152,8 @@ INSERT INTO cases (routine, permission, call, outcome, as_role) VALUES
     ('complete_notification', 'notifications.send', 'complete_notification(opsflow.uuidv7(), opsflow.uuidv7())', 'OF003', 'opsflow_worker'),
     ('fail_notification', 'notifications.send', 'fail_notification(opsflow.uuidv7(), opsflow.uuidv7(), ''x'')', 'OF003', 'opsflow_worker');
 
--- The roles of the system permit nothing here; what pat may do, the test says.
+-- The roles of the system permit nothing here; what pat may do, the test says. So who is asked for approval is Ada.
+UPDATE opsflow.approval_policies SET is_active = false;
 CREATE TABLE kept AS SELECT * FROM opsflow.system_role_permissions;
 DELETE FROM opsflow.system_role_permissions;
 CREATE TABLE all_permissions AS SELECT array_agg(name) AS names FROM opsflow.permissions;

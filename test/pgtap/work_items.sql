@@ -201,6 +201,7 @@ SELECT is(now_of(:'halt') || ', ' || outcome(:'ask2'), 'cancelled, cancelled (th
 :as :ben :for :'agent' :go
 SELECT is(refusal(format('SELECT opsflow.request_approval(''x'', ''d'', work_item_id => %L)', item(s))), outcome, 'asked about one that is ' || s)
     FROM (VALUES ('backlog', 'OF004'), ('in_progress', 'done'), ('awaiting_approval', 'done'), ('completed', 'OF004'), ('failed', 'OF004'), ('cancelled', 'OF004')) v (s, outcome);
+SELECT throws_ok(format('SELECT opsflow.request_approval(''x'', ''d'', work_item_id => %L)', :'completed'), 'OF004', format('work item %s is completed, so nothing can be asked about it', :'completed'), 'which the error says');
 SELECT is(refusal(format('SELECT opsflow.request_approval(''x'', ''d'', work_item_id => %L)', opsflow.uuidv7())), 'OF003', 'there has to be one');
 SELECT item('in_progress') AS item2 \gset
 :as :vic :for :'other_agent' :go

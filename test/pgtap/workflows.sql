@@ -46,7 +46,7 @@ SELECT is(name, 'Flow', 'nor changes the one there is') FROM opsflow.workflow_ve
 -- Each column of the definition, one after the other.
 CREATE TEMP TABLE changes (n integer, part text, value jsonb) ON COMMIT DROP;
 INSERT INTO changes VALUES (2, 'trigger_conditions', '{"b": 2}'), (3, 'steps', '[]'), (4, 'nodes', '[{"id": "n"}]'), (5, 'edges', '[{"from": "n"}]'),
-    (6, 'approval_rules', '{"c": 3}'), (7, 'settings', '{}');
+    (6, 'approval_rules', '{"always_ask": true}'), (7, 'settings', '{}');
 CREATE FUNCTION pg_temp.change(workflow uuid, part text, value jsonb) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     EXECUTE format('UPDATE opsflow.workflows SET %I = %L WHERE id = %L', part, value, workflow);
@@ -204,7 +204,7 @@ SELECT is(count(*), 0::bigint, 'a tag that is gone is on no workflow') FROM opsf
 -- Templates --------------------------------------------------------------------
 
 INSERT INTO opsflow.workflow_templates (organization_id, name, description, category, updated_at, template_data, is_public)
-VALUES (:one, 'Whole', 'about the template', 'sales', '2020-01-01', '{"nodes": [1], "edges": [2], "steps": [3], "trigger_conditions": {"a": 4}, "approval_rules": {"a": 5}, "settings": {"a": 6},
+VALUES (:one, 'Whole', 'about the template', 'sales', '2020-01-01', '{"nodes": [1], "edges": [2], "steps": [3], "trigger_conditions": {"a": 4}, "approval_rules": {"min_risk_level": 5}, "settings": {"a": 6},
     "description": "about the workflow", "category": "orders", "else": 7}', true) RETURNING id AS whole \gset
 INSERT INTO opsflow.workflow_templates (organization_id, name, updated_at, template_data) VALUES (:one, 'Bare', '2020-01-01', '{"steps": null, "category": null}') RETURNING id AS bare \gset
 SELECT is(refused(statement), state, statement)
@@ -215,7 +215,7 @@ FROM (VALUES (format('INSERT INTO opsflow.workflow_templates (organization_id, n
 
 SELECT opsflow.use_workflow_template(:'whole') AS made \gset
 SELECT is((organization_id, name, description, category, nodes, edges, steps, trigger_conditions, approval_rules, settings, status, version, created_by, versions(id))::text,
-          (:one::uuid, 'Whole', 'about the workflow', 'orders', '[1]'::jsonb, '[2]'::jsonb, '[3]'::jsonb, '{"a": 4}'::jsonb, '{"a": 5}'::jsonb, '{"a": 6}'::jsonb, 'draft', 1, :ada::uuid, '1')::text,
+          (:one::uuid, 'Whole', 'about the workflow', 'orders', '[1]'::jsonb, '[2]'::jsonb, '[3]'::jsonb, '{"a": 4}'::jsonb, '{"min_risk_level": 5}'::jsonb, '{"a": 6}'::jsonb, 'draft', 1, :ada::uuid, '1')::text,
           'a template makes a draft with all it says') FROM opsflow.workflows WHERE id = :'made';
 SELECT opsflow.use_workflow_template(:'bare', 'My own') AS made \gset
 SELECT is((name, description, category, nodes, edges, steps, trigger_conditions, approval_rules, settings, requires_human_approval)::text,
