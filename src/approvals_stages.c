@@ -385,10 +385,11 @@ static OpsflowPlan open_stage = {
 	4,
 	{UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
+/* Pending is said so that the index of inboxes is no candidate, which is not by stage. */
 static OpsflowPlan close_stage = {
 	"WITH assignments AS (UPDATE opsflow.approval_assignments"
 	" SET status = CASE WHEN $3 = 'stale' THEN 'stale' ELSE 'not_required' END"
-	" WHERE organization_id = $1 AND stage_id = $2 AND status = 'pending')"
+	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending')"
 	" UPDATE opsflow.approval_stages SET status = $3, closed_at = $4 WHERE organization_id = $1 AND id = $2",
 	4,
 	{UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID}};
