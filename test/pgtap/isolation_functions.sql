@@ -33,6 +33,12 @@ INSERT INTO given (argument, value) VALUES ('decision', '''approve'''), ('role',
 INSERT INTO given (function, argument, value) VALUES ('change_member', 'role', '''viewer'''),
     ('create_session', 'user_id', '''00000000-0000-7000-8000-0000000000a1'''),
     ('claim_notifications', 'channel', '''email'''), ('organizations_to_notify', 'channel', '''email''');
+INSERT INTO given (function, argument, value) VALUES ('amend_approval', 'requested_action', '''{}'''), ('delegate_approvals', 'starts_at', 'now()'),
+    ('delegate_approvals', 'ends_at', '(now() + interval ''1 hour'')'), ('delegate_approvals', 'delegate_id', '''00000000-0000-7000-8000-0000000000b1'''),
+    ('reassign_approval', 'approval_id', '''00000000-0000-7000-8000-000000000d01'''), ('reassign_approval', 'to_user_id', '''00000000-0000-7000-8000-0000000000b1''');
+-- One that who calls is asked.
+INSERT INTO opsflow.approval_requests (organization_id, id, title, description, requested_by)
+    VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000d01', 'Of another', 'd', '00000000-0000-7000-8000-0000000000b1');
 INSERT INTO given (function, argument, value)
 SELECT 'start_execution', 'workflow_id', quote_literal(own_row ->> 'id') FROM probe WHERE relname = 'workflows'
 UNION ALL SELECT f, 'entry_id', quote_literal(own_row ->> 'id') FROM probe, unnest('{audit_inclusion_proof,redact_audit_entry}'::text[]) f WHERE relname = 'audit_trail'
