@@ -141,8 +141,8 @@ COMMENT ON COLUMN opsflow.agents.model_config IS 'Parameters of the model: tempe
 COMMENT ON COLUMN opsflow.agents.configuration IS 'Settings of the application for the agent.';
 COMMENT ON COLUMN opsflow.agents.system_prompt IS 'Instructions the model always gets.';
 COMMENT ON COLUMN opsflow.agents.tools IS 'Array of the tools the agent may call.';
-COMMENT ON COLUMN opsflow.agents.auto_approve_threshold IS 'Least confidence, 0 to 1, from which no person is asked.';
-COMMENT ON COLUMN opsflow.agents.risk_tier IS 'Risk of what the agent does, 0 (none) to 5 (never without a person).';
+COMMENT ON COLUMN opsflow.agents.auto_approve_threshold IS 'Least confidence, 0 to 1, from which no person is asked; null means that one always is.';
+COMMENT ON COLUMN opsflow.agents.risk_tier IS 'Risk of what the agent does, 0 (none) to 5 (never without a person): the lowest risk tier of what it asks for.';
 COMMENT ON COLUMN opsflow.agents.max_execution_time IS 'Longest execution, in seconds.';
 COMMENT ON COLUMN opsflow.agents.retry_count IS 'How often a failed step is tried again.';
 COMMENT ON COLUMN opsflow.agents.max_cost_per_day IS 'US dollars that its AI calls may cost in a day; null means no limit.';

@@ -67,15 +67,15 @@ COMMENT ON COLUMN opsflow.approval_policies.organization_id IS 'Whose policy.';
 COMMENT ON COLUMN opsflow.approval_policies.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.approval_policies.name IS 'Name, up to 255 characters, unique in the organization whatever the case.';
 COMMENT ON COLUMN opsflow.approval_policies.description IS 'What the policy is for.';
-COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number.';
+COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number; of several, the one that was made first.';
 COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about (execution, work_item, ...), up to 50 characters; null matches everything.';
 COMMENT ON COLUMN opsflow.approval_policies.category IS 'Category of the workflow it has to come from, up to 50 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.action_kind IS 'Kind of action that has to be asked for, up to 100 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.min_risk_level IS 'Lowest risk tier it is for, 0 to 5; null means no lower bound.';
 COMMENT ON COLUMN opsflow.approval_policies.max_risk_level IS 'Highest risk tier it is for, 0 to 5; null means no upper bound.';
-COMMENT ON COLUMN opsflow.approval_policies.condition IS 'SQL/JSON path predicate that has to hold for requested_action; null always holds.';
-COMMENT ON COLUMN opsflow.approval_policies.auto_approve_max_risk IS 'Highest risk tier, 0 to 4, up to which no person is asked; null means that one always is. Tier 5 always is.';
-COMMENT ON COLUMN opsflow.approval_policies.auto_approve_min_confidence IS 'Least confidence of the AI, 0 to 1, from which no person is asked; null means that confidence does not matter.';
+COMMENT ON COLUMN opsflow.approval_policies.condition IS 'SQL/JSON path predicate that has to hold for requested_action, as @@ says; null always holds, and what cannot be evaluated does too, but then a person decides.';
+COMMENT ON COLUMN opsflow.approval_policies.auto_approve_max_risk IS 'Highest risk tier, 0 to 4, up to which no person is asked, if nothing stands against it (doc/approval_policies.md); null means that one always is. For tier 5 one always is.';
+COMMENT ON COLUMN opsflow.approval_policies.auto_approve_min_confidence IS 'Least confidence of the AI, 0 to 1, that recommends it, from which no person is asked; null means that neither matters.';
 COMMENT ON COLUMN opsflow.approval_policies.sample_rate IS 'Share, 0 to 1, of the requests that need no person and go to one anyway.';
 COMMENT ON COLUMN opsflow.approval_policies.shadow_mode IS 'True while the policy is only watched: what it would have approved by itself is noted, a person decides.';
 COMMENT ON COLUMN opsflow.approval_policies.exclude_workflow_author IS 'True if who made the workflow may not decide about its executions.';
@@ -86,7 +86,7 @@ COMMENT ON COLUMN opsflow.approval_policies.form_schema IS 'Array of the fields 
 COMMENT ON COLUMN opsflow.approval_policies.approval_ttl IS 'How long an approval can be used after it was given; null means no limit.';
 COMMENT ON COLUMN opsflow.approval_policies.max_uses IS 'How often an approval can be used.';
 COMMENT ON COLUMN opsflow.approval_policies.is_active IS 'Is the policy applied to new requests?';
-COMMENT ON COLUMN opsflow.approval_policies.version IS 'Version of the policy, from 1.';
+COMMENT ON COLUMN opsflow.approval_policies.version IS 'Version of the policy, from 1: a change of it, or of a stage of it, makes the next one.';
 COMMENT ON COLUMN opsflow.approval_policies.created_at IS 'When it was created.';
 COMMENT ON COLUMN opsflow.approval_policies.updated_at IS 'When it last changed.';
 COMMENT ON COLUMN opsflow.approval_policies.created_by IS 'The member who created it.';
@@ -722,11 +722,12 @@ VALUES ('approval_delegations', 'security_event', 'approval_delegation', 'warnin
 SELECT opsflow.protect('opsflow.approval_delegations');
 GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
--- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where there is
--- no user, it is all requests (the third, whose condition tells the planner, too, that there are none otherwise). A branch
--- reads no more than an index, the first one in the order of the inbox: so the first page costs the same however much
--- waits. What makes a request not his is looked at after that, request by request, in one CASE: it hardly ever does, and
--- the planner takes every condition of an AND for one that leaves little.
+-- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where
+-- there is no user, it is all requests (the third, whose condition tells the planner, too, that there are none
+-- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit; the
+-- planner takes it for one and does without a sort): so the first page costs the same however much waits. What makes a
+-- request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the planner takes
+-- every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
@@ -776,7 +777,7 @@ FROM (
             WHERE a.organization_id = opsflow.current_organization_id()
                 AND a.user_id = opsflow.current_user_id()
                 AND a.status = 'pending'
-            ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
+            ORDER BY a.urgency DESC, a.expires_at, a.approval_id LIMIT (SELECT NULL::bigint))
         UNION ALL
         (SELECT a.approval_id, a.user_id, true, a.urgency, a.expires_at
             FROM opsflow.approval_assignments a
@@ -824,7 +825,7 @@ WHERE CASE
     WHEN opsflow.current_user_id() = r.requested_by OR opsflow.current_user_id() = ANY (r.excluded_ids) THEN false
     WHEN NOT q.delegated THEN true
     -- Who decides for another does so within the risk he was given, and where he has no answer of his own to give nor
-    -- has given one; of several that he could answer it is the oldest. (An EXISTS that can be hashed would read all rows.)
+    -- has given one; of several that he could answer it is the oldest. (An EXISTS that can be hashed reads all rows.)
     WHEN NOT EXISTS (
         SELECT FROM opsflow.approval_delegations d
         WHERE d.organization_id = r.organization_id
@@ -848,6 +849,8 @@ WHERE CASE
         SELECT FROM opsflow.approval_assignments older
         JOIN opsflow.approval_delegations d
             ON d.organization_id = older.organization_id AND d.delegator_id = older.user_id
+        JOIN opsflow.organization_members m
+            ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
         WHERE older.organization_id = r.organization_id
             AND older.stage_id = s.id
             AND older.status = 'pending'

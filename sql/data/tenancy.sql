@@ -99,9 +99,9 @@ COMMENT ON COLUMN opsflow.organizations.size_category IS 'startup, small, medium
 COMMENT ON COLUMN opsflow.organizations.headquarters_location IS 'Where it has its seat, up to 255 characters.';
 COMMENT ON COLUMN opsflow.organizations.timezone IS 'Time zone (IANA name) of its quota periods and schedules.';
 COMMENT ON COLUMN opsflow.organizations.ai_configuration IS 'Defaults for its agents: provider, model, temperature, ...';
-COMMENT ON COLUMN opsflow.organizations.automation_preferences IS 'How much runs by itself: auto_approve_low_risk, require_approval_above_confidence, ...';
-COMMENT ON COLUMN opsflow.organizations.risk_tolerance IS 'low, medium or high.';
-COMMENT ON COLUMN opsflow.organizations.approval_thresholds IS 'From what impact on people are asked, by kind of impact.';
+COMMENT ON COLUMN opsflow.organizations.automation_preferences IS 'How much runs by itself: auto_approve_low_risk, require_approval_above_confidence, working_hours_only, notification_channels, and keys of the application (doc/approval_policies.md).';
+COMMENT ON COLUMN opsflow.organizations.risk_tolerance IS 'Highest risk tier that auto_approve_low_risk lets through: low is 0, medium 1, high 2; null means none.';
+COMMENT ON COLUMN opsflow.organizations.approval_thresholds IS 'From what impact on people are asked: financial_impact (US dollars), data_access, integration_changes (doc/approval_policies.md).';
 COMMENT ON COLUMN opsflow.organizations.approval_expiry IS 'How long a request for approval that names no deadline stays open.';
 COMMENT ON COLUMN opsflow.organizations.settings IS 'Settings of the application; security_settings in it (require_2fa, session_timeout in seconds) are opsflow''s.';
 COMMENT ON COLUMN opsflow.organizations.business_objectives IS 'Objectives its agents should know of.';

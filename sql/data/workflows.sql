@@ -68,7 +68,7 @@ COMMENT ON COLUMN opsflow.workflows.trigger_conditions IS 'When it starts by its
 COMMENT ON COLUMN opsflow.workflows.steps IS 'Array of the steps of a linear workflow.';
 COMMENT ON COLUMN opsflow.workflows.nodes IS 'Array of the nodes of a graph.';
 COMMENT ON COLUMN opsflow.workflows.edges IS 'Array of the edges between the nodes.';
-COMMENT ON COLUMN opsflow.workflows.approval_rules IS 'When whom to ask.';
+COMMENT ON COLUMN opsflow.workflows.approval_rules IS 'What makes approvals of its executions stricter: always_ask, min_risk_level, required_approvals, policy (doc/approval_policies.md).';
 COMMENT ON COLUMN opsflow.workflows.settings IS 'Settings of the application for the workflow.';
 COMMENT ON COLUMN opsflow.workflows.primary_agent_id IS 'The agent that executes it unless another one is named.';
 COMMENT ON COLUMN opsflow.workflows.requires_human_approval IS 'Does an execution wait for an approval?';
@@ -173,7 +173,7 @@ COMMENT ON COLUMN opsflow.workflow_versions.trigger_conditions IS 'When it start
 COMMENT ON COLUMN opsflow.workflow_versions.steps IS 'Array of the steps of a linear workflow.';
 COMMENT ON COLUMN opsflow.workflow_versions.nodes IS 'Array of the nodes of a graph.';
 COMMENT ON COLUMN opsflow.workflow_versions.edges IS 'Array of the edges between the nodes.';
-COMMENT ON COLUMN opsflow.workflow_versions.approval_rules IS 'When whom to ask.';
+COMMENT ON COLUMN opsflow.workflow_versions.approval_rules IS 'What makes approvals of its executions stricter.';
 COMMENT ON COLUMN opsflow.workflow_versions.settings IS 'Settings of the application for the workflow.';
 COMMENT ON COLUMN opsflow.workflow_versions.created_at IS 'When the version was made.';
 COMMENT ON COLUMN opsflow.workflow_versions.created_by IS 'The member who made it; null if that was no member.';

@@ -125,6 +125,7 @@ INSERT INTO cases (routine, permission, call, outcome, "with") VALUES
     ('reject', 'approvals.decide', format('reject(%L)', :'asked'), 'done', ''),
     ('cancel_approval', 'approvals.request', format('cancel_approval(%L)', :'own'), 'done', ''),
     ('cancel_approval', 'approvals.cancel', format('cancel_approval(%L)', :'asked'), 'done', ''),
+    ('simulate_approval_policy', 'approvals.policies', 'simulate_approval_policy(''00000000-0000-7000-8000-0000000000ff'')', 'OF003', ''),
     ('decide_approvals', 'approvals.decide', format('decide_approvals(ARRAY[%L]::uuid[], ''approve'')', :'asked'), 'done', ''),
     ('amend_approval', 'approvals.request', format('amend_approval(%L, title => ''New'')', :'own'), 'done', ''),
     ('comment_approval', 'approvals.request', format('comment_approval(%L, ''c'')', :'asked'), 'done', ''),
