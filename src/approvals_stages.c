@@ -740,6 +740,32 @@ opsflow_approval_tally(const ApprovalRequest *request, const ApprovalStage *stag
 }
 
 /*
+ * Another stage than the open one in which the member was asked, or will be; the open one
+ * if it has passed him or her over; 0 if there is none.
+ */
+int
+opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open, const pg_uuid_t *user_id)
+{
+	ApprovalStage stage;
+	ApprovalTally tally;
+
+	for (int position = open->position; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
+	{
+		opsflow_approval_tally(request, &stage, user_id, &tally);
+		if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0)
+			return position;
+	}
+	for (int position = open->position + 1; opsflow_approval_stage_at(request, position, &stage); position++)
+	{
+		Asked asked = resolve(request, stage.definition);
+
+		if (is_asked(&asked, user_id))
+			return position;
+	}
+	return 0;
+}
+
+/*
  * What the answers to a stage come to: approved, rejected, or NULL while it is open.
  *
  * Who was passed over when it escalated does not count any more.  Then fewer may be left
