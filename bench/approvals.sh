@@ -57,6 +57,11 @@ past()
 for clients in 1 8 32; do
 	fresh_database approvals
 	sql -f "$here/setup/approvals_plpgsql.sql"
+	# Tables that were empty when a plan was made are nobody's for long.
+	for name in opsflow plpgsql; do
+		run_seconds=2 rate 1 "approvals_$name" -U bench_service >"$results/output"
+	done
+	sql -c 'VACUUM ANALYZE'
 	measure "approvals_$clients" opsflow explicit plpgsql
 	report "request and decide, $(clients_of "$clients")" "the same rules in PL/pgSQL" pairs/s "approvals_$clients" \
 		opsflow plpgsql '>=3'
