@@ -385,10 +385,11 @@ static OpsflowPlan open_stage = {
 	4,
 	{UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
+/* Pending is said so that the index of inboxes is no candidate, which is not by stage. */
 static OpsflowPlan close_stage = {
 	"WITH assignments AS (UPDATE opsflow.approval_assignments"
 	" SET status = CASE WHEN $3 = 'stale' THEN 'stale' ELSE 'not_required' END"
-	" WHERE organization_id = $1 AND stage_id = $2 AND status = 'pending')"
+	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending')"
 	" UPDATE opsflow.approval_stages SET status = $3, closed_at = $4 WHERE organization_id = $1 AND id = $2",
 	4,
 	{UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID}};
@@ -430,13 +431,6 @@ opsflow_approval_own_stage(const ApprovalTerms *terms)
 		appendStringInfoString(&json, ", \"approver_roles\": [\"owner\", \"admin\", \"manager\"]");
 	appendStringInfoString(&json, "}]}");
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
-}
-
-/* What stands in place of a policy where none is for the request. */
-Jsonb *
-opsflow_approval_no_policy(void)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"because\": [\"no policy is for it\"]}")));
 }
 
 /* How urgent it is, for the inbox: the higher the sooner. */

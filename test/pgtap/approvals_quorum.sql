@@ -144,10 +144,14 @@ INSERT INTO opsflow.approval_policies (organization_id, id, name, condition) SEL
 INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approval_type, required_approvals, allow_veto, approver_ids)
     SELECT :one, a.id, i, (stages[i]).type, (stages[i]).needed, (stages[i]).veto, asked_in(i, (stages[i]).asked)
     FROM policies p JOIN opsflow.approval_policies a ON a.name = 'p' || p.n, generate_series(1, cardinality(stages)) i;
-CREATE TABLE results AS SELECT c.*, model(c.stages, c.votes) AS expected, played('p' || p.n, c.stages, c.votes) AS outcome FROM cases c JOIN policies p ON p.stages = c.stages ORDER BY c.n;
+CREATE TABLE results AS SELECT c.*, p.n AS policy, model(c.stages, c.votes) AS expected, NULL::text AS outcome FROM cases c JOIN policies p ON p.stages = c.stages;
+UPDATE results SET outcome = played('p' || policy, stages, votes) WHERE n % 40 = 0;
+-- In one transaction nothing else tells the planner that the tables have grown.
+ANALYZE opsflow.approval_requests, opsflow.approval_stages, opsflow.approval_assignments, opsflow.approval_decisions, opsflow.events, opsflow.notifications;
+UPDATE results SET outcome = played('p' || policy, stages, votes) WHERE n % 40 <> 0;
 
 SELECT cmp_ok(count(*), '>', 4000::bigint, 'the decision table has several thousand cases') FROM results;
-SELECT is(string_agg(format('%s votes %s: %s, expected %s', (SELECT string_agg(label(s), ', then ') FROM unnest(stages) s), votes, outcome, expected), E'\n') FILTER (WHERE outcome <> expected),
+SELECT is(string_agg(format('%s votes %s: %s, expected %s', (SELECT string_agg(label(s), ', then ') FROM unnest(stages) s), votes, outcome, expected), E'\n') FILTER (WHERE outcome IS DISTINCT FROM expected),
         NULL, format('decision table, stage 1 of %s: %s (%s cases)', cardinality(stages), label(stages[1]), count(*)))
     FROM results GROUP BY cardinality(stages), stages[1] ORDER BY cardinality(stages), stages[1];
 
