@@ -433,13 +433,6 @@ opsflow_approval_own_stage(const ApprovalTerms *terms)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }
 
-/* What stands in place of a policy where none is for the request. */
-Jsonb *
-opsflow_approval_no_policy(void)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"because\": [\"no policy is for it\"]}")));
-}
-
 /* How urgent it is, for the inbox: the higher the sooner. */
 static int
 urgency(const char *priority)

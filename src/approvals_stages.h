@@ -38,7 +38,6 @@ extern bool opsflow_approval_stage_at(const ApprovalRequest *request, int positi
 extern const JsonbContainer *opsflow_approval_definition(Jsonb *policy, int position);
 extern Jsonb *opsflow_approval_ids(ArrayType *array);
 extern Jsonb *opsflow_approval_own_stage(const ApprovalTerms *terms);
-extern Jsonb *opsflow_approval_no_policy(void);
 extern const pg_uuid_t *opsflow_approval_not_asked(const ApprovalRequest *request, int position, ArrayType *approvers);
 extern int opsflow_approval_asks(const ApprovalRequest *request, const JsonbContainer *definition);
 extern bool opsflow_approval_due(const ApprovalRequest *request, const JsonbContainer *definition, TimestampTz from,
