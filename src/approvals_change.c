@@ -189,8 +189,8 @@ opsflow_reassign_approval(PG_FUNCTION_ARGS)
 		elog(ERROR, "approval request %s has no open stage", opsflow_uuid_text(&request.id));
 	if (opsflow_uuid_equal(&from, &to))
 		opsflow_approval_invalid("to_user_id", "It must be somebody else.");
-	check_receiver(&request, &stage, &to);
 	mark_reassigned(&request, &stage, &from);
+	check_receiver(&request, &stage, &to);
 	if (opsflow_approval_assign(&request, &stage, &to, 1, "reassignment", &from) != 1)
 		elog(ERROR, "member %s was not asked", opsflow_uuid_text(&to));
 	opsflow_approval_publish(&request, "approval.reassigned", stage.position, &from, reason);

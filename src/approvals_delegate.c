@@ -29,6 +29,7 @@
 #include "core.h"
 #include "core_row.h"
 #include "core_search.h"
+#include "notifications.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_delegate_approvals);
@@ -388,6 +389,51 @@ opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *
 }
 
 /* ----------------------------------------------------------------
+ * What others hear of it
+ * ----------------------------------------------------------------
+ */
+
+/* Tell a member, unless it is who acts. */
+static void
+tell_member(const OpsflowContext *context, const Delegation *delegation, const pg_uuid_t *user_id, const char *type,
+			const char *title, const char *reason)
+{
+	Datum user = UUIDPGetDatum(user_id);
+	OpsflowMessage message = {.type = type,
+							  .title = title,
+							  .body = reason,
+							  .entity_type = "approval_delegation",
+							  .entity_id = delegation->id,
+							  .kind = "approvals",
+							  .in_app = true};
+
+	if (!opsflow_uuid_equal(user_id, &context->user_id))
+		opsflow_notify(&context->organization_id, construct_array(&user, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR),
+					   &message);
+}
+
+/* One event, and both members are told. */
+static void
+tell(const OpsflowContext *context, const Delegation *delegation, bool revoked, const char *reason)
+{
+	const char *type = revoked ? "approval_delegation_revoked" : "approval_delegated";
+	const char *not_any_more = revoked ? " no longer" : "";
+	char *delegate = opsflow_user_name(&delegation->delegate_id);
+	char *delegator = opsflow_user_name(&delegation->delegator_id);
+
+	opsflow_publish(&context->organization_id, revoked ? "approval.delegation_revoked" : "approval.delegated",
+					"approval_delegation", &delegation->id,
+					opsflow_approval_details("by", opsflow_uuid_text(&context->user_id),
+											 "delegator", opsflow_uuid_text(&delegation->delegator_id),
+											 "delegate", opsflow_uuid_text(&delegation->delegate_id),
+											 "reason", reason, NULL));
+	tell_member(context, delegation, &delegation->delegate_id, type,
+				psprintf("You%s decide for %s", not_any_more, delegator), reason);
+	tell_member(context, delegation, &delegation->delegator_id, type,
+				psprintf("%s%s decides for you", delegate, not_any_more), reason);
+}
+
+/* ----------------------------------------------------------------
  * The functions
  * ----------------------------------------------------------------
  */
@@ -460,6 +506,7 @@ opsflow_delegate_approvals(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	insert_delegation(&context, &new, reason);
+	tell(&context, &new, false, reason);
 	SPI_finish();
 	PG_RETURN_DATUM(opsflow_uuid_datum(&new.id));
 }
@@ -525,6 +572,7 @@ opsflow_revoke_delegation(PG_FUNCTION_ARGS)
 	if (revoked)
 	{
 		mark_revoked(&context, &delegation);
+		tell(&context, &delegation, true, reason);
 		if (reason != NULL)
 			opsflow_approval_record(&context.organization_id, "approval_delegation", &delegation.id, "revoke",
 									opsflow_approval_details("reason", reason, NULL));

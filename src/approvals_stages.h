@@ -32,6 +32,8 @@ extern void opsflow_approval_tally(const ApprovalRequest *request, const Approva
 extern const char *opsflow_approval_count_vote(ApprovalRequest *request, ApprovalStage *stage,
 											   const ApprovalVote *vote);
 
+extern int opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open,
+										const pg_uuid_t *user_id);
 extern bool opsflow_approval_stage_at(const ApprovalRequest *request, int position, ApprovalStage *stage);
 extern const JsonbContainer *opsflow_approval_definition(Jsonb *policy, int position);
 extern Jsonb *opsflow_approval_ids(ArrayType *array);

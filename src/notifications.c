@@ -218,7 +218,7 @@ make_addressees(int users)
 {
 	int size = Max(users, 1) * lengthof(channels);
 
-	return (Addressees) {
+	return (Addressees){
 		.users = palloc(size * sizeof(Datum)),
 		.channels = palloc(size * sizeof(Datum)),
 		.messages = palloc(size * sizeof(OpsflowMessage *))};

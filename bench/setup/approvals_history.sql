@@ -13,13 +13,14 @@ ALTER TABLE opsflow.approval_stages DISABLE TRIGGER ALL;
 ALTER TABLE opsflow.approval_assignments DISABLE TRIGGER ALL;
 ALTER TABLE opsflow.approval_decisions DISABLE TRIGGER ALL;
 INSERT INTO opsflow.approval_requests (organization_id, id, title, description, requested_action, action_digest, policy,
-    requested_by, excluded_ids, ai_recommendation, ai_confidence, ai_reasoning, priority, status, decision_reason, decided_at,
-    decided_by, created_at, expires_at, wake_at)
+    requested_by, excluded_ids, ai_recommendation, ai_confidence, ai_reasoning, priority, status, decision_reason,
+    decided_at, decided_by, created_at, expires_at, wake_at)
 SELECT :'organization', id, 'Deploy release ' || n, 'Rolls the new pricing page out to all customers.',
     '{"kind": "deploy", "service": "web"}', sha256(int8send(n)),
-    '{"name": "Web", "stages": [{"name": "Operations", "position": 1, "approver_roles": ["owner", "admin", "manager"]}]}',
+    '{"name": "Web", "stages": [{"name": "Operations", "position": 1, "approver_roles": ["admin"]}]}',
     :'requester', ARRAY[:'requester']::uuid[], 'approve', 0.92, 'All checks passed on staging.', priority, :'status',
-    CASE WHEN :'status' <> 'pending' THEN 'Looks good.' END, CASE WHEN :'status' <> 'pending' THEN at + interval '1 hour' END,
+    CASE WHEN :'status' <> 'pending' THEN 'Looks good.' END,
+    CASE WHEN :'status' <> 'pending' THEN at + interval '1 hour' END,
     CASE WHEN :'status' <> 'pending' THEN :'approver'::uuid END, at, at + interval '100 days', at + interval '100 days'
 FROM past;
 INSERT INTO opsflow.approval_stages (organization_id, id, approval_id, position, name, status, opened_at, closed_at)
@@ -32,8 +33,8 @@ SELECT :'organization', assignment_id, id, stage_id, :'member', 'role', :'status
     array_position('{low,medium,high,urgent}', priority) - 1, at + interval '100 days',
     CASE WHEN :'status' <> 'pending' THEN at + interval '1 hour' END
 FROM past;
-INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision, reason,
-    action_digest, created_at)
+INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id, decision,
+    reason, action_digest, created_at)
 SELECT :'organization', id, stage_id, assignment_id, :'member', 'approve', 'Looks good.', sha256(int8send(n)),
     at + interval '1 hour'
 FROM past WHERE :'status' <> 'pending';

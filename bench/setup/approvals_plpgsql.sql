@@ -1,5 +1,5 @@
--- The approvals of opsflow by hand: the same rules in PL/pgSQL on plain tables, as a good engineer would write them, for
--- the people of the seed's tables. A request is made under the policy that matches (priority, risk, kind of action, a
+-- The approvals of opsflow by hand: the same rules in PL/pgSQL on plain tables, as a good engineer would write them,
+-- for the people of the seed's tables. A request is made under the policy that matches (priority, risk, kind of action, a
 -- jsonpath predicate) and keeps a copy of it; stages are decided one after the other, by those who have a role or are
 -- named, with a quorum and without who asked, a delegate included; each vote is a row; requests and votes are recorded
 -- in a chain of SHA-256 per organization; events and a notification tell of it. It has no row security.
@@ -30,7 +30,8 @@ CREATE TABLE approval_policy_stages (
     policy_id uuid NOT NULL REFERENCES approval_policies (id) ON DELETE CASCADE,
     position integer NOT NULL,
     name text,
-    approval_type text NOT NULL DEFAULT 'single' CHECK (approval_type IN ('single', 'multiple', 'unanimous', 'majority')),
+    approval_type text NOT NULL DEFAULT 'single'
+        CHECK (approval_type IN ('single', 'multiple', 'unanimous', 'majority')),
     required_approvals integer,
     allow_veto boolean NOT NULL DEFAULT false,
     approver_ids uuid[],

@@ -722,11 +722,12 @@ VALUES ('approval_delegations', 'security_event', 'approval_delegation', 'warnin
 SELECT opsflow.protect('opsflow.approval_delegations');
 GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
--- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where there is
--- no user, it is all requests (the third, whose condition tells the planner, too, that there are none otherwise). A branch
--- reads no more than an index, the first one in the order of the inbox: so the first page costs the same however much
--- waits. What makes a request not his is looked at after that, request by request, in one CASE: it hardly ever does, and
--- the planner takes every condition of an AND for one that leaves little.
+-- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where
+-- there is no user, it is all requests (the third, whose condition tells the planner, too, that there are none
+-- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit; the
+-- planner takes it for one and does without a sort): so the first page costs the same however much waits. What makes a
+-- request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the planner takes
+-- every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
@@ -776,7 +777,7 @@ FROM (
             WHERE a.organization_id = opsflow.current_organization_id()
                 AND a.user_id = opsflow.current_user_id()
                 AND a.status = 'pending'
-            ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
+            ORDER BY a.urgency DESC, a.expires_at, a.approval_id LIMIT (SELECT NULL::bigint))
         UNION ALL
         (SELECT a.approval_id, a.user_id, true, a.urgency, a.expires_at
             FROM opsflow.approval_assignments a
@@ -788,7 +789,6 @@ FROM (
                         ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
                     WHERE d.organization_id = opsflow.current_organization_id()
                         AND d.delegate_id = opsflow.current_user_id()
-                        AND d.starts_at <= now()
                         AND d.ends_at > now()
                         AND d.revoked_at IS NULL))
                 AND a.status = 'pending'
@@ -824,7 +824,7 @@ WHERE CASE
     WHEN opsflow.current_user_id() = r.requested_by OR opsflow.current_user_id() = ANY (r.excluded_ids) THEN false
     WHEN NOT q.delegated THEN true
     -- Who decides for another does so within the risk he was given, and where he has no answer of his own to give nor
-    -- has given one; of several that he could answer it is the oldest. (An EXISTS that can be hashed would read all rows.)
+    -- has given one; of several that he could answer it is the oldest. (An EXISTS that can be hashed reads all rows.)
     WHEN NOT EXISTS (
         SELECT FROM opsflow.approval_delegations d
         WHERE d.organization_id = r.organization_id
@@ -848,6 +848,8 @@ WHERE CASE
         SELECT FROM opsflow.approval_assignments older
         JOIN opsflow.approval_delegations d
             ON d.organization_id = older.organization_id AND d.delegator_id = older.user_id
+        JOIN opsflow.organization_members m
+            ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
         WHERE older.organization_id = r.organization_id
             AND older.stage_id = s.id
             AND older.status = 'pending'

@@ -100,7 +100,7 @@ echo_sql()
 	printf '%s\n' "$1" | sed -e "s/.*/     $faint&$plain/"
 }
 
-# answer TEXT COLOUR: what psql says, without places in its source and blank lines at the end, messages wrapped.
+# answer TEXT COLOUR: what psql says, without places in its source and blank lines at the end; long lines wrapped.
 answer()
 {
 	printf '%s\n' "$1" | awk -v before="     $2" -v after="$plain" '
@@ -114,7 +114,7 @@ answer()
 			for (; blank > 0; blank--)
 				print ""
 			line = $0
-			message = line ~ /^(ERROR|DETAIL|HINT|NOTICE|WARNING): /
+			message = line ~ /^(ERROR|DETAIL|HINT|NOTICE|WARNING): / || length(line) > 100
 			while (message && length(line) > 92) {
 				cut = 92
 				while (cut > 60 && substr(line, cut, 1) != " ")
@@ -179,6 +179,7 @@ reports() { session demo_reports reports '' '' '' "$@"; }
 agent() { session demo_app 'agent for Tom' techcorp tom agent "$@"; }
 tom() { session demo_app Tom techcorp tom '' "$@"; }
 priya() { session demo_app Priya techcorp priya '' "$@"; }
+lena() { session demo_app Lena techcorp lena '' "$@"; }
 alex() { session demo_app Alex techcorp alex '' "$@"; }
 grace() { session demo_app 'Grace at Northwind' northwind grace '' "$@"; }
 
@@ -204,6 +205,7 @@ name techcorp "SELECT id FROM opsflow.organizations WHERE slug = 'techcorp-inc'"
 name northwind "SELECT id FROM opsflow.organizations WHERE slug = 'northwind-clinic'"
 name alex "SELECT id FROM opsflow.users WHERE email = 'admin@techcorp.com'"
 name priya "SELECT id FROM opsflow.users WHERE email = 'priya@techcorp.com'"
+name lena "SELECT id FROM opsflow.users WHERE email = 'lena@techcorp.com'"
 name tom "SELECT id FROM opsflow.users WHERE email = 'tom@techcorp.com'"
 name grace "SELECT id FROM opsflow.users WHERE email = 'grace@northwind.example'"
 name agent "SELECT id FROM opsflow.agents WHERE name = 'Code Review Assistant'"
@@ -290,6 +292,44 @@ check "its run is released, by Priya" \
 	"status = 'approved' AND approved_by = :'priya' FROM opsflow.workflow_executions WHERE id = :'run'"
 check "the deletion is rejected" \
 	"status = 'rejected' FROM opsflow.approval_requests WHERE id = :'branches'"
+
+heading "Two stages, and somebody who stands in"
+tell "TechCorp has a rule for deployments to production: first Priya, then the management. A request finds" \
+	"its rule by itself. Priya is away and lets Lena decide for her: for a week, and for tier 3 only."
+priya show <<'SQL'
+SELECT opsflow.delegate_approvals(
+    delegate_id => :'lena', risk_levels => '{3}', reason => 'at a conference',
+    starts_at => now(), ends_at => now() + interval '7 days') \g /dev/null
+SQL
+agent show <<'SQL'
+SELECT opsflow.start_execution(:'release_workflow', topic => 'Release 4.3') AS run \gset
+SELECT opsflow.request_approval(
+    title => 'Release 4.3 to production', risk_level => 3, execution_id => :'run',
+    description => 'The database gets a new table.',
+    requested_action => '{"kind": "deploy", "version": "4.3", "to": "production"}') AS deploy \gset
+SQL
+name deploy_run "SELECT id FROM opsflow.workflow_executions WHERE topic = 'Release 4.3'"
+name deploy "SELECT id FROM opsflow.approval_requests WHERE title = 'Release 4.3 to production'"
+lena show '^ pending$' <<'SQL'
+SELECT opsflow.approve(:'deploy', 'I have seen the migration') AS decision;
+SQL
+tell "It is not decided yet. What is it waiting for, and why? Anybody who works with it may ask."
+tom show 'Alex' <<'SQL'
+SELECT jsonb_array_elements_text(opsflow.explain_approval(:'deploy') -> 'lines')
+\g (format=unaligned tuples_only=on)
+SQL
+tell "Lena has decided, for Priya. She does not take it back, and she is not the management."
+lena refused OF004 <<'SQL'
+SELECT opsflow.reject(:'deploy', 'on second thoughts');
+SQL
+alex show '^ Lena Ortiz for Priya Shah, Alex Morgan +[|] approved' <<'SQL'
+SELECT opsflow.approve(:'deploy', 'go') AS decision;
+SELECT (SELECT string_agg(u.full_name || coalesce(' for ' || b.full_name, ''), ', ' ORDER BY d.created_at)
+        FROM opsflow.approval_decisions d JOIN opsflow.users u ON u.id = d.user_id
+        LEFT JOIN opsflow.users b ON b.id = d.on_behalf_of WHERE d.approval_id = :'deploy') AS votes,
+       status AS run
+FROM opsflow.workflow_executions WHERE id = :'deploy_run';
+SQL
 
 heading "What is decided stays decided"
 tell "Alex wants to take the approval back. The application wants to get past the functions. At last" \

@@ -407,7 +407,7 @@ CREATE FUNCTION other_value(attname name) RETURNS text LANGUAGE sql AS $$
         WHEN 'id' THEN 'opsflow.uuidv7()' WHEN 'execution_id' THEN 'opsflow.uuidv7()' WHEN 'work_item_id' THEN 'opsflow.uuidv7()'
         WHEN 'due_date' THEN '''2000-01-01''' WHEN 'expires_at' THEN '''2100-01-01''' WHEN 'decided_at' THEN '''2000-01-01'''
         WHEN 'created_at' THEN '''2000-01-01''' WHEN 'updated_at' THEN '''2000-01-01'''
-        WHEN 'wake_at' THEN '''2000-01-01''' WHEN 'usable_until' THEN '''2000-01-01'''
+        WHEN 'wake_at' THEN '''2100-01-01''' WHEN 'usable_until' THEN '''2000-01-01'''
         WHEN 'revision' THEN '2' WHEN 'current_stage' THEN '2' WHEN 'max_uses' THEN '2'
         WHEN 'policy_id' THEN 'opsflow.uuidv7()' WHEN 'policy' THEN '''{"n": 2}''' WHEN 'automatic' THEN '''{"n": 2}'''
         WHEN 'form_schema' THEN '''[1]''' WHEN 'attachments' THEN '''[1]''' WHEN 'excluded_ids' THEN '''{00000000-0000-7000-8000-0000000000a2}'''

@@ -95,6 +95,13 @@ SELECT act(NULL);
 SELECT is(ROW (d.delegator_id, d.delegate_id, d.risk_levels), ROW (:olga::uuid, :per::uuid, NULL::integer[]), 'a manager delegates for another; all tiers are no limit') FROM delegation(:'for_olga') d;
 SELECT is(actor_id, :max::uuid, 'and the ledger says who it was') FROM opsflow.audit_trail WHERE entity_id = :'for_olga';
 
+SELECT results_eq(format('SELECT event_type, payload FROM opsflow.events WHERE entity_id IN (%L, %L) ORDER BY id', :'plain', :'for_olga'),
+    format('VALUES (''approval.delegated'', %L::jsonb), (''approval.delegated'', %L)', jsonb_build_object('by', :mia, 'delegator', :mia, 'delegate', :pia, 'reason', 'on holiday'),
+        jsonb_build_object('by', :max, 'delegator', :olga, 'delegate', :per)), 'each is an event');
+SELECT results_eq(format('SELECT user_id, title, body, channel, entity_type FROM opsflow.notifications WHERE entity_id IN (%L, %L) ORDER BY id', :'plain', :'for_olga'),
+    format('VALUES (%L::uuid, ''You decide for Mia'', ''on holiday'', ''in_app'', ''approval_delegation''), (%L, ''You decide for Olga'', NULL, ''in_app'', ''approval_delegation''), (%L, ''Per decides for you'', NULL, ''in_app'', ''approval_delegation'')', :pia, :per, :olga),
+    'the delegate is told, and for whom another has delegated');
+
 -- who may
 SELECT act(:vic);
 SELECT refused(format('SELECT delegate(%L, 1, 2)', :pia), 'OF005', 'approvals.delegate', 'a viewer delegates nothing');
@@ -180,6 +187,7 @@ SELECT act(NULL);
 SELECT is(ROW (d.is_active, d.revoked_by), ROW (false, :mia::uuid), 'it is not active any more, and says by whom') FROM delegation(:'plain') d;
 SELECT results_eq(format('SELECT action, actor_id, metadata->>''reason'' FROM opsflow.audit_trail WHERE entity_id = %L ORDER BY lane, seq', :'plain'),
     format('VALUES (''insert'', %L::uuid, NULL), (''update'', %1$L, NULL), (''revoke'', %1$L, ''back early'')', :mia), 'the ledger says who took it back, and why');
+SELECT is((SELECT title FROM opsflow.notifications WHERE entity_id = :'plain' AND user_id = :pia AND type = 'approval_delegation_revoked'), 'You no longer decide for Mia', 'the delegate is told');
 SELECT act(:max);
 SELECT ok(opsflow.revoke_delegation(:'for_olga'), 'a manager takes back those of others');
 SELECT act(:mia);
@@ -283,6 +291,16 @@ SELECT cannot_vote(:mia, :'by_bot', 'nor does the person an agent asks for');
 SELECT delegates(:mia, :per) AS from_requester \gset
 SELECT asks(ARRAY[:max, :mia]::uuid[]) AS fourth \gset
 SELECT cannot_vote(:per, :'fourth', 'nobody decides for who asked');
+-- not even if an assignment of who asked were there: the delegate decides for another
+SELECT asks(ARRAY[:max]::uuid[]) AS fifth \gset
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at, created_at)
+    SELECT organization_id, approval_id, stage_id, :mia, expires_at, created_at - interval '1 hour' FROM opsflow.approval_assignments WHERE approval_id = :'fifth';
+SELECT cannot_vote(:per, :'fifth', 'nobody decides for who asked, whatever an assignment says');
+SELECT delegates(:max, :per, -1, 1, '{2}') AS to_per \gset
+SELECT is(votes(:per, :'fifth'), 'approved', 'the delegate decides for another');
+SELECT act(NULL);
+SELECT is((SELECT on_behalf_of FROM opsflow.approval_decisions WHERE approval_id = :'fifth'), :max::uuid, 'who may');
+UPDATE opsflow.approval_delegations SET revoked_at = now() WHERE id = :'to_per';
 SELECT delegates(:olga, :per) AS from_olga \gset
 SELECT asks(NULL, who => :olga) AS of_olga \gset
 SELECT cannot_vote(:per, :'of_olga', 'nor for one who leads, and asked');

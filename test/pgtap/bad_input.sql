@@ -57,6 +57,7 @@ INSERT INTO answers VALUES
     ('approval_uses', 'update', NULL, 'OF004', 'nor what was done'),
     ('events', 'update', NULL, 'OF004', 'nor what happened'),
     ('workflows', 'update', 'version', 'OF007', 'versions go up'),
+    ('approval_policies', 'update', 'version', 'OF007', 'so do those of a policy'),
     ('approval_policies', 'update', 'version', 'OF007', 'so do those of policies'),
     ('node_executions', 'update', 'execution_id', 'OF004', 'a node stays with its execution'),
     ('work_items', 'update', 'actual_cost', 'OF004', 'calls cost'),

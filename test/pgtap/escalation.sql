@@ -1,6 +1,7 @@
 -- From member to admin: not by any function that members may call, nor by any write to any column of any table; not with
 -- one permission more of those that are about people, roles, keys and organizations either. Nobody comes to hold what
--- whoever acts does not, nobody who holds more loses it or his ways to sign in, and no invitation offers more.
+-- whoever acts does not, nobody who holds more loses it or his ways to sign in, nobody comes to decide what others are
+-- asked, and no invitation offers more.
 BEGIN;
 SELECT no_plan();
 SET LOCAL opsflow.password_cost = 4;
@@ -37,6 +38,16 @@ INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) VALUES (:on
 INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_hash) VALUES (:one, :ana, 'A', 'ofk_a', sha256('a')) RETURNING id AS key \gset
 INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_hash, scopes) VALUES (:one, :mia, 'M', 'ofk_m', sha256('m'), '[]') RETURNING id AS own_key \gset
 INSERT INTO opsflow.user_sessions (organization_id, user_id, token_hash, expires_at) VALUES (:one, :ana, sha256('s'), now() + interval '1 day') RETURNING id AS session \gset
+-- Ana is asked about Theirs, which is lou's, and about Hers, which is mia's; Ada decides for her.
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
+    VALUES (:one, 'Theirs', 'd', :lou, now() + interval '1 day') RETURNING id AS theirs \gset
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, excluded_ids, expires_at)
+    VALUES (:one, 'Hers', 'd', :mia, ARRAY[:mia]::uuid[], now() + interval '1 day') RETURNING id AS hers \gset
+INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status) VALUES (:one, :'theirs', 1, 'open'), (:one, :'hers', 1, 'open');
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at)
+SELECT organization_id, approval_id, id, :ana, now() + interval '1 day' FROM opsflow.approval_stages WHERE approval_id IN (:'theirs', :'hers');
+INSERT INTO opsflow.approval_delegations (organization_id, delegator_id, delegate_id, starts_at, ends_at)
+    VALUES (:one, :ana, :ada, now() - interval '1 day', now() + interval '1 day') RETURNING id AS delegation \gset
 
 CREATE TABLE attempts (routine text, call text);
 INSERT INTO attempts VALUES
@@ -85,23 +96,35 @@ INSERT INTO attempts VALUES
     ('move_organization', format('move_organization(%L, NULL)', :one)),
     ('suspend_organization', format('suspend_organization(%L)', :one)), ('resume_organization', format('resume_organization(%L)', :one)),
     ('cancel_organization', 'cancel_organization()'), ('delete_organization', format('delete_organization(%L)', :one)), ('restore_organization', format('restore_organization(%L)', :one)),
+    ('reassign_approval', format('reassign_approval(%L, %L, %L)', :'theirs', :mia, :ana)), ('reassign_approval', format('reassign_approval(%L, %L, %L)', :'theirs', :ada, :ana)),
+    ('reassign_approval', format('reassign_approval(%L, %L, %L)', :'hers', :mia, :ana)), ('reassign_approval', format('reassign_approval(%L, %L, %L)', :'hers', :ada, :ana)),
+    ('escalate_approval', format('escalate_approval(%L)', :'theirs')), ('escalate_approval', format('escalate_approval(%L)', :'hers')),
+    ('delegate_approvals', format('delegate_approvals(%L, now() - interval ''1 hour'', now() + interval ''1 hour'', delegator_id => %L)', :mia, :ana)),
+    ('delegate_approvals', format('delegate_approvals(%L, now() - interval ''1 hour'', now() + interval ''1 hour'', delegator_id => %L)', :nia, :ada)),
+    ('delegate_approvals', format('delegate_approvals(%L, now() - interval ''1 hour'', now() + interval ''1 hour'')', :ana)),
+    ('revoke_delegation', format('revoke_delegation(%L)', :'delegation')),
     ('has_permission', 'has_permission(''organization.edit'')'), ('require_permission', 'require_permission(''organization.edit'')');
 INSERT INTO attempts SELECT 'grant_permission', format('grant_permission(%L, %L)', :mia, name) FROM opsflow.permissions;
 
 -- What else members may call changes nothing of who may what: it reads, or writes what permissions.sql tries.
 CREATE TABLE apart (routine text, why text);
 INSERT INTO apart SELECT unnest('{uuidv7,status_transitions,audit_checkpoint_key,current_organization_id,current_user_id,current_agent_id,audit_runs,
-    verify_inclusion,verify_consistency,quota_period,readable_organization_ids,secret_columns,secret_preview}'::text[]), 'reads';
+    verify_inclusion,verify_consistency,quota_period,readable_organization_ids,secret_columns,secret_preview,
+    add_working_time,is_working_time,explain_approval}'::text[]), 'reads';
 INSERT INTO apart SELECT unnest('{verify_audit,audit_checkpoint,verify_checkpoint,audit_inclusion_proof,audit_consistency_proof,export_audit,export_user,
-    read_secret,decrypt_secret,encrypt_secret}'::text[]), 'reads, by permission';
-INSERT INTO apart SELECT unnest('{audit_event,redact_audit_entry,request_approval,decide_approval,approve,reject,cancel_approval,use_workflow_template,
-    use_node_template,start_execution,rotate_encryption_key,destroy_encryption_key}'::text[]), 'is about work, not about people';
+    read_secret,decrypt_secret,encrypt_secret,simulate_approval_policy}'::text[]), 'reads, by permission';
+INSERT INTO apart SELECT unnest('{audit_event,redact_audit_entry,request_approval,decide_approval,approve,reject,decide_approvals,cancel_approval,amend_approval,
+    comment_approval,consume_approval,start_work_item,complete_work_item,fail_work_item,cancel_work_item,use_workflow_template,use_node_template,start_execution,rotate_encryption_key,destroy_encryption_key}'::text[]), 'is about work, not about people';
+INSERT INTO apart SELECT unnest('{amend_approval,comment_approval,consume_approval,decide_approvals,reassign_approval,delegate_approvals,
+    revoke_delegation}'::text[]), 'is about who decides what, which approvals_delegations.sql and approvals_change.sql try';
+INSERT INTO apart SELECT unnest('{is_working_time,add_working_time}'::text[]), 'reads';
+INSERT INTO apart VALUES ('escalate_approval', 'is about who decides what, which approvals_time.sql tries');
 INSERT INTO apart SELECT unnest('{revoke_session,revoke_sessions}'::text[]), 'ends what somebody has to begin again';
 SELECT is(array_agg(DISTINCT proname), NULL, 'whatever members may call is tried, or set apart')
     FROM pg_proc WHERE pronamespace = 'opsflow'::regnamespace AND prorettype <> 'trigger'::regtype AND has_function_privilege('opsflow_member', oid, 'EXECUTE')
       AND proname NOT IN (SELECT routine FROM attempts UNION ALL SELECT routine FROM apart);
 
--- What everybody in One holds, and by what they sign in.
+-- What everybody in One holds, what they are to decide, and by what they sign in.
 CREATE TABLE holdings (moment text, user_id uuid, permission text);
 CREATE FUNCTION take_stock(at_moment text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -121,6 +144,9 @@ BEGIN
         (SELECT count(*) FROM opsflow.recovery_codes r WHERE r.user_id = u.id),
         (SELECT count(*) FROM opsflow.user_sessions s WHERE s.user_id = u.id) + (SELECT count(*) FROM opsflow.api_keys k WHERE k.user_id = u.id AND k.status = 'active')
         + (SELECT count(*) FROM opsflow.oauth_accounts a WHERE a.user_id = u.id)) FROM opsflow.users u WHERE id <> '00000000-0000-7000-8000-0000000000e1'
+    UNION ALL SELECT at_moment, a.user_id, 'decides ' || r.title FROM opsflow.approval_assignments a JOIN opsflow.approval_requests r ON r.id = a.approval_id WHERE a.status = 'pending'
+    UNION ALL SELECT at_moment, user_id, 'decides for ' || user_id FROM opsflow.organization_members
+    UNION ALL SELECT at_moment, delegate_id, 'decides for ' || delegator_id FROM opsflow.approval_delegations WHERE revoked_at IS NULL
     UNION ALL SELECT at_moment, owner_id, 'owns ' || id FROM opsflow.organizations WHERE owner_id IS NOT NULL AND id::text NOT IN (SELECT id::text FROM opsflow.organizations WHERE slug = 'mine');
 END $$;
 
@@ -220,6 +246,9 @@ SELECT isnt(with_mutation(change, statement), 'nothing', 'noticed: ' || change) 
     ('GRANT UPDATE ON opsflow.organization_members TO opsflow_member', 'UPDATE opsflow.organization_members SET role = ''owner'''),
     ('GRANT INSERT ON opsflow.member_roles TO opsflow_member', format('INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) VALUES (%L, %L, %L)', :one, :mia, :'power')),
     ('GRANT INSERT ON opsflow.role_permissions TO opsflow_member', format('INSERT INTO opsflow.role_permissions (organization_id, role_id, permission) VALUES (%L, %L, ''roles.assign'')', :one, :'weak')),
+    ('GRANT UPDATE ON opsflow.approval_assignments TO opsflow_member', format('UPDATE opsflow.approval_assignments SET user_id = %L', :mia)),
+    ('GRANT UPDATE ON opsflow.approval_assignments TO opsflow_member', 'UPDATE opsflow.approval_assignments SET status = ''not_required'''),
+    ('GRANT UPDATE ON opsflow.approval_delegations TO opsflow_member', format('UPDATE opsflow.approval_delegations SET delegate_id = %L WHERE delegator_id = %L', :mia, :ana)),
     ('GRANT UPDATE ON opsflow.users TO opsflow_member', 'UPDATE opsflow.users SET role = ''owner'''),
     ('GRANT INSERT ON opsflow.api_keys TO opsflow_member', format('INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_hash) VALUES (%L, %L, ''x'', ''ofk_x'', sha256(''x''))', :one, :ada)),
     ('GRANT INSERT, SELECT ON opsflow.invitations TO opsflow_member', format('INSERT INTO opsflow.invitations (organization_id, email, role, token_hash, expires_at) VALUES (%L, ''x@y.example'', ''owner'', sha256(''x''), now() + interval ''1 day'')', :one)),

@@ -24,15 +24,30 @@ SELECT is(array_agg(relname), NULL, 'a row of every table among them') FROM prob
 -- What to give for the other arguments: by type, by name, or by function and name.
 CREATE TABLE given (function name, argument name, type regtype, value text);
 INSERT INTO given (type, value) VALUES ('text', '''x'''), ('text[]', '''{x}'''), ('jsonb', '''{}'''), ('integer', '1'), ('bigint', '1'), ('boolean', 'false'),
-    ('timestamptz', 'now() + interval ''1 hour'''), ('interval', '''1 hour'''), ('numeric', '1'), ('bytea', '''\x00'''), ('bytea[]', '''{}'''), ('uuid', quote_literal(opsflow.uuidv7())), ('uuid[]', '''{}'''),
+    ('timestamptz', '(now() + interval ''1 hour'')'), ('interval', '''1 hour'''), ('numeric', '1'), ('bytea', '''\x00'''), ('bytea[]', '''{}'''), ('uuid', quote_literal(opsflow.uuidv7())), ('uuid[]', '''{}'''),
     ('regclass', '''opsflow.agents'''), ('inet', '''10.0.0.1'''), ('date', 'current_date');
 INSERT INTO given (argument, value) VALUES ('decision', '''approve'''), ('role', '''member'''), ('permission', '''agents.edit'''), ('permissions', '''{agents.edit}'''),
     ('email', '''x@y.example'''), ('owner_email', '''x@y.example'''),
     ('role_id', '''00000000-0000-7000-8000-000000000f01'''), ('organization_id', '''00000000-0000-7000-8000-000000000001'''), ('user_id', '''00000000-0000-7000-8000-0000000000b1''');
 
+-- Ben asks Ada, who acts below and may pass that on: what she asks herself she may not.
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
+    VALUES (:one, 'Ben''s', 'd', '00000000-0000-7000-8000-0000000000b1', now() + interval '1 day') RETURNING id AS bens \gset
+INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status) VALUES (:one, :'bens', 1, 'open') RETURNING id AS stage \gset
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at)
+    VALUES (:one, :'bens', :'stage', '00000000-0000-7000-8000-0000000000a1', now() + interval '1 day');
 INSERT INTO given (function, argument, value) VALUES ('change_member', 'role', '''viewer'''),
+    ('amend_approval', 'title', '''New'''),
+    ('delegate_approvals', 'delegate_id', '''00000000-0000-7000-8000-0000000000b1'''), ('delegate_approvals', 'ends_at', '(now() + interval ''2 hours'')'),
+    ('reassign_approval', 'approval_id', quote_literal(:'bens')), ('reassign_approval', 'to_user_id', '''00000000-0000-7000-8000-0000000000b1'''),
     ('create_session', 'user_id', '''00000000-0000-7000-8000-0000000000a1'''),
     ('claim_notifications', 'channel', '''email'''), ('organizations_to_notify', 'channel', '''email''');
+INSERT INTO given (function, argument, value) VALUES ('amend_approval', 'requested_action', '''{}'''), ('delegate_approvals', 'starts_at', 'now()'),
+    ('delegate_approvals', 'ends_at', '(now() + interval ''1 hour'')'), ('delegate_approvals', 'delegate_id', '''00000000-0000-7000-8000-0000000000b1'''),
+    ('reassign_approval', 'approval_id', '''00000000-0000-7000-8000-000000000d01'''), ('reassign_approval', 'to_user_id', '''00000000-0000-7000-8000-0000000000b1''');
+-- One that who calls is asked.
+INSERT INTO opsflow.approval_requests (organization_id, id, title, description, requested_by)
+    VALUES ('00000000-0000-7000-8000-000000000001', '00000000-0000-7000-8000-000000000d01', 'Of another', 'd', '00000000-0000-7000-8000-0000000000b1');
 INSERT INTO given (function, argument, value)
 SELECT 'start_execution', 'workflow_id', quote_literal(own_row ->> 'id') FROM probe WHERE relname = 'workflows'
 UNION ALL SELECT f, 'entry_id', quote_literal(own_row ->> 'id') FROM probe, unnest('{audit_inclusion_proof,redact_audit_entry}'::text[]) f WHERE relname = 'audit_trail'

@@ -164,6 +164,19 @@ SELECT act(:one, :ada);
 SET LOCAL ROLE opsflow_worker;
 SELECT is(count(*), 1::bigint, 'an owner may have it sent') FROM opsflow.claim_notifications('email');
 RESET ROLE;
+-- By a key, as whose member it is: its scopes count.
+SELECT opsflow.create_api_key(:ada, 'mailer', '["notifications.send"]') AS key, opsflow.create_api_key(:ada, 'reader', '["audit.read"]') AS reader \gset
+SELECT elapse();
+SELECT opsflow.clear_context();
+SET LOCAL ROLE opsflow_worker;
+SELECT opsflow.authenticate(:'key');
+SELECT is(count(*), 1::bigint, 'a key with the scope sends') FROM opsflow.claim_notifications('email');
+RESET ROLE;
+SELECT opsflow.clear_context();
+SET LOCAL ROLE opsflow_worker;
+SELECT opsflow.authenticate(:'reader');
+SELECT throws_ok('SELECT opsflow.claim_notifications(''email'')', 'OF005', 'permission "notifications.send" is required', 'one without does not');
+RESET ROLE;
 SELECT opsflow.clear_context();
 SET LOCAL ROLE opsflow_worker;
 SELECT throws_ok('SELECT opsflow.claim_notifications(''email'')', 'OF001', NULL, 'without a context there is nothing to claim');

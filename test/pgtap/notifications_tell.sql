@@ -120,7 +120,17 @@ SELECT act(:cai);
 SELECT is(opsflow.cancel_approval(:'other'), 'cancelled', 'a request is withdrawn');
 SELECT is(array_agg(n), '{"A1 approval_requested email cancelled","B1 approval_requested email cancelled"}', 'and nobody is asked to decide it any more') FROM unnest(told(:'other')) n WHERE n NOT LIKE 'C %';
 
--- It is all in the transaction of who decides, and as many rows as people: it is the caller's context that is written in.
+-- The job that ends what nobody has decided tells as a person's decision does, many at once.
+SELECT ask('First') AS id \gset
+SELECT ask('Second') AS other \gset
+SELECT opsflow.clear_context();
+UPDATE opsflow.approval_requests SET expires_at = now() - interval '1 minute', wake_at = now() - interval '1 minute' WHERE id IN (:'id', :'other');
+SELECT is(opsflow.expire_approvals(), 2::bigint, 'two expire');
+SELECT is(told(:'id'), '{"A1 approval_requested email cancelled","B1 approval_requested email cancelled","C approval_decided email pending","C approval_decided in_app sent"}', 'who asked is told, and nobody is asked to decide any more');
+SELECT is(told(:'other'), told(:'id'), 'for the other one as well');
+SELECT is(array_agg(DISTINCT title), '{"Expired: First"}', 'each with its own title') FROM opsflow.notifications WHERE entity_id = :'id' AND type = 'approval_decided';
+SELECT is(happened(:'id'), '{approval.requested,approval.expired}', 'and it is an event');
+
 SELECT is(array_agg(DISTINCT organization_id), ARRAY[:one::uuid], 'all of it is the organization''s') FROM opsflow.events;
 
 SELECT * FROM finish();

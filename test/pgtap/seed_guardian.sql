@@ -82,7 +82,7 @@ SELECT is(array_agg(organization ORDER BY organization), '{Empty,"TechCorp Inc",
 SELECT ok(every(total_events = workflow_events + approval_events + config_changes + security_events), 'of the four kinds of events, and no others') FROM audit;
 SELECT ok(min(workflow_events) > 0 AND min(config_changes) > 0 AND min(security_events) > 0 AND sum(approval_events) >= 14 + 3, 'none of which is zero where something happened')
     FROM audit WHERE organization <> 'Empty';
-SELECT is(sum(user_actions), 3::numeric, 'three decisions were a person''s') FROM audit;
+SELECT is(sum(user_actions), 6::numeric, 'three decisions were a person''s, each a vote and what became of the request') FROM audit;
 SELECT bag_eq('SELECT * FROM audit', $$SELECT date, organization, total_events, user_actions, agent_actions, system_actions, workflow_events, approval_events, config_changes,
     security_events, error_events, warning_events, critical_events, avg_ai_confidence, total_ai_tokens, unique_users, unique_agents
     FROM audit_activity WHERE date >= date_trunc('day', now() - INTERVAL '7 days')$$, 'audit_activity says the same');

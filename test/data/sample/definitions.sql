@@ -352,7 +352,8 @@ INSERT INTO approval_policies (organization_id, id, name, description, priority,
     exclude_workflow_author, working_hours_only, immaterial_fields, form_schema, approval_ttl, is_active, created_by,
     created_at, updated_at)
 SELECT p.organization_id, key('policy/' || a.name), a.name, a.description, a.priority, 'execution', a.category,
-    a.action_kind, a.min_risk, a.max_risk, a.condition::jsonpath, a.auto_risk, a.auto_confidence, a.sample_rate, true,
+    a.action_kind, a.min_risk, a.max_risk, a.condition::jsonpath, a.auto_risk, a.auto_confidence, a.sample_rate,
+    a.name <> 'Production changes', -- the owner, who has made the workflows, is the only one in its second stage
     false, '{requested_at}', a.form_schema::jsonb, a.ttl::interval, true, p.id, clock() - interval '48 days',
     clock() - interval '48 days'
 FROM (VALUES
