@@ -489,26 +489,23 @@ work_until(Run *run, const DueRequest *end)
 }
 
 /*
- * Where the last full batch of this session ended.  The next one goes on there: what it
- * has left behind in the index may stay for long, as long as somebody else's transaction
- * is open, and is not to be walked over once more for each batch.
+ * Where the last full batch ended.  The next one of the same CALL goes on there: what is
+ * left behind in the index may stay for long, as long as somebody else's transaction is
+ * open, and is not to be walked over once more for each batch.
  */
 static struct
 {
 	TransactionId xid; /* in which that was; it may have been rolled back */
-	TimestampTz at;
+	TimestampTz statement;
 	DueRequest last;
 } stopped = {InvalidTransactionId};
-
-/* A run of the job does not pause that long between two batches: microseconds. */
-#define MAX_PAUSE (10 * USECS_PER_SEC)
 
 static const DueRequest first = {.wake_at = DT_NOBEGIN};
 
 static DueRequest
-where_to_begin(TimestampTz now)
+where_to_begin(void)
 {
-	bool goes_on = TransactionIdIsValid(stopped.xid) && now - stopped.at < MAX_PAUSE &&
+	bool goes_on = TransactionIdIsValid(stopped.xid) && stopped.statement == GetCurrentStatementStartTimestamp() &&
 		TransactionIdDidCommit(stopped.xid);
 
 	stopped.xid = InvalidTransactionId;
@@ -519,7 +516,7 @@ static void
 note_where_it_stopped(const DueRequest *last)
 {
 	stopped.xid = GetTopTransactionIdIfAny();
-	stopped.at = GetCurrentTimestamp();
+	stopped.statement = GetCurrentStatementStartTimestamp();
 	stopped.last = *last;
 }
 
@@ -543,7 +540,7 @@ opsflow_expire_approvals(PG_FUNCTION_ARGS)
 		opsflow_approval_invalid("batch", "It must be at least 1.");
 	run->batch = PG_GETARG_INT32(0);
 	run->now = GetCurrentTimestamp();
-	run->last = begin = where_to_begin(run->now);
+	run->last = begin = where_to_begin();
 
 	SPI_connect();
 	work_until(run, NULL);
