@@ -15,7 +15,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$here/lib.sh"
 
-all="install load copy snapshot insert verify export proofs approvals rls holding authenticate counters"
+all="install load copy snapshot insert verify export proofs approvals expiry rls holding authenticate counters"
 started=$SECONDS
 
 prepare()

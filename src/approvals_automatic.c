@@ -156,7 +156,9 @@ strictness(const JsonbContainer *classes, const JsonbValue *named)
 	rule = opsflow_json_text(classes, class);
 	if (rule == NULL)
 		return 2;
-	return strcmp(rule, "auto") == 0 ? 0 : strcmp(rule, "approval") == 0 ? 1 : 3;
+	if (strcmp(rule, "auto") == 0)
+		return 0;
+	return strcmp(rule, "approval") == 0 ? 1 : 3;
 }
 
 /* The strictest of the classes that the request names; -1 if it names none. */
@@ -335,16 +337,18 @@ assess_agent(TupleDesc tupdesc, HeapTuple row, void *arg)
 	Datum threshold = opsflow_row_value(tupdesc, row, "auto_approve_threshold", &no_threshold);
 	float8 least = no_threshold ? 0 : DatumGetFloat8(DirectFunctionCall1(numeric_float8, threshold));
 	char *name = opsflow_row_text(tupdesc, row, "name");
+	char *why = NULL;
 
 	raise_risk(assessing->assessment, DatumGetInt32(tier), psprintf("agent \"%s\" is of that tier", name));
 	if (no_threshold)
-		hinder(assessing->assessment, psprintf("agent \"%s\" has no auto_approve_threshold", name));
+		why = psprintf("agent \"%s\" has no auto_approve_threshold", name);
 	else if (!ask->has_confidence)
-		hinder(assessing->assessment, psprintf("agent \"%s\" needs a confidence of %s, and gives none",
-											   name, number_text(least)));
+		why = psprintf("agent \"%s\" needs a confidence of %s, and gives none", name, number_text(least));
 	else if (ask->confidence < least)
-		hinder(assessing->assessment, psprintf("the confidence %s is below the %s of agent \"%s\"",
-											   number_text(ask->confidence), number_text(least), name));
+		why = psprintf("the confidence %s is below the %s of agent \"%s\"", number_text(ask->confidence),
+					   number_text(least), name);
+	if (why != NULL)
+		hinder(assessing->assessment, why);
 	return true;
 }
 

@@ -114,7 +114,7 @@ answer_status(const ApprovalVote *vote)
 
 /* Is this vote one that was cast before, in this stage or in one before it? */
 static bool
-is_repeated(const ApprovalRequest *request, int position, const ApprovalVote *vote, bool *differs)
+is_repeated(const ApprovalRequest *request, int position, const ApprovalVote *vote)
 {
 	ApprovalStage stage;
 
@@ -123,12 +123,8 @@ is_repeated(const ApprovalRequest *request, int position, const ApprovalVote *vo
 		Answer answer = past_answer(request, &stage, &vote->user_id);
 
 		if (answer.found)
-		{
-			*differs = strcmp(answer.status, answer_status(vote)) != 0;
-			return !*differs;
-		}
+			return strcmp(answer.status, answer_status(vote)) == 0;
 	}
-	*differs = false;
 	return false;
 }
 
@@ -165,14 +161,17 @@ check_digest(const ApprovalRequest *request, const bytea *seen)
 
 /* The user has nothing to decide in the open stage. */
 static void
-nothing_to_answer(const ApprovalRequest *request, const ApprovalStage *stage, bool voted_before)
+nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *user_id)
 {
-	if (voted_before)
+	int position = opsflow_approval_position_of(request, stage, user_id);
+
+	if (position > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("the stage in which the user voted is decided"),
-				 errdetail("Stage %d is open.", stage->position),
-				 errhint("What a stage has decided stays; the request can be cancelled.")));
+				 errmsg("stage %d, in which the user is asked, is not open", position),
+				 errdetail("Stage %d is.", stage->position),
+				 position > stage->position ? errhint("Decide when it is its turn.")
+				 : errhint("What a stage has decided stays; the request can be cancelled.")));
 	opsflow_approval_not_allowed("the user is not an approver of this request",
 								 psprintf("Who is asked in stage %d has to decide; opsflow.explain_approval() says who that is.",
 										  stage->position));
@@ -254,21 +253,20 @@ opsflow_approval_vote(const pg_uuid_t *organization_id, const pg_uuid_t *approva
 	ApprovalRequest request;
 	ApprovalStage stage;
 	Answer answer;
-	bool differs;
 
 	opsflow_approval_lock(organization_id, approval_id, &request);
 	check_not_excluded(&request, &vote->user_id);
 	if (opsflow_approval_status_is_final(request.status) &&
-		is_repeated(&request, request.current_stage, vote, &differs))
+		is_repeated(&request, request.current_stage, vote))
 		return request.status;
 	opsflow_approval_require_open(&request);
 	if (!opsflow_approval_open_stage(&request, &stage))
 		elog(ERROR, "approval request %s has no open stage", opsflow_uuid_text(approval_id));
 	answer = find_answer(&request, &stage, &vote->user_id);
-	if (!answer.found && is_repeated(&request, stage.position - 1, vote, &differs))
+	if (!answer.found && is_repeated(&request, stage.position - 1, vote))
 		return request.status;
 	if (!answer.found)
-		nothing_to_answer(&request, &stage, differs);
+		nothing_to_answer(&request, &stage, &vote->user_id);
 	if (vote->digest != NULL)
 		check_digest(&request, vote->digest);
 	if (strcmp(answer.status, answer_status(vote)) == 0)

@@ -140,12 +140,11 @@ clock_at(TimestampTz at, pg_tz *zone)
 }
 
 /*
- * When the clock there shows that: of two times the first one.  For the end of a
- * window it is the second one, unless that is when the clock was put back.  A time
- * that is left out is the moment at which it is.
+ * When the clock there shows that: of two times the first one; a time that is left
+ * out is the moment at which it is.
  */
 static TimestampTz
-when_clock_shows(Timestamp clock, pg_tz *zone, bool is_end)
+when_clock_shows(Timestamp clock, pg_tz *zone)
 {
 	/* Time zones are not more than 15 hours off. */
 	pg_time_t before = timestamptz_to_time_t(clock - 16 * USECS_PER_HOUR);
@@ -166,9 +165,7 @@ when_clock_shows(Timestamp clock, pg_tz *zone, bool is_end)
 		return as_before;
 	changed_at = time_t_to_timestamptz(change);
 	as_after = clock - after_offset * USECS_PER_SEC;
-	if (as_before >= changed_at)
-		return Max(as_after, changed_at);
-	return is_end && as_after > changed_at ? as_after : as_before;
+	return as_before < changed_at ? as_before : Max(as_after, changed_at);
 }
 
 static DateADT
@@ -212,8 +209,8 @@ work_from(const Hours *hours, TimestampTz from, int64 work)
 
 			if (window->weekday != weekday)
 				continue;
-			start = Max(from, when_clock_shows(date * USECS_PER_DAY + window->starts_at, hours->zone, false));
-			end = when_clock_shows(date * USECS_PER_DAY + window->ends_at, hours->zone, true);
+			start = Max(from, when_clock_shows(date * USECS_PER_DAY + window->starts_at, hours->zone));
+			end = when_clock_shows(date * USECS_PER_DAY + window->ends_at, hours->zone);
 			if (start >= end)
 				continue;
 			if (work <= end - start)
@@ -254,7 +251,7 @@ working_days_from(const Hours *hours, TimestampTz from, int days)
 	}
 	if (days > 0)
 		return DT_NOEND;
-	return when_clock_shows(clock + (date - first) * USECS_PER_DAY, hours->zone, false);
+	return when_clock_shows(clock + (date - first) * USECS_PER_DAY, hours->zone);
 }
 
 /* Months and days later by the calendar of the time zone. */
@@ -268,7 +265,7 @@ calendar_from(TimestampTz from, int months, int days, pg_tz *zone)
 	return when_clock_shows(DatumGetTimestamp(DirectFunctionCall2(timestamp_pl_interval,
 																  TimestampGetDatum(clock_at(from, zone)),
 																  IntervalPGetDatum(&span))),
-							zone, false);
+							zone);
 }
 
 static TimestampTz

@@ -145,10 +145,12 @@ put_array(JsonbParseState **state, TupleDesc tupdesc, HeapTuple row, const char 
 	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < count; i++)
 	{
-		if (!nulls[i])
-			put_string(state, WJB_ELEM,
-					   ARR_ELEMTYPE(array) == UUIDOID ? opsflow_uuid_text(DatumGetUUIDP(elements[i]))
-													  : TextDatumGetCString(elements[i]));
+		if (nulls[i])
+			continue;
+		if (ARR_ELEMTYPE(array) == UUIDOID)
+			put_string(state, WJB_ELEM, opsflow_uuid_text(DatumGetUUIDP(elements[i])));
+		else
+			put_string(state, WJB_ELEM, TextDatumGetCString(elements[i]));
 	}
 	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
 }
@@ -334,8 +336,9 @@ match_kind(TupleDesc tupdesc, HeapTuple row, Jsonb *action)
 		return POLICY_NO;
 	if (kind.type != jbvString)
 		return POLICY_PERHAPS;
-	return kind.val.string.len == strlen(wanted) && memcmp(kind.val.string.val, wanted, kind.val.string.len) == 0
-		? POLICY_YES : POLICY_NO;
+	if (kind.val.string.len != strlen(wanted) || memcmp(kind.val.string.val, wanted, strlen(wanted)) != 0)
+		return POLICY_NO;
+	return POLICY_YES;
 }
 
 static bool
@@ -620,12 +623,11 @@ static List *
 reasons(const ApprovalAsk *ask, const Policy *policy, const Assessment *assessment)
 {
 	List *because = list_copy(assessment->raised);
+	char *named = assessment->policy_name;
 
 	because = lappend(because, why_policy(ask, policy, assessment));
-	if (assessment->policy_name != NULL &&
-		(policy == NULL || strcmp(lower_case(assessment->policy_name), lower_case(policy->name)) != 0))
-		because = lappend(because, psprintf("policy \"%s\", which the workflow names, is none that matches",
-											assessment->policy_name));
+	if (named != NULL && (policy == NULL || strcmp(lower_case(named), lower_case(policy->name)) != 0))
+		because = lappend(because, psprintf("policy \"%s\", which the workflow names, is none that matches", named));
 	return because;
 }
 
@@ -695,7 +697,9 @@ opsflow_approval_route(const ApprovalAsk *ask, ApprovalRoute *route)
 		PolicyRows policies = opsflow_active_policies(&ask->context.organization_id);
 
 		CHECK_FOR_INTERRUPTS();
-		policy = ask->policy_name != NULL ? policy_by_name(&policies, ask->policy_name)
-										  : opsflow_choose_policy(&policies, ask, &assessment);
+		if (ask->policy_name != NULL)
+			policy = policy_by_name(&policies, ask->policy_name);
+		else
+			policy = opsflow_choose_policy(&policies, ask, &assessment);
 	} while (!opsflow_route_under(ask, &assessment, policy, route));
 }

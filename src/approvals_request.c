@@ -386,7 +386,7 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 	request->risk_level = route->risk_level;
 	request->excluded = excluded_members(request, ask, route);
 	request->form_schema = route->form_schema == NULL ? terms->form_schema : concat(route->form_schema, terms->form_schema);
-	request->policy = route->policy != NULL ? route->policy : opsflow_approval_no_policy();
+	request->policy = route->policy;
 	if (route->has_stages && terms->approval_type != NULL)
 		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.",
 														   opsflow_policy_text(&request->policy->root, "name")));

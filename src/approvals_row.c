@@ -404,9 +404,10 @@ opsflow_approval_tell_all(const ApprovalRequest *requests, int count)
  * ----------------------------------------------------------------
  */
 
+/* Pending is said so that the index of inboxes is no candidate, which is not by request. */
 static OpsflowPlan end_stages = {
 	"WITH assignments AS (UPDATE opsflow.approval_assignments SET status = 'not_required'"
-	" WHERE organization_id = $1 AND approval_id = $2 AND status = 'pending')"
+	" WHERE organization_id = $1 AND approval_id = $2 AND status IS NOT DISTINCT FROM 'pending')"
 	" UPDATE opsflow.approval_stages SET status = CASE WHEN status = 'open' THEN $3 ELSE 'skipped' END, closed_at = $4"
 	" WHERE organization_id = $1 AND approval_id = $2 AND status IN ('open', 'waiting')",
 	4,

@@ -89,13 +89,16 @@ static bool
 is_between(const JsonbValue *value, int low, int high, bool whole)
 {
 	Datum number;
+	Datum least = NumericGetDatum(int64_to_numeric(low));
+	Datum most = NumericGetDatum(int64_to_numeric(high));
 
 	if (value->type != jbvNumeric)
 		return false;
 	number = NumericGetDatum(value->val.numeric);
-	return DatumGetBool(DirectFunctionCall2(numeric_ge, number, NumericGetDatum(int64_to_numeric(low)))) &&
-		(high < low || DatumGetBool(DirectFunctionCall2(numeric_le, number, NumericGetDatum(int64_to_numeric(high))))) &&
-		(!whole || DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall2(numeric_trunc, number, Int32GetDatum(0)))));
+	if (whole && !DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))))
+		return false;
+	return DatumGetBool(DirectFunctionCall2(numeric_ge, number, least)) &&
+		(high < low || DatumGetBool(DirectFunctionCall2(numeric_le, number, most)));
 }
 
 static bool
@@ -207,7 +210,8 @@ bands_problem(const JsonbContainer *bands)
 		if (!opsflow_json_find(bands, settings[i].name, &limit))
 			continue;
 		if (below_name != NULL &&
-			DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(limit.val.numeric), NumericGetDatum(below.val.numeric))))
+			DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(limit.val.numeric),
+											 NumericGetDatum(below.val.numeric))))
 			return psprintf("\"approval_thresholds.financial_impact.%s\" must not be less than \"%s\"",
 							settings[i].name, below_name);
 		below = limit;
@@ -220,7 +224,9 @@ char *
 opsflow_thresholds_problem(Jsonb *thresholds)
 {
 	static const Setting settings[] = {
-		{"financial_impact", SETTING_OBJECT}, {"data_access", SETTING_OBJECT}, {"integration_changes", SETTING_ALWAYS}};
+		{"financial_impact", SETTING_OBJECT},
+		{"data_access", SETTING_OBJECT},
+		{"integration_changes", SETTING_ALWAYS}};
 	static const Setting class_of_data = {NULL, SETTING_ACCESS};
 	char *problem = problem_of(&thresholds->root, "approval_thresholds", settings, lengthof(settings), NULL);
 	JsonbValue part;
@@ -310,8 +316,11 @@ names_policy(const OpsflowChange *change, Jsonb *rules)
 	bool isnull;
 
 	if (change->before != NULL)
-		before = opsflow_json_text(&DatumGetJsonbP(opsflow_row_value(change->tupdesc, change->before, "approval_rules",
-																	 &isnull))->root, "policy");
+	{
+		Jsonb *old = DatumGetJsonbP(opsflow_row_value(change->tupdesc, change->before, "approval_rules", &isnull));
+
+		before = opsflow_json_text(&old->root, "policy");
+	}
 	return named != NULL && (before == NULL || strcmp(named, before) != 0);
 }
 
@@ -438,7 +447,7 @@ follow_version(OpsflowChange *change, const char *of)
 	int32 is = DatumGetInt32(opsflow_row_value(change->tupdesc, change->after, "version", &isnull));
 
 	if (isnull)
-		return;					/* for NOT NULL to refuse */
+		return; /* for NOT NULL to refuse */
 	if (is < was)
 		refuse(psprintf("the version of %s cannot go from %d to %d", of, was, is),
 			   "Leave the version out: it is counted on.");

@@ -385,10 +385,11 @@ static OpsflowPlan open_stage = {
 	4,
 	{UUIDOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
+/* Pending is said so that the index of inboxes is no candidate, which is not by stage. */
 static OpsflowPlan close_stage = {
 	"WITH assignments AS (UPDATE opsflow.approval_assignments"
 	" SET status = CASE WHEN $3 = 'stale' THEN 'stale' ELSE 'not_required' END"
-	" WHERE organization_id = $1 AND stage_id = $2 AND status = 'pending')"
+	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending')"
 	" UPDATE opsflow.approval_stages SET status = $3, closed_at = $4 WHERE organization_id = $1 AND id = $2",
 	4,
 	{UUIDOID, UUIDOID, TEXTOID, TIMESTAMPTZOID}};
@@ -430,13 +431,6 @@ opsflow_approval_own_stage(const ApprovalTerms *terms)
 		appendStringInfoString(&json, ", \"approver_roles\": [\"owner\", \"admin\", \"manager\"]");
 	appendStringInfoString(&json, "}]}");
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
-}
-
-/* What stands in place of a policy where none is for the request. */
-Jsonb *
-opsflow_approval_no_policy(void)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"because\": [\"no policy is for it\"]}")));
 }
 
 /* How urgent it is, for the inbox: the higher the sooner. */
@@ -737,6 +731,32 @@ opsflow_approval_tally(const ApprovalRequest *request, const ApprovalStage *stag
 	opsflow_search_uuid(&search, "organization_id", &request->organization_id);
 	opsflow_search_uuid(&search, "stage_id", &stage->id);
 	(void) opsflow_search_rows(&search, count_assignment, tally);
+}
+
+/*
+ * Another stage than the open one in which the member was asked, or will be; the open one
+ * if it has passed him or her over; 0 if there is none.
+ */
+int
+opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open, const pg_uuid_t *user_id)
+{
+	ApprovalStage stage;
+	ApprovalTally tally;
+
+	for (int position = open->position; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
+	{
+		opsflow_approval_tally(request, &stage, user_id, &tally);
+		if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0)
+			return position;
+	}
+	for (int position = open->position + 1; opsflow_approval_stage_at(request, position, &stage); position++)
+	{
+		Asked asked = resolve(request, stage.definition);
+
+		if (is_asked(&asked, user_id))
+			return position;
+	}
+	return 0;
 }
 
 /*

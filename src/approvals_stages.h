@@ -32,11 +32,12 @@ extern void opsflow_approval_tally(const ApprovalRequest *request, const Approva
 extern const char *opsflow_approval_count_vote(ApprovalRequest *request, ApprovalStage *stage,
 											   const ApprovalVote *vote);
 
+extern int opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open,
+										const pg_uuid_t *user_id);
 extern bool opsflow_approval_stage_at(const ApprovalRequest *request, int position, ApprovalStage *stage);
 extern const JsonbContainer *opsflow_approval_definition(Jsonb *policy, int position);
 extern Jsonb *opsflow_approval_ids(ArrayType *array);
 extern Jsonb *opsflow_approval_own_stage(const ApprovalTerms *terms);
-extern Jsonb *opsflow_approval_no_policy(void);
 extern const pg_uuid_t *opsflow_approval_not_asked(const ApprovalRequest *request, int position, ArrayType *approvers);
 extern int opsflow_approval_asks(const ApprovalRequest *request, const JsonbContainer *definition);
 extern bool opsflow_approval_due(const ApprovalRequest *request, const JsonbContainer *definition, TimestampTz from,

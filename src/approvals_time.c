@@ -22,6 +22,8 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -450,6 +452,39 @@ fetch_due(TimestampTz now, DueRequest *last, DueRequest *due, int wanted)
 }
 
 /*
+ * Where the last full batch of this session ended.  The next one goes on there: what it
+ * has left behind in the index may stay for long, as long as somebody else's transaction
+ * is open, and is not to be walked over once more for each batch.
+ */
+static struct
+{
+	TransactionId xid; /* in which that was; it may have been rolled back */
+	TimestampTz at;
+	DueRequest last;
+} stopped = {InvalidTransactionId};
+
+/* A run of the job does not pause that long between two batches: microseconds. */
+#define MAX_PAUSE (10 * USECS_PER_SEC)
+
+static DueRequest
+where_to_begin(TimestampTz now)
+{
+	bool goes_on = TransactionIdIsValid(stopped.xid) && now - stopped.at < MAX_PAUSE &&
+		TransactionIdDidCommit(stopped.xid);
+
+	stopped.xid = InvalidTransactionId;
+	return goes_on ? stopped.last : (DueRequest) {.wake_at = DT_NOBEGIN};
+}
+
+static void
+note_where_it_stopped(const DueRequest *last)
+{
+	stopped.xid = GetTopTransactionIdIfAny();
+	stopped.at = GetCurrentTimestamp();
+	stopped.last = *last;
+}
+
+/*
  * opsflow.expire_approvals(batch integer) returns bigint
  *
  * For opsflow_admin.  Works on up to "batch" requests for which something is due, and
@@ -460,7 +495,7 @@ opsflow_expire_approvals(PG_FUNCTION_ARGS)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	DueRequest *due = palloc(CHUNK * sizeof(DueRequest));
-	DueRequest last = {.wake_at = DT_NOBEGIN};
+	DueRequest last = where_to_begin(now);
 	List *troubles = NIL;
 	int64 batch;
 	int64 total = 0;
@@ -478,5 +513,7 @@ opsflow_expire_approvals(PG_FUNCTION_ARGS)
 	while (total < batch && (count = fetch_due(now, &last, due, (int) Min(batch - total, CHUNK))) > 0)
 		total += work_on_chunk(due, count, now, &troubles);
 	SPI_finish();
+	if (total >= batch)
+		note_where_it_stopped(&last);
 	PG_RETURN_INT64(total);
 }

@@ -128,9 +128,10 @@ opsflow_work_item_decided(PG_FUNCTION_ARGS)
 static char *
 why_cancelled(const OpsflowChange *change, const char *status)
 {
-	char *said = opsflow_changes(change, "error_details") ?
-		opsflow_row_text(change->tupdesc, change->after, "error_details") : NULL;
+	char *said = NULL;
 
+	if (opsflow_changes(change, "error_details"))
+		said = opsflow_row_text(change->tupdesc, change->after, "error_details");
 	return psprintf("the work item %s%s%s",
 					strcmp(status, "cancelled") == 0 ? "was cancelled" : "went back to the backlog",
 					said == NULL ? "" : ": ", said == NULL ? "" : said);

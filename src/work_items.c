@@ -64,7 +64,7 @@ check_waiting(const char *from, const char *to)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("a work item that waits for an approval goes on when that is decided"),
-				 errhint("Decide it with opsflow.decide_approval(), withdraw it with opsflow.cancel_approval(), or cancel the work item.")));
+				 errhint("Decide it with opsflow.decide_approval(), withdraw it, or cancel the work item.")));
 }
 
 static void

@@ -789,7 +789,6 @@ FROM (
                         ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
                     WHERE d.organization_id = opsflow.current_organization_id()
                         AND d.delegate_id = opsflow.current_user_id()
-                        AND d.starts_at <= now()
                         AND d.ends_at > now()
                         AND d.revoked_at IS NULL))
                 AND a.status = 'pending'

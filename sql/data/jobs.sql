@@ -57,7 +57,7 @@ SELECT opsflow.track('opsflow.job_settings');
 INSERT INTO opsflow.audit_map (relation, event_type, entity_type, scope, entity_column)
 VALUES ('job_settings', 'configuration_change', 'job_settings', 'system', 'name');
 INSERT INTO opsflow.job_settings (name, schedule, batch_size, overdue_after, description) VALUES
-    ('expire_approvals', '* * * * *', 500, '10 minutes', 'Expires requests for approval whose time is up.'),
+    ('expire_approvals', '* * * * *', 500, '10 minutes', 'Expires requests for approval whose time is up, moves up or ends their stages, and reminds who has not answered.'),
     ('expire_credentials', '* * * * *', 1000, '10 minutes', 'Ends sessions, roles of members and invitations whose time is over, and sessions nobody uses any more.'),
     ('fold_counters', '* * * * *', 1000, '10 minutes', 'Folds appended counts into the columns of what they count for: statistics, quotas, balances.'),
     ('reset_quotas', '*/15 * * * *', 500, '1 hour', 'Begins a new quota period for organizations and credit pools whose day has come.'),

@@ -100,7 +100,7 @@ echo_sql()
 	printf '%s\n' "$1" | sed -e "s/.*/     $faint&$plain/"
 }
 
-# answer TEXT COLOUR: what psql says, without places in its source and blank lines at the end; messages and prose wrapped.
+# answer TEXT COLOUR: what psql says, without places in its source and blank lines at the end; long lines wrapped.
 answer()
 {
 	printf '%s\n' "$1" | awk -v before="     $2" -v after="$plain" '

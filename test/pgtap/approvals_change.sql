@@ -296,6 +296,14 @@ SELECT act(:olga);
 SELECT refused(format('SELECT opsflow.amend_approval(%L, ''{"kind": "pay", "usd": 5000}'')', :'of_olga'), 'OF007', 'Dear', 'a policy by which too few could decide refuses');
 SELECT is((SELECT revision FROM request(:'of_olga')), 1, 'and the request stays as it was');
 
+-- past its time, whether the job has come by or not
+SELECT asks('{"kind": "gift"}') AS late \gset
+UPDATE opsflow.approval_requests SET expires_at = now() - interval '1 second' WHERE id = :'late';
+SELECT act(:mia);
+SELECT refused(format('SELECT opsflow.amend_approval(%L, ''{"kind": "x"}'')', :'late'), 'OF004', 'expired', 'what has expired is not amended');
+SELECT act(:max);
+SELECT refused(format('SELECT opsflow.reassign_approval(%L, %L)', :'late', :pia), 'OF004', 'expired', 'nor passed on');
+
 -- who
 SELECT act(:max);
 SELECT refused(format('SELECT opsflow.amend_approval(%L, ''{"kind": "x"}'')', :'named'), 'OF005', 'asked', 'an approver does not amend');

@@ -156,6 +156,13 @@ UPDATE opsflow.organization_members SET role = 'member' WHERE user_id = :sue;
 SELECT is(finds(:sue), 'For Sue named', 'until he may again');
 SELECT exclude(:'for_sue', :sue);
 SELECT is(finds(:sue), '', 'one who is excluded has it not, asked or not');
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by) VALUES (:one, 'Loaded', 'd', :sue) RETURNING id AS loaded \gset
+INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, status) VALUES (:one, :'loaded', 1, 'open') RETURNING id AS loaded_stage \gset
+INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at) VALUES (:one, :'loaded', :'loaded_stage', :sue, now() + interval '1 day');
+SELECT is(finds(:sue), '', 'nor has who asks, whatever was loaded');
+SELECT act(:olga);
+SELECT opsflow.cancel_approval(:'loaded');
+SELECT act(NULL);
 SELECT ask('Short', ARRAY[:sue]::uuid[]) AS short \gset
 SELECT is(finds(:sue), 'Short named', 'what can be decided is there');
 UPDATE opsflow.approval_requests SET expires_at = now() WHERE id = :'short';
@@ -169,12 +176,17 @@ SELECT ask(priority || days, ARRAY[:per]::uuid[], priority, days)
 SELECT is(finds(:per), 'urgent6 named, urgent7 named, high3 named, high5 named, medium2 named, medium8 named, low1 named, low4 named', 'most urgent first, then those that expire first');
 
 -- without a user
+SELECT act(:mia);
+SELECT opsflow.request_approval('Deploy', 'd', '{"kind": "deploy"}', expires_at => now() + interval '10 days') AS deploy \gset
+SELECT act(NULL);
 SELECT set_config('opsflow.organization_id', :one, true);
 SET LOCAL ROLE opsflow_member;
 SELECT is((SELECT string_agg(title, ', ') FROM opsflow.approval_inbox),
-    'urgent6, urgent7, high3, high5, medium2, medium8, Named, Escalated, For Sue, low1, low4', 'a report has all that are open, in that order');
+    'urgent6, urgent7, high3, high5, medium2, medium8, Named, Escalated, For Sue, Deploy, low1, low4', 'a report has all that are open, in that order');
 SELECT is(ROW (i.stage, i.through, i.on_behalf_of, i.approvals, i.approvals_needed), ROW (1, NULL::text, NULL::uuid, 0::bigint, 1::bigint), 'with their stages')
     FROM opsflow.approval_inbox i WHERE id = :'escalated';
+SELECT act(:mia);
+SELECT opsflow.cancel_approval(:'deploy');
 SELECT act(:tom, :two);
 SELECT is((SELECT count(*) FROM opsflow.approval_inbox), 0::bigint, 'another organization has none of it');
 SELECT act(NULL);

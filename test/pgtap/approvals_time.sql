@@ -93,6 +93,7 @@ SELECT is(deadline('2026-10-25 00:00', '2:00:01'), '2026-11-01 Sun 02:00 +01', '
 SELECT hours('Europe/Berlin', '7 1:30-2:30');
 SELECT is(deadline('2026-03-29 00:00', '30 minutes'), '2026-03-29 Sun 03:00 +02', 'an end that is left out is when the clock jumps');
 SELECT is(deadline('2026-03-29 00:00', '31 minutes'), '2026-04-05 Sun 01:31 +02', 'and not later');
+SELECT is(deadline('2026-10-25 00:00', '1:00:01'), '2026-11-01 Sun 01:30 +01', 'one that comes twice is the first one');
 SELECT hours('Europe/Berlin', '7 2:30-4:00');
 SELECT is(deadline('2026-03-29 00:00', '0'), '2026-03-29 Sun 03:00 +02', 'so is a beginning');
 SELECT is(deadline('2026-10-25 00:00', '0'), '2026-10-25 Sun 02:30 +02', 'a beginning that comes twice is the first one');
@@ -236,6 +237,13 @@ SELECT is(ROW (state(id), outcome(id), events(id)), ROW ('expired 0: expired(Ben
 FROM opsflow.approval_requests WHERE title IN ('approve', 'reject', 'escalate', 'expire');
 SELECT is((SELECT count(*) FROM opsflow.notifications WHERE user_id = :cleo AND title LIKE 'Expired: %' AND channel = 'in_app' AND status = 'sent'), 4::bigint, 'who asked is told');
 
+-- One that a work item waits for goes its own way.
+SELECT ask('[{"approver_ids": ["ben"], "timeout": "1 hour", "timeout_action": "approve"}]', expiry => '2 hours') AS r \gset
+ALTER TABLE opsflow.approval_requests DISABLE TRIGGER approval_guard;
+UPDATE opsflow.approval_requests SET work_item_id = (SELECT id FROM opsflow.work_items WHERE organization_id = :one LIMIT 1) WHERE id = :'r';
+ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard;
+SELECT is(ROW (pass(:'r', '3 hours'), outcome(:'r')), ROW (1::bigint, 'expired'::text), 'so does one that a work item waits for');
+
 -- Escalation
 SELECT ask('[{"approver_ids": ["ben"], "timeout": "1 hour", "timeout_action": "escalate", "escalate_to": ["fay", "ben", "gil", "cleo", "eve"], "escalate_to_role": "manager"}]', asker => 'cleo') AS r \gset
 SELECT is(pass(:'r', '1 hour'), 1::bigint, 'escalate');
@@ -264,6 +272,18 @@ SELECT is(state(:'r'), 'escalated 1: open(Ben not_required, Cleo not_required, E
 SELECT is(vote(:'r', 'Eve'), 'escalated', 'whose word counts');
 SELECT is(pass(:'r', '1 hour'), 1::bigint, 'the second stage');
 SELECT is(state(:'r'), 'escalated 2: approved(Ben not_required, Cleo not_required, Eve approved) open(Ada not_required, Eve pending)', 'may ask somebody who has decided the first');
+
+-- Whom the second stage would ask has gone by the time it opens.
+SELECT ask('[{"approver_ids": ["ben"]}, {"approver_ids": ["gil", "dan"], "approval_type": "multiple", "required_approvals": 2, "escalate_to": ["fay", "eve"]}]') AS r \gset
+SELECT is(vote(:'r', 'Ben'), 'escalated', 'a stage for which too few are left');
+SELECT is(state(:'r'), 'escalated 1: approved(Ben approved) open(Dan not_required, Eve pending)', 'moves up as it opens');
+SELECT is(events(:'r'), 'stage_opened escalated', 'and says so');
+SELECT ask('[{"approver_ids": ["ben"]}, {"approver_ids": ["gil"]}]') AS r \gset
+SELECT is(vote(:'r', 'Ben'), 'escalated', 'without a chain');
+SELECT is(state(:'r'), 'escalated 1: approved(Ben approved) open(Ada pending)', 'to the owners');
+SELECT ask('[{"approver_ids": ["ben"]}, {"approver_ids": ["gil"]}]', asker => 'ada', expiry => '1 day') AS r \gset
+SELECT is(vote(:'r', 'Ben'), 'pending', 'unless they must not decide it');
+SELECT is(ROW (state(:'r'), pass(:'r', '1 day'), outcome(:'r')), ROW ('pending 0: approved(Ben approved) open()'::text, 1::bigint, 'expired'::text), 'then it waits for nobody, until it expires');
 
 -- How many have to agree after an escalation.
 CREATE FUNCTION moved_up(kind text, required integer, veto boolean, before text, after text) RETURNS text LANGUAGE plpgsql AS $$
@@ -302,6 +322,7 @@ SELECT is(vote(:'r', 'Ben'), 'pending', 'Ben answers');
 SELECT is(ROW (pass(:'r', '5 hours 59 minutes'), told(:'r')), ROW (0::bigint, NULL::text), 'nobody is reminded early');
 SELECT is(ROW (pass(:'r', '1 minute'), told(:'r')), ROW (1::bigint, 'Cleo email approval_reminder'::text), 'who has not answered is, by the channels in use that he has not switched off');
 SELECT is((SELECT string_agg(u.full_name, ', ' ORDER BY 1) FROM opsflow.approval_assignments a JOIN opsflow.users u ON u.id = user_id WHERE approval_id = :'r' AND reminded_at IS NOT NULL), 'Cleo, Dan', 'it is kept who was reminded');
+SELECT isnt((SELECT reminded_at FROM opsflow.approval_stages WHERE approval_id = :'r'), NULL, 'and when');
 SELECT is((SELECT wake_at - now() FROM opsflow.approval_requests WHERE id = :'r'), '2 hours', 'then the job looks when the time of the stage is up');
 SELECT is(ROW (pass(:'r', '1 hour', 3), told(:'r')), ROW (0::bigint, 'Cleo email approval_reminder'::text), 'nobody is reminded twice');
 SELECT is(ROW (pass(:'r', '1 hour'), events(:'r')), ROW (1::bigint, 'voted reminded escalated'::text), 'it escalates');
@@ -373,7 +394,7 @@ INSERT INTO opsflow.approval_requests (organization_id, title, description, expi
 INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at) SELECT :two, 'due ' || n, 'd', now() - n * interval '1 second' FROM generate_series(3, 7) n;
 CREATE FUNCTION break_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'broken'; END $$;
 CREATE TRIGGER break_it BEFORE UPDATE ON opsflow.approval_requests FOR EACH ROW WHEN (OLD.title IN ('due 7', 'due, to move up')) EXECUTE FUNCTION break_it();
-CREATE VIEW left_over AS SELECT string_agg(concat(organization_id = '00000000-0000-7000-8000-000000000002', ' ', title), ', ' ORDER BY title) AS titles, count(*) FILTER (WHERE status = 'pending') AS n
+CREATE VIEW left_over AS SELECT string_agg(concat(organization_id = '00000000-0000-7000-8000-000000000002', ' ', title), ', ' ORDER BY title, organization_id) AS titles, count(*) FILTER (WHERE status = 'pending') AS n
     FROM opsflow.approval_requests WHERE title LIKE 'due%' AND status = 'pending';
 SET LOCAL client_min_messages = error;
 SELECT is(opsflow.expire_approvals(), 23::bigint, 'one bad request, in each of two organizations and of each kind, costs no other anything');

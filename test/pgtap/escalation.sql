@@ -117,6 +117,8 @@ INSERT INTO apart SELECT unnest('{audit_event,redact_audit_entry,request_approva
     comment_approval,consume_approval,start_work_item,complete_work_item,fail_work_item,cancel_work_item,use_workflow_template,use_node_template,start_execution,rotate_encryption_key,destroy_encryption_key}'::text[]), 'is about work, not about people';
 INSERT INTO apart SELECT unnest('{amend_approval,comment_approval,consume_approval,decide_approvals,reassign_approval,delegate_approvals,
     revoke_delegation}'::text[]), 'is about who decides what, which approvals_delegations.sql and approvals_change.sql try';
+INSERT INTO apart SELECT unnest('{is_working_time,add_working_time}'::text[]), 'reads';
+INSERT INTO apart VALUES ('escalate_approval', 'is about who decides what, which approvals_time.sql tries');
 INSERT INTO apart SELECT unnest('{revoke_session,revoke_sessions}'::text[]), 'ends what somebody has to begin again';
 SELECT is(array_agg(DISTINCT proname), NULL, 'whatever members may call is tried, or set apart')
     FROM pg_proc WHERE pronamespace = 'opsflow'::regnamespace AND prorettype <> 'trigger'::regtype AND has_function_privilege('opsflow_member', oid, 'EXECUTE')
