@@ -413,7 +413,7 @@ tell_member(const OpsflowContext *context, const Delegation *delegation, const p
 					   &message);
 }
 
-/* One event, and both members are told. */
+/* One event, which says no reason (why somebody is away can be taken back, events cannot), and both members are told. */
 static void
 tell(const OpsflowContext *context, const Delegation *delegation, bool revoked, const char *reason)
 {
@@ -426,8 +426,7 @@ tell(const OpsflowContext *context, const Delegation *delegation, bool revoked, 
 					"approval_delegation", &delegation->id,
 					opsflow_approval_details("by", opsflow_uuid_text(&context->user_id),
 											 "delegator", opsflow_uuid_text(&delegation->delegator_id),
-											 "delegate", opsflow_uuid_text(&delegation->delegate_id),
-											 "reason", reason, NULL));
+											 "delegate", opsflow_uuid_text(&delegation->delegate_id), NULL));
 	tell_member(context, delegation, &delegation->delegate_id, type,
 				psprintf("You%s decide for %s", not_any_more, delegator), reason);
 	tell_member(context, delegation, &delegation->delegator_id, type,

@@ -134,10 +134,12 @@ extern Datum opsflow_result(int row, int column, bool *isnull);
 extern void opsflow_require_data(void);
 OPSFLOW_NORETURN extern void opsflow_data_missing(void);
 
-/* Taking out an organization (core_purge.c) */
+/* Taking out an organization, or a person (core_purge.c) */
 extern void opsflow_purge(const pg_uuid_t *organization_id, void (*work)(void *arg), void *arg);
 extern bool opsflow_is_purged(const pg_uuid_t *organization_id);
 extern bool opsflow_row_is_purged(TupleDesc tupdesc, HeapTuple row);
+extern void opsflow_erase(void (*work)(void *arg), void *arg);
+extern bool opsflow_is_erasing(void);
 
 /* Hearing of relations that change (core_watch.c) */
 extern void opsflow_watch_relations(RelcacheCallbackFunction changed);

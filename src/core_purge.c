@@ -1,10 +1,11 @@
 /*
  * core_purge.c
- *		The organization that is being taken out.
+ *		The organization that is being taken out, and whether a person is.
  *
  * Guards keep rows from being deleted, and the ledger copies each that is.  While
  * opsflow.purge_organization() works they ask here: it is one organization, known by
- * a C variable that no setting and no role can reach.
+ * a C variable that no setting and no role can reach.  While opsflow.erase_user() takes
+ * away what rows say of a person, those that never change otherwise do.
  */
 #include "postgres.h"
 
@@ -12,6 +13,7 @@
 #include "core_row.h"
 
 static const pg_uuid_t *purged = NULL;
+static bool erasing = false;
 
 /* Do "work", which deletes the rows of an organization. */
 void
@@ -46,4 +48,28 @@ opsflow_row_is_purged(TupleDesc tupdesc, HeapTuple row)
 
 	return purged != NULL && row != NULL && opsflow_row_uuid(tupdesc, row, "organization_id", &organization_id) &&
 		opsflow_is_purged(&organization_id);
+}
+
+/* Do "work", which changes what rows say of a person. */
+void
+opsflow_erase(void (*work)(void *arg), void *arg)
+{
+	bool outer = erasing;
+
+	PG_TRY();
+	{
+		erasing = true;
+		work(arg);
+	}
+	PG_FINALLY();
+	{
+		erasing = outer;
+	}
+	PG_END_TRY();
+}
+
+bool
+opsflow_is_erasing(void)
+{
+	return erasing;
 }

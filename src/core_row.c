@@ -158,7 +158,8 @@ opsflow_change_set_text(OpsflowChange *change, const char *column, const char *v
 /*
  * opsflow.keep_row() returns trigger
  *
- * BEFORE UPDATE or DELETE: a row that is written once and never changed.
+ * BEFORE UPDATE or DELETE: a row that is written once and never changed, unless to take
+ * away what it says of a person.
  */
 Datum
 opsflow_keep_row(PG_FUNCTION_ARGS)
@@ -166,7 +167,7 @@ opsflow_keep_row(PG_FUNCTION_ARGS)
 	OpsflowChange change = opsflow_change(fcinfo, "opsflow.keep_row", OPSFLOW_BEFORE);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
 
-	if (change.before == NULL || IsLogicalWorker() ||
+	if (change.before == NULL || IsLogicalWorker() || (change.after != NULL && opsflow_is_erasing()) ||
 		(change.after == NULL && opsflow_row_is_purged(change.tupdesc, change.before)))
 		return PointerGetDatum(change.after != NULL ? change.after : change.before);
 	ereport(ERROR,

@@ -118,6 +118,11 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 		   " WHERE organization_id = $1 AND lower(email) = ANY ($3) AND status = 'pending'");
 	change(e, organization_id, "opsflow.member_roles",
 		   "DELETE FROM opsflow.member_roles WHERE organization_id = $1 AND user_id = $2");
+	/* Who decided for whom was told by name. */
+	change(e, organization_id, "opsflow.notifications",
+		   "DELETE FROM opsflow.notifications AS n USING opsflow.approval_delegations AS d"
+		   " WHERE n.organization_id = $1 AND n.entity_type = 'approval_delegation' AND n.entity_id = d.id"
+		   " AND d.organization_id = $1 AND (d.delegator_id = $2 OR d.delegate_id = $2)");
 	change(e, organization_id, "opsflow.organization_members",
 		   "UPDATE opsflow.organization_members SET status = 'left', permissions = '{}'"
 		   " WHERE organization_id = $1 AND user_id = $2 AND status <> 'left' AND NOT (role = 'owner' AND status = 'active'"
@@ -222,19 +227,29 @@ read_statements(Erasure *e)
 	return statements;
 }
 
-static void
-erase_tables(Erasure *e, List *statements, const pg_uuid_t *organization_id, bool scoped)
+/* What tables say in an organization, or in none. */
+typedef struct TableErasure
 {
+	Erasure *e;
+	const List *statements;
+	const pg_uuid_t *organization_id;
+	bool scoped;
+} TableErasure;
+
+static void
+erase_tables(void *arg)
+{
+	TableErasure *tables = arg;
 	ListCell *lc;
 
-	foreach(lc, statements)
+	foreach(lc, tables->statements)
 	{
 		ErasingStatement *statement = lfirst(lc);
 
-		if (statement->is_scoped == scoped)
-			count_rows(e, statement->relation,
-					   opsflow_subject_execute_on(statement->owner, &e->person, organization_id, statement->sql,
-												  expected_of(statement->sql)));
+		if (statement->is_scoped == tables->scoped)
+			count_rows(tables->e, statement->relation,
+					   opsflow_subject_execute_on(statement->owner, &tables->e->person, tables->organization_id,
+												  statement->sql, expected_of(statement->sql)));
 	}
 }
 
@@ -527,12 +542,12 @@ erase(Erasure *e, const pg_uuid_t *user_id)
 		   "UPDATE opsflow.users SET status = 'inactive' WHERE id = $2 AND status <> 'inactive'");
 	foreach(lc, e->organizations)
 		in_organization(e, lfirst(lc), leave_organization);
-	erase_tables(e, statements, &opsflow_system_ledger, false);
+	opsflow_erase(erase_tables, &(TableErasure){e, statements, &opsflow_system_ledger, false});
 	foreach(lc, e->organizations)
 	{
 		int level = opsflow_enter_organization(lfirst(lc));
 
-		erase_tables(e, statements, lfirst(lc), true);
+		opsflow_erase(erase_tables, &(TableErasure){e, statements, lfirst(lc), true});
 		opsflow_leave_organization(level);
 	}
 	foreach(lc, ledgers)

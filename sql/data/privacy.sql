@@ -55,6 +55,8 @@ FROM (VALUES
     ('conversation_logs', 'external_id', 'external_id', 'address', 'clear'),
     ('conversation_logs', 'messages', 'external_id', 'address', 'clear'),
     ('approval_delegations', 'reason', 'delegator_id', 'id', 'clear'),
+    ('approval_comments', 'body', 'user_id', 'id', 'replace'),
+    ('approval_comments', 'attachments', 'user_id', 'id', 'clear'),
     ('node_ratings', 'review', 'user_id', 'id', 'clear')
 ) AS builtin (relation, column_name, person_column, matched_by, action)
 ON CONFLICT (relation, column_name, person_column)

@@ -59,6 +59,12 @@ SET LOCAL opsflow.client_address = '198.51.100.77';
 SET LOCAL opsflow.user_agent = 'CAROL24';
 SET LOCAL opsflow.session_id = 'CAROL25';
 UPDATE opsflow.agents SET description = 'changed by somebody' WHERE organization_id = :two;
+SELECT opsflow.delegate_approvals(:ben, now(), now() + interval '1 day', reason => 'CAROL32') AS delegation \gset
+SELECT opsflow.revoke_delegation(:'delegation', 'CAROL33') \g /dev/null
+SELECT id AS request FROM opsflow.approval_requests WHERE organization_id = :two \gset
+SELECT opsflow.comment_approval(:'request', 'I am CAROL34.', '[{"name": "CAROL35", "url": "https://files.example/1"}]') AS comment \gset
+INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, user_id, decision, reason, action_digest)
+SELECT organization_id, approval_id, id, :carol, 'approve', 'Fine.', '\x00' FROM opsflow.approval_stages WHERE organization_id = :two RETURNING id AS vote \gset
 SET LOCAL opsflow.agent_id = '00000000-0000-7000-8000-0000000000c2';
 SELECT opsflow.audit_event('security_event', 'letter', NULL, 'sent', entity_key => 'by her agent') AS by_agent \gset
 SELECT set_config('opsflow.' || s, '', true) FROM unnest('{agent_id,user_id,client_address,user_agent,session_id}'::text[]) s \g /dev/null
@@ -89,7 +95,7 @@ BEGIN
     END LOOP;
 END $$;
 
-SELECT is(array_agg(relation ORDER BY relation), '{opsflow.api_keys,opsflow.approval_delegations,opsflow.audit_trail,opsflow.conversation_logs,opsflow.environment_variables,opsflow.invitations,opsflow.node_ratings,opsflow.notifications,opsflow.oauth_accounts,opsflow.user_sessions,opsflow.users,public.tickets}'::text[],
+SELECT is(array_agg(relation ORDER BY relation), '{opsflow.api_keys,opsflow.approval_comments,opsflow.approval_delegations,opsflow.audit_trail,opsflow.conversation_logs,opsflow.environment_variables,opsflow.invitations,opsflow.node_ratings,opsflow.notifications,opsflow.oauth_accounts,opsflow.user_sessions,opsflow.users,public.tickets}'::text[],
     'before, she is everywhere') FROM (SELECT replace(relation, 'tickets', 'public.tickets') FROM pg_temp.found() WHERE relation = 'tickets' UNION SELECT relation FROM pg_temp.found() WHERE relation <> 'tickets') f (relation);
 CREATE TEMPORARY TABLE sizes AS
 SELECT c.oid::regclass AS relation, (xpath('/row/n/text()', query_to_xml('SELECT count(*) AS n FROM ' || c.oid::regclass, false, true, '')))[1]::text::bigint AS rows
@@ -109,6 +115,8 @@ SELECT is(jsonb_array_length(:'export'::jsonb -> 'opsflow.organization_members')
 SELECT is(jsonb_array_length(:'export'::jsonb -> 'opsflow.notifications'), 1, 'and of nobody else');
 SELECT is(:'export'::jsonb -> 'opsflow.roles' -> 0, jsonb_build_object('organization_id', :two, 'id', '00000000-0000-7000-8000-00000000f001', 'created_by', :carol,
     'created_at', :'export'::jsonb -> 'opsflow.roles' -> 0 -> 'created_at'), 'of what she made, that she made it');
+SELECT is(:'export'::jsonb -> 'opsflow.approval_comments' -> 0 ->> 'body', 'I am CAROL34.', 'what she said of a request');
+SELECT is(:'export'::jsonb -> 'opsflow.approval_decisions' -> 0 ->> 'reason', 'Fine.', 'and why she voted so');
 SELECT is(:'export'::jsonb -> 'unreadable', '["public.tickets"]', 'a table that opsflow_owner may not read is named');
 GRANT SELECT ON public.tickets TO opsflow_owner;
 SELECT is(opsflow.export_user(:carol) -> 'public.tickets' -> 0 ->> 'contact', 'CAROL28', 'and told when it may');
@@ -217,6 +225,10 @@ SELECT results_eq(format('SELECT organization_id, status, permissions FROM opsfl
     format('VALUES (%L::uuid, ''left'', ''{}''::text[]), (%L, ''left'', ''{}'')', :one, :two), 'she has left everywhere');
 SELECT is(count(*), 0::bigint, 'has no session and no key') FROM (SELECT status FROM opsflow.user_sessions WHERE user_id = :carol UNION ALL SELECT status FROM opsflow.api_keys WHERE user_id = :carol) s WHERE status = 'active';
 SELECT is(array_agg(status), '{revoked}', 'and no invitation') FROM opsflow.invitations WHERE email LIKE 'erased-%';
+SELECT is(body || attachments, 'erased[]', 'nothing of what she said of requests is left') FROM opsflow.approval_comments WHERE id = :'comment';
+SELECT throws_ok(format('UPDATE opsflow.approval_comments SET body = ''x'' WHERE id = %L', :'comment'), 'OF004', NULL, 'which nothing else changes');
+SELECT is(title, NULL, 'nobody is told any more whom she let decide') FROM (SELECT 1) one LEFT JOIN opsflow.notifications ON entity_id = :'delegation';
+SELECT is(decision || ' ' || reason, 'approve Fine.', 'her votes stay, and why: a decision is the organization''s') FROM opsflow.approval_decisions WHERE id = :'vote';
 SELECT is(contact || notes, 'erased[]', 'one''s own tables are erased too') FROM public.tickets WHERE id = 1;
 SELECT is(contact || notes, 'Ann["ours"]', 'and nobody else in them') FROM public.tickets WHERE id = 2;
 SELECT is(array_agg(title), '{"For Bob"}', 'what others were told they still have') FROM opsflow.notifications WHERE organization_id = :one AND user_id = :bob;
@@ -229,7 +241,7 @@ SELECT is(count(*), 3::bigint, 'what was about her, also by the address of befor
 SELECT results_eq('SELECT s.relation::text, s.rows - (xpath(''/row/n/text()'', query_to_xml(''SELECT count(*) AS n FROM '' || s.relation, false, true, '''')))[1]::text::bigint
         FROM sizes s WHERE s.relation NOT IN (''opsflow.audit_trail''::regclass, ''opsflow.personal_columns''::regclass, ''opsflow.audit_map''::regclass)
           AND s.rows <> (xpath(''/row/n/text()'', query_to_xml(''SELECT count(*) AS n FROM '' || s.relation, false, true, '''')))[1]::text::bigint ORDER BY 1',
-    'VALUES (''opsflow.environment_variables'', 1::bigint), (''opsflow.member_roles'', 1), (''opsflow.notifications'', 1), (''opsflow.oauth_accounts'', 1), (''opsflow.recovery_codes'', 1), (''opsflow.sign_in_failures'', 1)', 'every row but these');
+    'VALUES (''opsflow.environment_variables'', 1::bigint), (''opsflow.member_roles'', 1), (''opsflow.notifications'', 3), (''opsflow.oauth_accounts'', 1), (''opsflow.recovery_codes'', 1), (''opsflow.sign_in_failures'', 1)', 'every row but these');
 SELECT is(count(*) > 0, true, 'who did what is still told, by id') FROM opsflow.audit_trail WHERE actor_id = :carol AND entity_type = 'agent' AND action = 'update';
 SELECT is(array_agg(DISTINCT verdict), '{ok}', 'and the ledger is whole') FROM opsflow.verify_audit();
 SELECT results_eq(format('SELECT organization_id, actor_type, ip_address, user_agent, session_id, metadata ->> ''reason'' FROM opsflow.audit_trail WHERE action = ''erase'' AND entity_id = %L ORDER BY 1', :carol),
