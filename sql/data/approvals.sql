@@ -724,10 +724,10 @@ GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
 -- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where
 -- there is no user, it is all requests (the third, whose condition tells the planner, too, that there are none
--- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit; the
--- planner takes it for one and does without a sort): so the first page costs the same however much waits. What makes a
--- request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the planner takes
--- every condition of an AND for one that leaves little.
+-- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit;
+-- the planner takes it for one and does without a sort): so the first page costs the same however much waits. What
+-- makes a request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the
+-- planner takes every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
