@@ -1,7 +1,7 @@
 # Asking for an approval and deciding on it, two transactions by two people, at 1, 8 and 32 clients of one organization,
 # under one of three policies, with a stage, an assignment, a vote, events, a notification and the ledger.
-# opsflow: one statement each, which is the transaction (and, without a target, in explicit transactions). By hand: calls
-# of PL/pgSQL functions with the same rules on plain tables (setup/approvals_plpgsql.sql).
+# opsflow: one statement each, which is the transaction (and, without a target, in explicit transactions). By hand:
+# calls of PL/pgSQL functions with the same rules on plain tables (setup/approvals_plpgsql.sql).
 #
 # Then the same with 1,000 and with BENCH_ROWS past requests, and the first 50 in the inbox of a person for whom 10,000
 # wait beside them, whose plan is printed.
@@ -95,6 +95,15 @@ inbox()
 }
 arm_inbox() { inbox | sed -n 's/^Execution Time: \([0-9.]*\) ms.*/\1/p'; }
 arm_limit() { echo 5; }
-measure approvals_inbox inbox limit
+# Pages read to find which requests they are: those of the first step that has them in order.
+arm_pages()
+{
+	inbox | awk '/Merge Append/ { found = 1 }
+		found && /Buffers:/ { gsub(/[^0-9 ]/, ""); for (i = 1; i <= NF; i++) n += $i; print n; found = 0 }'
+}
+arm_twenty() { echo 20; }
+measure approvals_inbox inbox limit pages twenty
 inbox | grep -v 'never executed' | sed 's/^/    /'
-report "first 50 of an inbox of 10,000, of $rows" "a limit of 5 ms" ms approvals_inbox inbox limit '<=1'
+report "first 50 of an inbox of 10,000, of $rows" "a limit of 20 beside the rows" pages approvals_inbox pages twenty \
+	'<=1'
+report "the same" "a limit of 5 ms" ms approvals_inbox inbox limit -

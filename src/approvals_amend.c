@@ -61,7 +61,8 @@ check_arguments(FunctionCallInfo fcinfo)
 	opsflow_approval_require(fcinfo, AMEND_APPROVAL_ID, "approval_id");
 	if (PG_ARGISNULL(AMEND_ACTION) && PG_ARGISNULL(AMEND_TITLE) && PG_ARGISNULL(AMEND_DESCRIPTION) &&
 		PG_ARGISNULL(AMEND_IMPACT_ANALYSIS))
-		opsflow_approval_invalid("requested_action", "Give it, a title, a description or an impact_analysis: something has to change.");
+		opsflow_approval_invalid("requested_action",
+								 "Give it, a title, a description or an impact_analysis: something has to change.");
 	if (!PG_ARGISNULL(AMEND_ACTION))
 		opsflow_approval_require_object(fcinfo, AMEND_ACTION, "requested_action");
 	if (!PG_ARGISNULL(AMEND_IMPACT_ANALYSIS))
@@ -147,7 +148,9 @@ amendment_of(FunctionCallInfo fcinfo, const ApprovalRequest *request)
 		amendment.values[i] = PG_GETARG_DATUM(columns[i]);
 		amendment.nulls[i] = ' ';
 	}
-	amendment.values[3] = PG_ARGISNULL(AMEND_ACTION) ? JsonbPGetDatum(request->requested_action) : PG_GETARG_DATUM(AMEND_ACTION);
+	amendment.values[3] = JsonbPGetDatum(request->requested_action);
+	if (!PG_ARGISNULL(AMEND_ACTION))
+		amendment.values[3] = PG_GETARG_DATUM(AMEND_ACTION);
 	compare(request, &amendment);
 	return amendment;
 }

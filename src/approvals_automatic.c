@@ -140,7 +140,8 @@ assess_amount(Assessment *assessment, const JsonbContainer *thresholds, const Ap
 	}
 	tier = band_of(bands.val.binary.data, amount);
 	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(amount)));
-	raise_risk(assessment, tier, psprintf("a financial impact of %s USD is of tier %d", brief(text, strlen(text)), tier));
+	raise_risk(assessment, tier,
+			   psprintf("a financial impact of %s USD is of tier %d", brief(text, strlen(text)), tier));
 }
 
 /* How strict a class of data is: 0, auto, to 3, manual_review; 2 if it is not listed. */
@@ -260,7 +261,8 @@ assess_preferences(Assessment *assessment, const JsonbContainer *preferences, co
 		value.val.boolean;
 	assessment->has_confidence = find_preference(assessment, preferences, "require_approval_above_confidence", &value);
 	if (assessment->has_confidence)
-		assessment->confidence = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
+		assessment->confidence =
+			DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
 	assessment->working_hours_only = find_preference(assessment, preferences, "working_hours_only", &value) &&
 		value.val.boolean;
 	if (assessment->working_hours_only && !opsflow_is_working_time(&ask->context.organization_id, ask->at))

@@ -295,7 +295,8 @@ opsflow_comment_approval(PG_FUNCTION_ARGS)
 	opsflow_publish(&context.organization_id, "approval.commented", "approval", PG_GETARG_UUID_P(0),
 					opsflow_approval_details("comment", opsflow_uuid_text(id),
 											 "by", context.has_user ? opsflow_uuid_text(&context.user_id) : NULL,
-											 "agent", context.has_agent ? opsflow_uuid_text(&context.agent_id) : NULL, NULL));
+											 "agent", context.has_agent ? opsflow_uuid_text(&context.agent_id) : NULL,
+											 NULL));
 	SPI_finish();
 	PG_RETURN_UUID_P(id);
 }

@@ -106,7 +106,8 @@ note_delegation(TupleDesc tupdesc, HeapTuple row, void *arg)
 		!opsflow_row_timestamp(tupdesc, row, "starts_at", &delegation->starts_at) ||
 		!opsflow_row_timestamp(tupdesc, row, "ends_at", &delegation->ends_at))
 		return false;
-	if (delegation->starts_at < others->new->ends_at && delegation->ends_at > others->new->starts_at &&opsflow_approval_is_ahead(delegation->ends_at) && (delegation->risk_levels & others->new->risk_levels) != 0)
+	if (others->new->starts_at < delegation->ends_at && delegation->starts_at < others->new->ends_at &&
+		(delegation->risk_levels & others->new->risk_levels) != 0 && opsflow_approval_is_ahead(delegation->ends_at))
 		others->delegations = lappend(others->delegations, delegation);
 	return false;
 }
@@ -250,7 +251,7 @@ check_others(const pg_uuid_t *organization_id, const Delegation *new)
 							opsflow_uuid_text(&new->delegator_id)),
 					 errdetail("Delegation %s is from %s to %s.", opsflow_uuid_text(&other->id),
 							   time_text(other->starts_at), time_text(other->ends_at)),
-					 errhint("Choose another time or other risk levels, or take it back first with opsflow.revoke_delegation().")));
+					 errhint("Choose another time or other risk levels, or call opsflow.revoke_delegation() first.")));
 	}
 	follow(organization_id, &others);
 	last = find_circle(&others);
@@ -260,7 +261,7 @@ check_others(const pg_uuid_t *organization_id, const Delegation *new)
 				 errmsg("delegations would go in a circle"),
 				 errdetail("By delegation %s member %s decides for member %s in that time.", opsflow_uuid_text(&last->id),
 						   opsflow_uuid_text(&last->delegate_id), opsflow_uuid_text(&last->delegator_id)),
-				 errhint("Choose somebody else or another time, or have it taken back first with opsflow.revoke_delegation().")));
+				 errhint("Choose somebody else or another time, or have that one revoked first.")));
 }
 
 /* A member of the organization (OF003), active, who may decide (OF007). */

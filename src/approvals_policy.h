@@ -100,10 +100,11 @@ extern bool opsflow_route_under(const ApprovalAsk *ask, const Assessment *assess
 								ApprovalRoute *route);
 extern Policy *opsflow_policy_read(TupleDesc tupdesc, HeapTuple row);
 
-/* What is wrong with these settings, in words, or NULL (approvals_rules.c) */
+/* What is wrong with these settings, in words, or NULL (approvals_settings.c) */
 extern char *opsflow_thresholds_problem(Jsonb *thresholds);
 extern char *opsflow_preferences_problem(Jsonb *preferences);
 extern char *opsflow_approval_rules_problem(Jsonb *rules);
+OPSFLOW_NORETURN extern void opsflow_rule_refuse(char *problem, const char *hint);
 
 /* Reading and writing jsonb by key; a JSON null is no value (approvals_policy.c) */
 extern bool opsflow_json_find(const JsonbContainer *object, const char *key, JsonbValue *value);

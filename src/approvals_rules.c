@@ -1,11 +1,9 @@
 /*
  * approvals_rules.c
- *		What may be written into the rules about approvals: triggers that refuse what
+ *		What may be written into policies and their stages: triggers that refuse what
  *		could not work, and name it.
  *
- * Policies and their stages; and of organizations and workflows, which are of other
- * rooms, the settings that rules are made of.  A change of a policy, or of one of
- * its stages, is a new version of it.
+ * A change of a policy, or of one of its stages, is a new version of it.
  *
  * Locking: a stage that changes updates its policy, so two sessions that change
  * stages of one policy wait for each other; whoever asks for an approval waits for
@@ -22,7 +20,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "approvals.h"
@@ -35,319 +32,9 @@
 PG_FUNCTION_INFO_V1(opsflow_check_approval_policy);
 PG_FUNCTION_INFO_V1(opsflow_check_approval_stage);
 PG_FUNCTION_INFO_V1(opsflow_version_approval_policy);
-PG_FUNCTION_INFO_V1(opsflow_check_approval_settings);
-PG_FUNCTION_INFO_V1(opsflow_check_approval_rules);
-
-/* Most approvals that a workflow may ask for. */
-#define MAX_REQUIRED 100
 
 /* Most members that one list of a stage may name. */
 #define MAX_NAMED 1000
-
-OPSFLOW_NORETURN static void
-refuse(char *problem, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-			 errmsg("%s", problem),
-			 errhint("%s", hint)));
-}
-
-/* ----------------------------------------------------------------
- * Settings of organizations and workflows
- * ----------------------------------------------------------------
- */
-
-/* What a setting may be. */
-typedef enum SettingKind
-{
-	SETTING_BOOLEAN,
-	SETTING_SHARE,	/* a number from 0 to 1 */
-	SETTING_AMOUNT, /* a number that is not negative */
-	SETTING_TIER,	/* a whole number from 0 to 5 */
-	SETTING_COUNT,	/* a whole number from 1 */
-	SETTING_NAME,	/* a text */
-	SETTING_NAMES,	/* an array of texts */
-	SETTING_ALWAYS, /* always_approve */
-	SETTING_ACCESS, /* auto, approval or manual_review */
-	SETTING_OBJECT,
-	SETTING_ANY
-} SettingKind;
-
-typedef struct Setting
-{
-	const char *name;
-	SettingKind kind;
-} Setting;
-
-static const char *const kind_texts[] = {
-	"true or false", "a number from 0 to 1", "a number of at least 0", "a whole number from 0 to 5",
-	"a whole number from 1 to 100", "a text", "an array of texts", "\"always_approve\"",
-	"\"auto\", \"approval\" or \"manual_review\"", "a JSON object", "anything"};
-
-static bool
-is_between(const JsonbValue *value, int low, int high, bool whole)
-{
-	Datum number;
-	Datum least = NumericGetDatum(int64_to_numeric(low));
-	Datum most = NumericGetDatum(int64_to_numeric(high));
-
-	if (value->type != jbvNumeric)
-		return false;
-	number = NumericGetDatum(value->val.numeric);
-	if (whole && !DatumGetBool(DirectFunctionCall2(numeric_eq, number, DirectFunctionCall1(numeric_floor, number))))
-		return false;
-	return DatumGetBool(DirectFunctionCall2(numeric_ge, number, least)) &&
-		(high < low || DatumGetBool(DirectFunctionCall2(numeric_le, number, most)));
-}
-
-static bool
-is_word(const JsonbValue *value, const char *word)
-{
-	return value->type == jbvString && value->val.string.len == strlen(word) &&
-		memcmp(value->val.string.val, word, strlen(word)) == 0;
-}
-
-static bool
-is_texts(const JsonbValue *value)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue element;
-
-	if (value->type != jbvBinary || !JsonContainerIsArray(value->val.binary.data))
-		return false;
-	it = JsonbIteratorInit(value->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
-	{
-		if (token == WJB_ELEM && element.type != jbvString)
-			return false;
-	}
-	return true;
-}
-
-static bool
-is_of_kind(const JsonbValue *value, SettingKind kind)
-{
-	switch (kind)
-	{
-		case SETTING_BOOLEAN:
-			return value->type == jbvBool;
-		case SETTING_SHARE:
-			return is_between(value, 0, 1, false);
-		case SETTING_AMOUNT:
-			return is_between(value, 0, -1, false);
-		case SETTING_TIER:
-			return is_between(value, 0, 5, true);
-		case SETTING_COUNT:
-			return is_between(value, 1, MAX_REQUIRED, true);
-		case SETTING_NAME:
-			return value->type == jbvString && value->val.string.len > 0;
-		case SETTING_NAMES:
-			return is_texts(value);
-		case SETTING_ALWAYS:
-			return is_word(value, "always_approve");
-		case SETTING_ACCESS:
-			return is_word(value, "auto") || is_word(value, "approval") || is_word(value, "manual_review");
-		case SETTING_OBJECT:
-			return value->type == jbvBinary && JsonContainerIsObject(value->val.binary.data);
-		case SETTING_ANY:
-			return true;
-	}
-	return false;
-}
-
-static const Setting *
-find_setting(const Setting *settings, int count, const JsonbValue *key)
-{
-	for (int i = 0; i < count; i++)
-	{
-		if (is_word(key, settings[i].name))
-			return &settings[i];
-	}
-	return NULL;
-}
-
-/* What is wrong with an object of settings, or NULL.  "others": what other keys may be; NULL: there are none. */
-static char *
-problem_of(const JsonbContainer *object, const char *path, const Setting *settings, int count, const Setting *others)
-{
-	JsonbIterator *it = JsonbIteratorInit(unconstify(JsonbContainer *, object));
-	JsonbIteratorToken token;
-	JsonbValue piece;
-	const Setting *setting = NULL;
-	char *name = NULL;
-
-	while ((token = JsonbIteratorNext(&it, &piece, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY)
-		{
-			name = psprintf("%s.%s", path, pnstrdup(piece.val.string.val, piece.val.string.len));
-			setting = find_setting(settings, count, &piece);
-			if (setting == NULL)
-				setting = others;
-			if (setting == NULL)
-				return psprintf("\"%s\" is no known key", name);
-		}
-		else if (token == WJB_VALUE && piece.type != jbvNull && !is_of_kind(&piece, setting->kind))
-			return psprintf("\"%s\" must be %s", name, kind_texts[setting->kind]);
-	}
-	return NULL;
-}
-
-/* Bands that are not in their order would not be what they say. */
-static char *
-bands_problem(const JsonbContainer *bands)
-{
-	static const Setting settings[] = {{"low", SETTING_AMOUNT}, {"medium", SETTING_AMOUNT}, {"high", SETTING_AMOUNT}};
-	char *problem = problem_of(bands, "approval_thresholds.financial_impact", settings, lengthof(settings), NULL);
-	JsonbValue limit;
-	JsonbValue below;
-	const char *below_name = NULL;
-
-	for (int i = 0; problem == NULL && i < lengthof(settings); i++)
-	{
-		if (!opsflow_json_find(bands, settings[i].name, &limit))
-			continue;
-		if (below_name != NULL &&
-			DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(limit.val.numeric),
-											 NumericGetDatum(below.val.numeric))))
-			return psprintf("\"approval_thresholds.financial_impact.%s\" must not be less than \"%s\"",
-							settings[i].name, below_name);
-		below = limit;
-		below_name = settings[i].name;
-	}
-	return problem;
-}
-
-char *
-opsflow_thresholds_problem(Jsonb *thresholds)
-{
-	static const Setting settings[] = {
-		{"financial_impact", SETTING_OBJECT},
-		{"data_access", SETTING_OBJECT},
-		{"integration_changes", SETTING_ALWAYS}};
-	static const Setting class_of_data = {NULL, SETTING_ACCESS};
-	char *problem = problem_of(&thresholds->root, "approval_thresholds", settings, lengthof(settings), NULL);
-	JsonbValue part;
-
-	if (problem == NULL && opsflow_json_find(&thresholds->root, "financial_impact", &part))
-		problem = bands_problem(part.val.binary.data);
-	if (problem == NULL && opsflow_json_find(&thresholds->root, "data_access", &part))
-		problem = problem_of(part.val.binary.data, "approval_thresholds.data_access", NULL, 0, &class_of_data);
-	return problem;
-}
-
-/* Preferences have keys for others, too. */
-char *
-opsflow_preferences_problem(Jsonb *preferences)
-{
-	static const Setting settings[] = {
-		{"auto_approve_low_risk", SETTING_BOOLEAN},
-		{"require_approval_above_confidence", SETTING_SHARE},
-		{"working_hours_only", SETTING_BOOLEAN},
-		{"notification_channels", SETTING_NAMES}};
-	static const Setting any = {NULL, SETTING_ANY};
-
-	return problem_of(&preferences->root, "automation_preferences", settings, lengthof(settings), &any);
-}
-
-char *
-opsflow_approval_rules_problem(Jsonb *rules)
-{
-	static const Setting settings[] = {
-		{"always_ask", SETTING_BOOLEAN},
-		{"min_risk_level", SETTING_TIER},
-		{"required_approvals", SETTING_COUNT},
-		{"policy", SETTING_NAME}};
-
-	return problem_of(&rules->root, "approval_rules", settings, lengthof(settings), NULL);
-}
-
-/* The object that a column gets, or NULL if it does not change, or is for constraints to refuse. */
-static Jsonb *
-new_settings(const OpsflowChange *change, const char *column)
-{
-	bool isnull;
-	Datum value;
-	Jsonb *settings;
-
-	if (!opsflow_changes(change, column))
-		return NULL;
-	value = opsflow_row_value(change->tupdesc, change->after, column, &isnull);
-	if (isnull)
-		return NULL;
-	settings = DatumGetJsonbP(value);
-	return JB_ROOT_IS_OBJECT(settings) ? settings : NULL;
-}
-
-/*
- * opsflow.check_approval_settings() returns trigger
- *
- * BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences of organizations.
- */
-Datum
-opsflow_check_approval_settings(PG_FUNCTION_ARGS)
-{
-	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_approval_settings", OPSFLOW_BEFORE);
-	Jsonb *thresholds;
-	Jsonb *preferences;
-	char *problem = NULL;
-
-	if (IsLogicalWorker())
-		return PointerGetDatum(change.after);
-	thresholds = new_settings(&change, "approval_thresholds");
-	preferences = new_settings(&change, "automation_preferences");
-	if (thresholds != NULL)
-		problem = opsflow_thresholds_problem(thresholds);
-	if (problem == NULL && preferences != NULL)
-		problem = opsflow_preferences_problem(preferences);
-	if (problem != NULL)
-		refuse(problem, "Correct the setting or leave it out: what is not set, a person decides.");
-	return PointerGetDatum(change.after);
-}
-
-/* Whether the workflow names another policy than before, which is a choice among policies. */
-static bool
-names_policy(const OpsflowChange *change, Jsonb *rules)
-{
-	char *named = opsflow_json_text(&rules->root, "policy");
-	char *before = NULL;
-	bool isnull;
-
-	if (change->before != NULL)
-	{
-		Jsonb *old = DatumGetJsonbP(opsflow_row_value(change->tupdesc, change->before, "approval_rules", &isnull));
-
-		before = opsflow_json_text(&old->root, "policy");
-	}
-	return named != NULL && (before == NULL || strcmp(named, before) != 0);
-}
-
-/*
- * opsflow.check_approval_rules() returns trigger
- *
- * BEFORE INSERT or UPDATE of approval_rules of workflows.
- */
-Datum
-opsflow_check_approval_rules(PG_FUNCTION_ARGS)
-{
-	OpsflowChange change = opsflow_change(fcinfo, "opsflow.check_approval_rules", OPSFLOW_BEFORE);
-	Jsonb *rules;
-	char *problem;
-
-	if (IsLogicalWorker())
-		return PointerGetDatum(change.after);
-	rules = new_settings(&change, "approval_rules");
-	if (rules == NULL)
-		return PointerGetDatum(change.after);
-	problem = opsflow_approval_rules_problem(rules);
-	if (problem != NULL)
-		refuse(problem, "The keys are always_ask, min_risk_level, required_approvals and policy.");
-	if (names_policy(&change, rules))
-		opsflow_require_permission("approvals.policies");
-	return PointerGetDatum(change.after);
-}
 
 /* ----------------------------------------------------------------
  * Policies
@@ -380,7 +67,7 @@ check_finite(const OpsflowChange *change, const char *column, const char *of)
 	Datum value = opsflow_row_value(change->tupdesc, change->after, column, &isnull);
 
 	if (!isnull && strstr(DatumGetCString(DirectFunctionCall1(interval_out, value)), "infinity") != NULL)
-		refuse(psprintf("%s of %s must be finite", column, of), "Leave it out to set no limit.");
+		opsflow_rule_refuse(psprintf("%s of %s must be finite", column, of), "Leave it out to set no limit.");
 }
 
 /* Texts of an array: none empty, none null. */
@@ -400,7 +87,7 @@ texts_of(const OpsflowChange *change, const char *column, const char *of)
 	for (int i = 0; i < count; i++)
 	{
 		if (nulls[i] || VARSIZE_ANY_EXHDR(DatumGetPointer(elements[i])) == 0)
-			refuse(psprintf("%s of %s has an element that is null or empty", column, of), "Leave it out.");
+			opsflow_rule_refuse(psprintf("%s of %s has an element that is null or empty", column, of), "Leave it out.");
 		texts = lappend(texts, TextDatumGetCString(elements[i]));
 	}
 	return texts;
@@ -413,8 +100,8 @@ check_condition(const OpsflowChange *change, const char *of)
 	Datum condition = opsflow_row_value(change->tupdesc, change->after, "condition", &isnull);
 
 	if (!isnull && has_variable(DatumGetCString(DirectFunctionCall1(jsonpath_out, condition))))
-		refuse(psprintf("the condition of %s has a variable", of),
-			   "Nobody gives it a value. Write the value into the condition, as in $.amount > 1000.");
+		opsflow_rule_refuse(psprintf("the condition of %s has a variable", of),
+							"Nobody gives it a value. Write the value into the condition, as in $.amount > 1000.");
 }
 
 /* What does not make a new version. */
@@ -449,12 +136,12 @@ follow_version(OpsflowChange *change, const char *of)
 	if (isnull)
 		return; /* for NOT NULL to refuse */
 	if (is < was)
-		refuse(psprintf("the version of %s cannot go from %d to %d", of, was, is),
-			   "Leave the version out: it is counted on.");
+		opsflow_rule_refuse(psprintf("the version of %s cannot go from %d to %d", of, was, is),
+							"Leave the version out: it is counted on.");
 	if (is > was || !policy_changes(change))
 		return;
 	if (pg_add_s32_overflow(was, 1, &is))
-		refuse(psprintf("%s has no version after %d", of, was), "Make a new policy of it.");
+		opsflow_rule_refuse(psprintf("%s has no version after %d", of, was), "Make a new policy of it.");
 	opsflow_change_set(change, "version", Int32GetDatum(is));
 }
 
@@ -551,8 +238,8 @@ static void
 check_role(const Stage *stage, const char *column, char *name)
 {
 	if (!is_role(&stage->organization_id, name))
-		refuse(psprintf("%s of %s names the role \"%s\", which there is not", column, stage->of, name),
-			   "Use owner, admin, manager, operator, member or viewer, or the name of a role in opsflow.roles.");
+		opsflow_rule_refuse(psprintf("%s of %s names the role \"%s\", which there is not", column, stage->of, name),
+							"Use owner, admin, manager, operator, member or viewer, or a role in opsflow.roles.");
 }
 
 /* Members who may decide, each counted once. */
@@ -570,21 +257,21 @@ check_members(const Stage *stage, const char *column)
 		return 0;
 	deconstruct_array(DatumGetArrayTypeP(value), UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &ids, &nulls, &count);
 	if (count > MAX_NAMED)
-		refuse(psprintf("%s of %s names %d members", column, stage->of, count),
-			   psprintf("Name at most %d, or a role.", MAX_NAMED));
+		opsflow_rule_refuse(psprintf("%s of %s names %d members", column, stage->of, count),
+							psprintf("Name at most %d, or a role.", MAX_NAMED));
 	for (int i = 0; i < count; i++)
 	{
 		bool seen = false;
 
 		if (nulls[i])
-			refuse(psprintf("%s of %s has a null", column, stage->of), "Leave it out.");
+			opsflow_rule_refuse(psprintf("%s of %s has a null", column, stage->of), "Leave it out.");
 		for (int j = 0; j < i && !seen; j++)
 			seen = opsflow_uuid_equal(DatumGetUUIDP(ids[i]), DatumGetUUIDP(ids[j]));
 		distinct += seen ? 0 : 1;
 		if (!seen && !opsflow_member_has_permission(&stage->organization_id, DatumGetUUIDP(ids[i]), "approvals.decide"))
-			refuse(psprintf("%s of %s names %s, who is no active member of this organization who may decide",
-							column, stage->of, opsflow_uuid_text(DatumGetUUIDP(ids[i]))),
-				   "Name active members with permission \"approvals.decide\".");
+			opsflow_rule_refuse(psprintf("%s of %s names %s, who is no active member of this organization who may decide",
+										 column, stage->of, opsflow_uuid_text(DatumGetUUIDP(ids[i]))),
+								"Name active members with permission \"approvals.decide\".");
 	}
 	return distinct;
 }
@@ -605,11 +292,11 @@ check_approvers(const Stage *stage)
 	foreach(lc, roles)
 		check_role(stage, "approver_roles", lfirst(lc));
 	if (members == 0 && roles == NIL && no_permission)
-		refuse(psprintf("%s asks nobody", stage->of),
-			   "Give approver_ids, approver_roles or approver_permission.");
+		opsflow_rule_refuse(psprintf("%s asks nobody", stage->of),
+							"Give approver_ids, approver_roles or approver_permission.");
 	if (!isnull && roles == NIL && no_permission && required > members)
-		refuse(psprintf("required_approvals of %s is %d, and it asks %d", stage->of, required, members),
-			   "Ask more members, or for fewer approvals.");
+		opsflow_rule_refuse(psprintf("required_approvals of %s is %d, and it asks %d", stage->of, required, members),
+							"Ask more members, or for fewer approvals.");
 }
 
 static void
@@ -624,7 +311,7 @@ check_escalation(const Stage *stage)
 	if (role != NULL)
 		check_role(stage, "escalate_to_role", role);
 	if (action != NULL && strcmp(action, "escalate") == 0 && members == 0 && role == NULL)
-		refuse(psprintf("%s escalates to nobody", stage->of), "Give escalate_to or escalate_to_role.");
+		opsflow_rule_refuse(psprintf("%s escalates to nobody", stage->of), "Give escalate_to or escalate_to_role.");
 }
 
 /* A reminder comes before the time is up, and after it has begun. */
@@ -641,8 +328,8 @@ check_times(const Stage *stage)
 	check_finite(stage->change, "timeout", stage->of);
 	check_finite(stage->change, "reminder_before", stage->of);
 	if (!no_timeout && !no_reminder && DatumGetBool(DirectFunctionCall2(interval_ge, reminder, timeout)))
-		refuse(psprintf("reminder_before of %s is as long as its timeout, or longer", stage->of),
-			   "Give a shorter one: it counts back from the end.");
+		opsflow_rule_refuse(psprintf("reminder_before of %s is as long as its timeout, or longer", stage->of),
+							"Give a shorter one: it counts back from the end.");
 }
 
 /*

@@ -389,6 +389,17 @@ compare_organizations(const void *a, const void *b)
 				  ((const DueRequest *) b)->organization_id.data, UUID_LEN);
 }
 
+/* In the order of the index on wake_at */
+static int
+compare_due(const DueRequest *a, const DueRequest *b)
+{
+	int result = a->wake_at < b->wake_at ? -1 : a->wake_at > b->wake_at;
+
+	if (result == 0)
+		result = compare_organizations(a, b);
+	return result != 0 ? result : memcmp(a->id.data, b->id.data, UUID_LEN);
+}
+
 static int64
 work_on_chunk(DueRequest *due, int count, TimestampTz now, List **troubles)
 {
@@ -428,59 +439,84 @@ static OpsflowPlan due_requests = {
 	4,
 	{TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, UUIDOID}};
 
-/* The next requests that are due, after "last", which moves on. */
+/* A call of the job. */
+typedef struct Run
+{
+	TimestampTz now;
+	int64 batch;
+	int64 total; /* of what was done */
+	List *troubles;
+	DueRequest last; /* that was looked at */
+	DueRequest due[CHUNK];
+} Run;
+
+/* The next requests that are due, after the last one and (unless NULL) up to "end". */
 static int
-fetch_due(TimestampTz now, DueRequest *last, DueRequest *due, int wanted)
+fetch_due(Run *run, const DueRequest *end)
 {
 	Datum values[4] = {
-		TimestampTzGetDatum(now), TimestampTzGetDatum(last->wake_at),
-		UUIDPGetDatum(&last->organization_id), UUIDPGetDatum(&last->id)};
-	int count = Min(opsflow_execute(&due_requests, values, NULL, SPI_OK_SELECT), wanted);
+		TimestampTzGetDatum(run->now), TimestampTzGetDatum(run->last.wake_at),
+		UUIDPGetDatum(&run->last.organization_id), UUIDPGetDatum(&run->last.id)};
+	int found = opsflow_execute(&due_requests, values, NULL, SPI_OK_SELECT);
+	int count = 0;
 	bool isnull;
 
-	for (int i = 0; i < count; i++)
+	while (count < Min(found, run->batch - run->total))
 	{
-		due[i].organization_id = *DatumGetUUIDP(opsflow_result(i, 1, &isnull));
-		due[i].id = *DatumGetUUIDP(opsflow_result(i, 2, &isnull));
-		due[i].wake_at = DatumGetTimestampTz(opsflow_result(i, 3, &isnull));
-		due[i].is_over = DatumGetBool(opsflow_result(i, 4, &isnull));
+		DueRequest *due = &run->due[count];
+
+		due->organization_id = *DatumGetUUIDP(opsflow_result(count, 1, &isnull));
+		due->id = *DatumGetUUIDP(opsflow_result(count, 2, &isnull));
+		due->wake_at = DatumGetTimestampTz(opsflow_result(count, 3, &isnull));
+		due->is_over = DatumGetBool(opsflow_result(count, 4, &isnull));
+		if (end != NULL && compare_due(due, end) > 0)
+			break;
+		count++;
 	}
 	if (count > 0)
-		*last = due[count - 1];
+		run->last = run->due[count - 1];
 	SPI_freetuptable(SPI_tuptable);
 	return count;
 }
 
+static void
+work_until(Run *run, const DueRequest *end)
+{
+	int count;
+
+	while (run->total < run->batch && (count = fetch_due(run, end)) > 0)
+		run->total += work_on_chunk(run->due, count, run->now, &run->troubles);
+}
+
 /*
- * Where the last full batch of this session ended.  The next one goes on there: what it
- * has left behind in the index may stay for long, as long as somebody else's transaction
- * is open, and is not to be walked over once more for each batch.
+ * Where the last full batch ended.  The next one of the same CALL goes on there: what is
+ * left behind in the index may stay for long, as long as somebody else's transaction is
+ * open, and is not to be walked over once more for each batch.
  */
 static struct
 {
 	TransactionId xid; /* in which that was; it may have been rolled back */
-	TimestampTz at;
+	TimestampTz statement;
 	DueRequest last;
 } stopped = {InvalidTransactionId};
 
-/* A run of the job does not pause that long between two batches: microseconds. */
-#define MAX_PAUSE (10 * USECS_PER_SEC)
+static const DueRequest first = {.wake_at = DT_NOBEGIN};
 
 static DueRequest
-where_to_begin(TimestampTz now)
+where_to_begin(void)
 {
-	bool goes_on = TransactionIdIsValid(stopped.xid) && now - stopped.at < MAX_PAUSE &&
+	bool goes_on = TransactionIdIsValid(stopped.xid) && stopped.statement == GetCurrentStatementStartTimestamp() &&
 		TransactionIdDidCommit(stopped.xid);
 
 	stopped.xid = InvalidTransactionId;
-	return goes_on ? stopped.last : (DueRequest) {.wake_at = DT_NOBEGIN};
+	return goes_on ? stopped.last : first;
 }
 
 static void
 note_where_it_stopped(const DueRequest *last)
 {
 	stopped.xid = GetTopTransactionIdIfAny();
-	stopped.at = GetCurrentTimestamp();
+	stopped.statement = GetCurrentStatementStartTimestamp();
 	stopped.last = *last;
 }
 
@@ -493,13 +529,8 @@ note_where_it_stopped(const DueRequest *last)
 Datum
 opsflow_expire_approvals(PG_FUNCTION_ARGS)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	DueRequest *due = palloc(CHUNK * sizeof(DueRequest));
-	DueRequest last = where_to_begin(now);
-	List *troubles = NIL;
-	int64 batch;
-	int64 total = 0;
-	int count;
+	Run *run = palloc0(sizeof(Run));
+	DueRequest begin;
 
 	if (!opsflow_is_administrator(GetUserId()))
 		ereport(ERROR,
@@ -507,13 +538,20 @@ opsflow_expire_approvals(PG_FUNCTION_ARGS)
 				 errmsg("must be superuser or a member of %s to expire approval requests", OPSFLOW_ADMIN)));
 	if (PG_ARGISNULL(0) || PG_GETARG_INT32(0) < 1)
 		opsflow_approval_invalid("batch", "It must be at least 1.");
-	batch = PG_GETARG_INT32(0);
+	run->batch = PG_GETARG_INT32(0);
+	run->now = GetCurrentTimestamp();
+	run->last = begin = where_to_begin();
 
 	SPI_connect();
-	while (total < batch && (count = fetch_due(now, &last, due, (int) Min(batch - total, CHUNK))) > 0)
-		total += work_on_chunk(due, count, now, &troubles);
+	work_until(run, NULL);
+	/* What was passed by before, or has become due since: then nothing is left. */
+	if (run->total < run->batch && begin.wake_at != DT_NOBEGIN)
+	{
+		run->last = first;
+		work_until(run, &begin);
+	}
 	SPI_finish();
-	if (total >= batch)
-		note_where_it_stopped(&last);
-	PG_RETURN_INT64(total);
+	if (run->total >= run->batch)
+		note_where_it_stopped(&run->last);
+	PG_RETURN_INT64(run->total);
 }

@@ -132,6 +132,7 @@ FROM (VALUES
 SELECT is(because(asked(impact => '{"financial_impact": 60000, "data_access": "internal"}')),
     'tier 4 is above 1, up to which the risk_tolerance of the organization goes; access to data of class "internal" needs an approval; '
     || 'the risk tier is raised from 1 to 4: a financial impact of 60000 USD is of tier 4; no policy is for it', 'it says all that speaks against it');
+SELECT matches(because(asked(risk => 5)), 'tier 5 is always decided by a person', 'tier 5 is a reason of its own');
 SELECT opsflow.request_approval('t', 'd', '{"kind": "order"}', impact_analysis => '{"financial_impact": 1, "data_access": "public"}', risk_level => 0, ai_confidence => 0.9, ai_recommendation => 'approve') AS automatic \gset
 :as_dba
 SELECT is(ROW (r.status, r.decided_by, r.decision_reason), ROW ('approved'::text, NULL::uuid, ('approved automatically: the organization approves what is of low risk; '
@@ -330,6 +331,18 @@ FROM (VALUES
     ('{"required_approvals": 2}', 'risk_level => 1', 'care', 'pending 1 Care multiple 2', 'required_approvals of a stage that the policy does not have'),
     ('{"required_approvals": 2}', 'risk_level => 1', 'two', 'pending 1 Two multiple 2', 'required_approvals raises those of the first stage'),
     ('{"required_approvals": 1}', 'risk_level => 1', 'two', 'pending 1 Two multiple 1', 'and never lowers them')) w (rules, arguments, category, expected, name);
+-- who made the workflow
+INSERT INTO opsflow.workflows (organization_id, name, status, category, created_by) VALUES (:one, 'Of max', 'active', 'care', :max) RETURNING id AS of_max \gset
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id) VALUES (:one, :'of_max') RETURNING id AS run \gset
+:as_one :mia :go
+SELECT opsflow.request_approval('t', 'd', execution_id => :'run') AS with_author \gset
+:as_dba
+UPDATE opsflow.approval_policies SET exclude_workflow_author = true WHERE name = 'Care';
+:as_one :mia :go
+SELECT opsflow.request_approval('t', 'd', execution_id => :'run') AS without_author \gset
+:as_dba
+SELECT is(array_agg(user_id ORDER BY user_id), ARRAY[:olga, :max]::uuid[], 'workflows: who made one decides about it') FROM opsflow.approval_assignments WHERE approval_id = :'with_author';
+SELECT is(array_agg(user_id ORDER BY user_id), ARRAY[:olga]::uuid[], 'workflows: unless the policy says that he does not') FROM opsflow.approval_assignments WHERE approval_id = :'without_author';
 ALTER TABLE opsflow.workflows DISABLE TRIGGER check_approval_rules;
 SELECT is(pg_temp.by_workflow('{"never_ask": true}', 'risk_level => 1', 'other'), 'pending 1 ask The rest single', 'workflows: rules that cannot be read hinder');
 

@@ -280,6 +280,8 @@ SELECT act(:tom, :two);
 SELECT throws_ok(format('SELECT opsflow.explain_approval(%L)', :'plain'), 'OF003', format('approval request %s was not found', :'plain'), 'another organization''s request is as unknown');
 SELECT throws_ok(format('SELECT opsflow.explain_approval(%L)', :nobody), 'OF003', format('approval request %s was not found', :nobody), 'as one that is not there');
 SELECT throws_ok('SELECT opsflow.explain_approval(NULL)', 'OF007', 'invalid value for "approval_id"', 'a request has to be named');
+SELECT set_config('role', 'none', true);
+SELECT throws_ok(format('SELECT opsflow.explain_approval(%L)', :'plain'), 'OF003', NULL, 'also for whom row security does not bind');
 SELECT act(NULL);
 SET LOCAL ROLE opsflow_member;
 SELECT throws_ok(format('SELECT opsflow.explain_approval(%L)', :'plain'), 'OF001', NULL, 'an organization has to be in the context');

@@ -413,6 +413,20 @@ CREATE TRIGGER break_it BEFORE UPDATE ON opsflow.approval_requests FOR EACH ROW 
 SELECT is(opsflow.expire_approvals(10), 1::bigint, 'a broken organization, longest overdue, does not stop the others');
 DROP TRIGGER break_it ON opsflow.approval_requests;
 SELECT is(opsflow.expire_approvals(), 300::bigint, 'its own wait until it is repaired');
+-- What is rolled back is done by the next batch, also in one statement.
+CREATE FUNCTION twice() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM opsflow.expire_approvals(2);
+        RAISE EXCEPTION 'never mind';
+    EXCEPTION WHEN raise_exception THEN
+        PERFORM opsflow.expire_approvals(2);
+    END;
+    RETURN (SELECT string_agg(title, ' ' ORDER BY title) FROM opsflow.approval_requests WHERE title LIKE 'turn%' AND status = 'expired');
+END $$;
+INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at) SELECT :one, 'turn ' || n, 'd', now() - n * interval '1 second' FROM generate_series(1, 4) n;
+SELECT is(twice(), 'turn 3 turn 4', 'a batch that was rolled back is done again, the longest overdue first');
+SELECT is(opsflow.expire_approvals(), 2::bigint, 'then the rest');
 -- A policy copy that makes no sense harms its own request only.
 SELECT is(refused($$SELECT ask('[{"approver_ids": ["ben"], "timeout": "soon"}]')$$), 'P0001', 'a copy of a policy that cannot be read is left alone');
 RESET client_min_messages;
