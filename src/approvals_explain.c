@@ -24,10 +24,11 @@ PG_FUNCTION_INFO_V1(opsflow_explain_approval);
 /* A person, as {id, name}; NULL for nobody.  The id and a parenthesis follow. */
 #define PERSON "(SELECT jsonb_build_object('id', p.id, 'name', p.full_name) FROM opsflow.users p WHERE p.id ="
 
-/* A delegation that is on, and for the risk of the request. */
-#define IS_DELEGATED                                                      \
-	"d.starts_at <= now() AND d.ends_at > now() AND d.revoked_at IS NULL" \
-	" AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))"
+/* A delegation that is on, for the risk of the request, and not given by who must not decide it. */
+#define IS_DELEGATED                                                                                                \
+	"d.starts_at <= now() AND d.ends_at > now() AND d.revoked_at IS NULL"                                           \
+	" AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))"                                            \
+	" AND (d.created_by = r.requested_by OR d.created_by = ANY (r.excluded_ids)) IS NOT TRUE"
 
 /* The request itself. */
 static OpsflowPlan read_request = {
