@@ -794,7 +794,8 @@ FROM (
                 AND a.status = 'pending'
             ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
         UNION ALL
-        (SELECT o.id, NULL, false, array_position('{low,medium,high,urgent}', o.priority) - 1, o.expires_at
+        (SELECT o.id, NULL::uuid AS user_id, false AS delegated,
+            array_position('{low,medium,high,urgent}', o.priority) - 1 AS urgency, o.expires_at
             FROM opsflow.approval_requests o
             WHERE o.organization_id =
                     CASE WHEN opsflow.current_user_id() IS NULL THEN opsflow.current_organization_id() END
