@@ -122,6 +122,7 @@ extern bool opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg
 
 /* Before that: the work item that it is about, if any; false if somebody holds it (approvals_work_items.c). */
 extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
+extern void opsflow_approval_lock_work_items(const pg_uuid_t *organization_id, ArrayType *approval_ids);
 
 /* Open: neither final nor past expires_at.  The second one raises OF004. */
 extern bool opsflow_approval_is_open(const ApprovalRequest *request);
