@@ -217,6 +217,10 @@ INSERT INTO opsflow.approval_stages (organization_id, approval_id, position, sta
 INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at)
     SELECT :one, approval_id, id, :max, now() + interval '1 day' FROM opsflow.approval_stages WHERE approval_id = (SELECT id FROM requests WHERE execution_id IS NULL);
 INSERT INTO before SELECT * FROM opsflow.approval_assignments WHERE user_id = :max;
+-- Who asked is excluded from it all the same.
+SELECT alike(state_of(who, format('SELECT opsflow.%s', replace(call, '$', quote_literal(id)))), 'OF005: %', 'loaded without a list, ' || call)
+    FROM requests, (VALUES (:pia::uuid, 'approve($)'), (:pia, 'escalate_approval($)'), (:pia, format('reassign_approval($, %L, %L)', :per, :max)), (:max, format('reassign_approval($, %L)', :pia))) c (who, call)
+    WHERE execution_id IS NULL ORDER BY call;
 SELECT isnt(tried(p.id, c.id, q, statement), NULL, format('noticed: %s, by %s', statement, p.name)) FROM people p, requests q,
     (VALUES (:max::uuid, 'SELECT opsflow.delegate_approvals($me, now() - interval ''1 hour'', now() + interval ''1 hour'')'),
         (:max, 'SELECT opsflow.reassign_approval($request, $me)')) c (id, statement)
