@@ -79,10 +79,8 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 	if (asked->count == asked->size)
 	{
 		asked->size = Max(8, asked->size * 2);
-		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t))
-			: repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
-		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *))
-			: repalloc(asked->sources, asked->size * sizeof(char *));
+		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t)) : repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
+		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *)) : repalloc(asked->sources, asked->size * sizeof(char *));
 	}
 	asked->users[asked->count] = *user_id;
 	asked->sources[asked->count++] = asked->source;
@@ -91,8 +89,8 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 /* Members of an organization, or those of them who have a role. */
 typedef struct MemberSearch
 {
-	List *roles;		/* words; NIL: whatever the role */
-	List *users;		/* found: copies of their ids */
+	List *roles; /* words; NIL: whatever the role */
+	List *users; /* found: copies of their ids */
 	TimestampTz now;
 } MemberSearch;
 
@@ -488,7 +486,7 @@ assign(ApprovalRequest *request, const ApprovalStage *stage, const Asked *asked,
 	values[6] = Int32GetDatum(urgency(request->priority));
 	values[7] = TimestampTzGetDatum(request->expires_at);
 	values[8] = TimestampTzGetDatum(GetCurrentTimestamp());
-	count = opsflow_execute(&insert_assignments, values, nulls, SPI_OK_INSERT);
+	count = opsflow_approval_write(&insert_assignments, values, nulls, SPI_OK_INSERT);
 	tell_approvers(request, ids, strcmp(asked->sources[0], "escalation") == 0);
 	return count;
 }
@@ -528,8 +526,7 @@ opsflow_approval_wake_at(const ApprovalRequest *request, const ApprovalStage *st
 
 	if (reminder == NULL || stage->has_reminded)
 		return due_at;
-	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at),
-															   IntervalPGetDatum(reminder))));
+	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at), IntervalPGetDatum(reminder))));
 }
 
 /* When the job has to look at a request whose first stage opens now. */
@@ -620,7 +617,7 @@ open_for(ApprovalRequest *request, ApprovalStage *stage, const Asked *asked)
 		values[3] = TimestampTzGetDatum(stage->due_at);
 		nulls[3] = ' ';
 	}
-	(void) opsflow_execute(&open_stage, values, nulls, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&open_stage, values, nulls, SPI_OK_UPDATE);
 	stage->status = "open";
 	(void) assign(request, stage, asked, NULL);
 }
@@ -636,7 +633,7 @@ make_stages(const ApprovalRequest *request)
 	if (!opsflow_policy_value(&request->policy->root, "stages", &stages))
 		elog(ERROR, "approval request %s has no stages", opsflow_uuid_text(&request->id));
 	values[3] = JsonbPGetDatum(JsonbValueToJsonb(&stages));
-	(void) opsflow_execute(&insert_stages, values, NULL, SPI_OK_INSERT);
+	(void) opsflow_approval_write(&insert_stages, values, NULL, SPI_OK_INSERT);
 }
 
 static void
@@ -733,17 +730,14 @@ opsflow_approval_tally(const ApprovalRequest *request, const ApprovalStage *stag
 	(void) opsflow_search_rows(&search, count_assignment, tally);
 }
 
-/*
- * Another stage than the open one in which the member was asked, or will be; the open one
- * if it has passed him or her over; 0 if there is none.
- */
+/* Another stage than the open one in which the member was asked, or will be; 0 if there is none. */
 int
 opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open, const pg_uuid_t *user_id)
 {
 	ApprovalStage stage;
 	ApprovalTally tally;
 
-	for (int position = open->position; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
+	for (int position = open->position - 1; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
 	{
 		opsflow_approval_tally(request, &stage, user_id, &tally);
 		if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0)
@@ -795,7 +789,7 @@ opsflow_approval_close_stage(ApprovalRequest *request, ApprovalStage *stage, con
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), CStringGetTextDatum(status),
 		TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	(void) opsflow_execute(&close_stage, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&close_stage, values, NULL, SPI_OK_UPDATE);
 	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	stage->status = pstrdup(status);
 }
