@@ -738,10 +738,10 @@ GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
 -- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where
 -- there is no user, it is all requests (the third, whose condition tells the planner, too, that there are none
--- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit; the
--- planner takes it for one and does without a sort): so the first page costs the same however much waits. What makes a
--- request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the planner takes
--- every condition of an AND for one that leaves little.
+-- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit;
+-- the planner takes it for one and does without a sort): so the first page costs the same however much waits. What
+-- makes a request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the
+-- planner takes every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
@@ -793,7 +793,7 @@ FROM (
                 AND a.status = 'pending'
             ORDER BY a.urgency DESC, a.expires_at, a.approval_id LIMIT (SELECT NULL::bigint))
         UNION ALL
-        (SELECT a.approval_id, a.user_id, true, a.urgency, a.expires_at
+        (SELECT a.approval_id, a.user_id, true AS delegated, a.urgency, a.expires_at
             FROM opsflow.approval_assignments a
             WHERE a.organization_id = opsflow.current_organization_id()
                 AND a.user_id = ANY (ARRAY(
@@ -808,7 +808,8 @@ FROM (
                 AND a.status = 'pending'
             ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
         UNION ALL
-        (SELECT o.id, NULL, false, array_position('{low,medium,high,urgent}', o.priority) - 1, o.expires_at
+        (SELECT o.id AS approval_id, NULL::uuid AS user_id, false AS delegated,
+                array_position('{low,medium,high,urgent}', o.priority) - 1 AS urgency, o.expires_at
             FROM opsflow.approval_requests o
             WHERE o.organization_id =
                     CASE WHEN opsflow.current_user_id() IS NULL THEN opsflow.current_organization_id() END
