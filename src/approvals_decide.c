@@ -159,18 +159,13 @@ check_digest(const ApprovalRequest *request, const bytea *seen)
 				 errhint("Read the request again and decide what it asks now.")));
 }
 
-/* The user has nothing to decide in the open stage. */
+/* The user has nothing to decide in the open stage, or not any more. */
 static void
 nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *user_id)
 {
 	int position = opsflow_approval_position_of(request, stage, user_id);
 
-	if (position == stage->position)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("the user is not asked any more in stage %d, which has moved up", position),
-				 errhint("Who is asked now decides; opsflow.explain_approval() says who that is.")));
-	if (position > 0)
+	if (position > 0 && position != stage->position)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("stage %d, in which the user is asked, is not open", position),
