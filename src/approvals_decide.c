@@ -165,11 +165,6 @@ nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg
 {
 	int position = opsflow_approval_position_of(request, stage, user_id);
 
-	if (position == stage->position)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("the user is not asked any more in stage %d, which has moved up", position),
-				 errhint("Who is asked now decides; opsflow.explain_approval() says who that is.")));
 	if (position > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
