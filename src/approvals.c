@@ -40,6 +40,7 @@
 #include "core_states.h"
 
 PG_FUNCTION_INFO_V1(opsflow_approval_guard);
+PG_FUNCTION_INFO_V1(opsflow_approval_rows_guard);
 
 /* What listeners are told about a request or a decision: that there was one. */
 #define APPROVALS_CHANNEL "opsflow_approvals"
@@ -117,6 +118,9 @@ static const struct
 /* The transition that one of the functions is making right now. */
 static ApprovalPermit permit = {NULL};
 
+/* One of them is writing stages or assignments. */
+static bool writing = false;
+
 /* Is it a status that never changes again? */
 bool
 opsflow_approval_status_is_final(const char *status)
@@ -165,6 +169,26 @@ opsflow_approval_execute(OpsflowPlan *plan, const Datum *values, const char *nul
 	}
 	PG_END_TRY();
 	return changed;
+}
+
+/* Run a statement that writes stages or assignments. */
+int
+opsflow_approval_write(OpsflowPlan *plan, const Datum *values, const char *nulls, int expected)
+{
+	bool		before = writing;
+	int			rows = 0;
+
+	PG_TRY();
+	{
+		writing = true;
+		rows = opsflow_execute(plan, values, nulls, expected);
+	}
+	PG_FINALLY();
+	{
+		writing = before;
+	}
+	PG_END_TRY();
+	return rows;
 }
 
 static bool
@@ -411,6 +435,33 @@ opsflow_approval_guard(PG_FUNCTION_ARGS)
 	else
 		check_update(&change);
 	return PointerGetDatum(change.after);
+}
+
+/*
+ * opsflow.approval_rows_guard(column, ...) returns trigger
+ *
+ * BEFORE UPDATE or DELETE for each row of stages and assignments: what they come to is
+ * for votes to say.  Its arguments are the columns that count.
+ */
+Datum
+opsflow_approval_rows_guard(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	OpsflowChange change = opsflow_change(fcinfo, "opsflow.approval_rows_guard", OPSFLOW_BEFORE);
+	bool		changed = change.before != NULL && change.after == NULL &&
+		!opsflow_row_is_purged(change.tupdesc, change.before);
+
+	if (writing || IsLogicalWorker())
+		return PointerGetDatum(change.after != NULL ? change.after : change.before);
+	for (int i = 0; change.before != NULL && change.after != NULL && i < trigdata->tg_trigger->tgnargs && !changed; i++)
+		changed = opsflow_changes(&change, trigdata->tg_trigger->tgargs[i]);
+	if (changed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+				 errmsg("rows of table \"%s\" change through functions only",
+						RelationGetRelationName(trigdata->tg_relation)),
+				 errhint("Use opsflow.decide_approval(), opsflow.reassign_approval() or opsflow.escalate_approval().")));
+	return PointerGetDatum(change.after != NULL ? change.after : change.before);
 }
 
 /*

@@ -49,6 +49,9 @@ typedef struct ApprovalSettings
 } ApprovalSettings;
 
 extern int opsflow_approval_execute(OpsflowPlan *plan, const Datum *values, const char *nulls, ApprovalPermit wanted);
+
+/* Run a statement that writes stages or assignments. */
+extern int opsflow_approval_write(OpsflowPlan *plan, const Datum *values, const char *nulls, int expected);
 extern void opsflow_action_digest(Jsonb *action, uint8 *digest);
 
 /* What its functions share (approvals.c) */
@@ -119,6 +122,7 @@ extern bool opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg
 
 /* Before that: the work item that it is about, if any; false if somebody holds it (approvals_work_items.c). */
 extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
+extern void opsflow_approval_lock_work_items(const pg_uuid_t *organization_id, ArrayType *approval_ids);
 
 /* Open: neither final nor past expires_at.  The second one raises OF004. */
 extern bool opsflow_approval_is_open(const ApprovalRequest *request);
@@ -237,6 +241,10 @@ typedef struct ApprovalAsk
 	pg_uuid_t author; /* of the workflow */
 	bool has_starter;
 	pg_uuid_t starter; /* of the execution */
+	bool has_doer;
+	pg_uuid_t doer; /* the agent of the execution */
+	bool has_work_item;
+	pg_uuid_t work_item_id;
 	bool has_confidence;
 	float8 confidence;
 	const char *recommendation; /* or NULL */
@@ -263,7 +271,7 @@ typedef struct ApprovalRoute
 extern void opsflow_approval_route(const ApprovalAsk *ask, ApprovalRoute *route);
 
 /*
- * What a request is about, told by a room above: fills category, rules, author and starter of an execution.  NULL:
+ * What a request is about, told by a room above: category, rules, author, starter and agent of an execution.  NULL:
  * nobody tells.
  */
 extern void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, const pg_uuid_t *execution_id,

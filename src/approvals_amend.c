@@ -193,6 +193,8 @@ what_is_asked(const ApprovalRequest *request, const Amendment *amendment)
 		.confidence = amendment->confidence,
 		.recommendation = amendment->recommendation,
 		.approval_id = request->id,
+		.has_work_item = request->has_work_item,
+		.work_item_id = request->work_item_id,
 		.at = GetCurrentTransactionStartTimestamp()};
 
 	ask.entity_kind = request->has_execution ? "execution" : request->has_work_item ? "work_item" :
@@ -236,7 +238,7 @@ make_stale(const ApprovalRequest *request)
 	Datum values[3] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->id),
 					   TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	(void) opsflow_execute(&plan, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&plan, values, NULL, SPI_OK_UPDATE);
 }
 
 /* ----------------------------------------------------------------

@@ -17,6 +17,7 @@
 #include "mb/pg_wchar.h"
 #include "port/pg_bswap.h"
 #include "utils/builtins.h"
+#include "utils/formatting.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
@@ -234,7 +235,7 @@ assess_integration(Assessment *assessment, const JsonbContainer *thresholds, con
 		assessment->missing = lappend(assessment->missing, "approval_thresholds.integration_changes");
 	else if (kind == NULL)
 		hinder(assessment, "requested_action.kind does not say whether it changes an integration");
-	else if (pg_strncasecmp(kind, "integration", strlen("integration")) == 0)
+	else if (strstr(asc_tolower(kind, strlen(kind)), "integration") != NULL)
 		hinder(assessment, "changes of integrations are always decided by a person");
 }
 
@@ -354,6 +355,33 @@ assess_agent(TupleDesc tupdesc, HeapTuple row, void *arg)
 	return true;
 }
 
+static void
+assess_agent_by_id(Assessing *assessing, const pg_uuid_t *id)
+{
+	OpsflowSearch search = {"agents"};
+
+	opsflow_search_uuid(&search, "organization_id", &assessing->ask->context.organization_id);
+	opsflow_search_uuid(&search, "id", id);
+	(void) opsflow_search_rows(&search, assess_agent, assessing);
+}
+
+/* A work item is of a tier, and an agent's. */
+static bool
+assess_work_item(TupleDesc tupdesc, HeapTuple row, void *arg)
+{
+	Assessing *assessing = arg;
+	bool isnull;
+	Datum tier = opsflow_row_value(tupdesc, row, "risk_level", &isnull);
+	pg_uuid_t agent_id;
+
+	if (!isnull)
+		raise_risk(assessing->assessment, DatumGetInt32(tier), "the work item is of that tier");
+	if (opsflow_row_uuid(tupdesc, row, "agent_id", &agent_id) &&
+		!(assessing->ask->context.has_agent && opsflow_uuid_equal(&agent_id, &assessing->ask->context.agent_id)))
+		assess_agent_by_id(assessing, &agent_id);
+	return true;
+}
+
 static int
 rule_number(const JsonbContainer *rules, const char *key)
 {
@@ -389,17 +417,22 @@ opsflow_assess(const ApprovalAsk *ask, Assessment *assessment)
 {
 	Assessing assessing = {ask, assessment};
 	OpsflowSearch organization = {"organizations"};
-	OpsflowSearch agent = {"agents"};
+	OpsflowSearch work_item = {"work_items"};
 
 	memset(assessment, 0, sizeof(*assessment));
 	assessment->risk_level = ask->risk_level;
 	opsflow_search_uuid(&organization, "id", &ask->context.organization_id);
 	(void) opsflow_search_rows(&organization, assess_organization, &assessing);
+	/* The agent that asks, and those whose work it is about, whoever asks. */
 	if (ask->context.has_agent)
+		assess_agent_by_id(&assessing, &ask->context.agent_id);
+	if (ask->has_doer && !(ask->context.has_agent && opsflow_uuid_equal(&ask->doer, &ask->context.agent_id)))
+		assess_agent_by_id(&assessing, &ask->doer);
+	if (ask->has_work_item)
 	{
-		opsflow_search_uuid(&agent, "organization_id", &ask->context.organization_id);
-		opsflow_search_uuid(&agent, "id", &ask->context.agent_id);
-		(void) opsflow_search_rows(&agent, assess_agent, &assessing);
+		opsflow_search_uuid(&work_item, "organization_id", &ask->context.organization_id);
+		opsflow_search_uuid(&work_item, "id", &ask->work_item_id);
+		(void) opsflow_search_rows(&work_item, assess_work_item, &assessing);
 	}
 	if (ask->rules != NULL)
 		assess_workflow(assessment, ask->rules);

@@ -3,8 +3,11 @@
  *		One decision about many requests, each with an outcome of its own.
  *
  * Each is decided in a subtransaction: what cannot be decided is told and changes
- * nothing.  They are decided in the order of their ids, so that two who decide about the
- * same ones at once do not wait for each other in a circle.
+ * nothing.
+ *
+ * Locking: the work items that they are about, then the requests, both in the order of
+ * their ids, so that two who decide about the same ones at once do not wait for each other
+ * in a circle.
  */
 #include "postgres.h"
 
@@ -154,6 +157,9 @@ opsflow_decide_approvals(PG_FUNCTION_ARGS)
 	}
 	items = items_argument(fcinfo, &context.organization_id, &vote, &count);
 
+	SPI_connect();
+	opsflow_approval_lock_work_items(&context.organization_id, PG_GETARG_ARRAYTYPE_P(0));
+	SPI_finish();
 	InitMaterializedSRF(fcinfo, 0);
 	each = AllocSetContextCreate(caller, "opsflow bulk decision", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(each);

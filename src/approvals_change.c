@@ -87,14 +87,20 @@ opsflow_approval_record(const pg_uuid_t *organization_id, const char *entity_typ
  * ----------------------------------------------------------------
  */
 
-/* Who acts may choose who decides: a person, and none who may not decide it (OF005). */
+/*
+ * Who acts may choose who decides: a person, and none who may not decide it, and nobody
+ * chooses himself (OF005).
+ */
 static void
-check_chooser(const ApprovalRequest *request, const OpsflowContext *context, const pg_uuid_t *from)
+check_chooser(const ApprovalRequest *request, const OpsflowContext *context, const pg_uuid_t *from, const pg_uuid_t *to)
 {
 	if (opsflow_approval_excludes(request, &context->user_id))
 		opsflow_approval_not_allowed("who may not decide an approval request does not choose who does",
 									 "Let one of its approvers do it, or somebody with permission \"approvals.reassign\".");
 	opsflow_require_permission(opsflow_uuid_equal(from, &context->user_id) ? "approvals.decide" : "approvals.reassign");
+	if (opsflow_uuid_equal(to, &context->user_id) && !opsflow_uuid_equal(from, to))
+		opsflow_approval_not_allowed("nobody takes over what another member is asked",
+									 psprintf("Let member %s pass it on, or choose somebody else.", opsflow_uuid_text(from)));
 }
 
 static bool
@@ -149,7 +155,7 @@ mark_reassigned(const ApprovalRequest *request, const ApprovalStage *stage, cons
 	Datum values[4] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), UUIDPGetDatum(from),
 					   TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	if (opsflow_execute(&plan, values, NULL, SPI_OK_UPDATE) == 0)
+	if (opsflow_approval_write(&plan, values, NULL, SPI_OK_UPDATE) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("member %s is not asked in the stage that is open, or has answered", opsflow_uuid_text(from)),
@@ -183,7 +189,7 @@ opsflow_reassign_approval(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	opsflow_approval_lock(&context.organization_id, PG_GETARG_UUID_P(0), &request);
-	check_chooser(&request, &context, &from);
+	check_chooser(&request, &context, &from, &to);
 	opsflow_approval_require_open(&request);
 	if (!opsflow_approval_open_stage(&request, &stage))
 		elog(ERROR, "approval request %s has no open stage", opsflow_uuid_text(&request.id));

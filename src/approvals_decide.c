@@ -219,7 +219,7 @@ record_vote(const ApprovalRequest *request, const ApprovalStage *stage, const An
 		' ', vote->form_data == NULL ? 'n' : ' ',
 		' ', ' '};
 
-	if (opsflow_execute(&insert_vote, values, nulls, SPI_OK_UPDATE) != 1)
+	if (opsflow_approval_write(&insert_vote, values, nulls, SPI_OK_UPDATE) != 1)
 		elog(ERROR, "assignment %s was not updated", opsflow_uuid_text(&answer->assignment_id));
 }
 

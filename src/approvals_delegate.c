@@ -4,7 +4,8 @@
  *
  * A delegation counts while its time is on, it is not revoked and both its members are
  * active and may decide.  It is not passed on: who decides for a member does not decide
- * for those who chose that member.
+ * for those who chose that member.  Nor does it count for a request that whoever gave it
+ * must not decide: who asks does not choose who decides.
  *
  * Locking: a new delegation is checked against the others under the lock of the
  * organization's delegations, which are read in their newest version, so that of two that
@@ -364,7 +365,7 @@ opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *
 						   pg_uuid_t *assignment_id, pg_uuid_t *delegator_id)
 {
 	static OpsflowPlan plan = {
-		"SELECT a.id, a.user_id FROM opsflow.approval_delegations d"
+		"SELECT a.id, a.user_id, d.created_by FROM opsflow.approval_delegations d"
 		" JOIN opsflow.approval_assignments a ON a.organization_id = d.organization_id AND a.user_id = d.delegator_id"
 		" WHERE d.organization_id = $1 AND d.delegate_id = $3 AND d.revoked_at IS NULL"
 		" AND d.starts_at <= $4 AND d.ends_at > $4 AND (d.risk_levels IS NULL OR $5 = ANY (d.risk_levels))"
@@ -375,6 +376,7 @@ opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *
 					   TimestampTzGetDatum(GetCurrentTimestamp()), Int32GetDatum(request->risk_level)};
 	int count = opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
 	SPITupleTable *rows = SPI_tuptable;
+	Datum given_by;
 	bool found = false;
 	bool isnull;
 
@@ -382,7 +384,9 @@ opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *
 	{
 		*assignment_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
 		*delegator_id = *DatumGetUUIDP(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull));
-		found = !opsflow_approval_excludes(request, delegator_id) &&
+		given_by = SPI_getbinval(rows->vals[i], rows->tupdesc, 3, &isnull);
+		found = (isnull || !opsflow_approval_excludes(request, DatumGetUUIDP(given_by))) &&
+			!opsflow_approval_excludes(request, delegator_id) &&
 			opsflow_member_has_permission(&request->organization_id, delegator_id, "approvals.decide");
 	}
 	SPI_freetuptable(rows);

@@ -156,14 +156,14 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 	if (!ask(request, stage, owners_too, &asked))
 		return false;
 	values[2] = PointerGetDatum(construct_array(asked.users, asked.count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	(void) opsflow_execute(&release_others, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&release_others, values, NULL, SPI_OK_UPDATE);
 
 	stage->has_due = opsflow_approval_due(request, stage->definition, GetCurrentTransactionStartTimestamp(),
 										  &stage->due_at);
 	stage->has_reminded = false;
 	stage->escalation_count++;
 	values[2] = TimestampTzGetDatum(stage->due_at);
-	(void) opsflow_execute(&move_up, values, stage->has_due ? NULL : "  n", SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&move_up, values, stage->has_due ? NULL : "  n", SPI_OK_UPDATE);
 	opsflow_approval_set(request, "escalated", request->current_stage, request->escalation_count + 1,
 						 opsflow_approval_wake_at(request, stage));
 	opsflow_approval_publish(request, "approval.escalated", stage->position, NULL, reason);

@@ -21,13 +21,14 @@
 
 PG_FUNCTION_INFO_V1(opsflow_explain_approval);
 
-/* A person, as {id, name}; NULL for nobody. */
-#define PERSON(id) "(SELECT jsonb_build_object('id', p.id, 'name', p.full_name) FROM opsflow.users p WHERE p.id = " id ")"
+/* A person, as {id, name}; NULL for nobody.  The id and a parenthesis follow. */
+#define PERSON "(SELECT jsonb_build_object('id', p.id, 'name', p.full_name) FROM opsflow.users p WHERE p.id ="
 
-/* A delegation that is on, and for the risk of the request. */
+/* A delegation that is on, for the risk of the request, and not given by who must not decide it. */
 #define IS_DELEGATED                                                                                                \
 	"d.starts_at <= now() AND d.ends_at > now() AND d.revoked_at IS NULL"                                           \
-	" AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))"
+	" AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))"                                            \
+	" AND (d.created_by = r.requested_by OR d.created_by = ANY (r.excluded_ids)) IS NOT TRUE"
 
 /* The request itself. */
 static OpsflowPlan read_request = {
@@ -37,11 +38,12 @@ static OpsflowPlan read_request = {
 	" 'risk_level', r.risk_level, 'asked_risk_level', r.policy -> 'asked_risk_level', 'status', r.status,"
 	" 'is_open', r.status IN ('pending', 'escalated') AND r.expires_at > now(), 'requested_at', r.created_at,"
 	" 'due_date', r.due_date, 'expires_at', r.expires_at, 'escalation_count', r.escalation_count)"
-	" || jsonb_build_object('requested_by', " PERSON("r.requested_by") ","
+	" || jsonb_build_object('requested_by', " PERSON " r.requested_by),"
 	" 'requested_by_agent', (SELECT jsonb_build_object('id', a.id, 'name', a.name) FROM opsflow.agents a"
 	" WHERE a.organization_id = r.organization_id AND a.id = r.requested_by_agent),"
 	" 'policy', CASE WHEN r.policy ? 'name' THEN jsonb_build_object('id', r.policy_id, 'name', r.policy -> 'name',"
-	" 'version', r.policy -> 'version') END, 'because', coalesce(r.policy -> 'because', '[]'), 'automatic', r.automatic,"
+	" 'version', r.policy -> 'version') END, 'because', coalesce(r.policy -> 'because', '[]'),"
+	" 'automatic', r.automatic,"
 	" 'excluded', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', u.id, 'name', u.full_name, 'because',"
 	" CASE WHEN u.id = r.requested_by THEN 'who asks does not decide' ELSE 'the rules it was made under say so' END)"
 	" ORDER BY u.id <> r.requested_by, u.full_name), '[]')"
@@ -49,7 +51,7 @@ static OpsflowPlan read_request = {
 	" 'stale_votes', (SELECT count(*) FROM opsflow.approval_decisions v JOIN opsflow.approval_stages s"
 	" ON s.organization_id = v.organization_id AND s.id = v.stage_id WHERE v.organization_id = r.organization_id"
 	" AND v.approval_id = r.id AND s.revision < r.revision))"
-	" || jsonb_build_object('decided_at', r.decided_at, 'decided_by', " PERSON("r.decided_by") ","
+	" || jsonb_build_object('decided_at', r.decided_at, 'decided_by', " PERSON " r.decided_by),"
 	" 'decision_reason', r.decision_reason, 'usable_until', r.usable_until, 'max_uses', r.max_uses,"
 	" 'uses', (SELECT count(*) FROM opsflow.approval_uses u WHERE u.organization_id = r.organization_id"
 	" AND u.approval_id = r.id), 'comments', (SELECT count(*) FROM opsflow.approval_comments c"
@@ -59,36 +61,36 @@ static OpsflowPlan read_request = {
 	{UUIDOID, UUIDOID}};
 
 /* Who has voted what for the member who was asked, first things first. */
-#define VOTES                                                                                                       \
-	"(SELECT coalesce(jsonb_agg(jsonb_build_object('by', " PERSON("v.user_id") ", 'by_delegation',"                 \
-	" v.on_behalf_of IS NOT NULL, 'decision', v.decision, 'reason', v.reason, 'at', v.created_at)"                  \
-	" ORDER BY v.created_at, v.id), '[]') FROM opsflow.approval_decisions v"                                        \
+#define VOTES                                                                                      \
+	"(SELECT coalesce(jsonb_agg(jsonb_build_object('by', " PERSON " v.user_id), 'by_delegation',"  \
+	" v.on_behalf_of IS NOT NULL, 'decision', v.decision, 'reason', v.reason, 'at', v.created_at)" \
+	" ORDER BY v.created_at, v.id), '[]') FROM opsflow.approval_decisions v"                       \
 	" WHERE v.organization_id = a.organization_id AND v.assignment_id = a.id)"
 
 /* Who could vote in the place of a member who has not: without a vote of their own in the stage. */
-#define DELEGATES                                                                                                   \
-	"(SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'name', w.full_name, 'until', d.ends_at)"            \
-	" ORDER BY d.ends_at DESC, w.full_name), '[]') FROM opsflow.approval_delegations d"                             \
-	" JOIN opsflow.users w ON w.id = d.delegate_id JOIN opsflow.organization_members m"                             \
-	" ON m.organization_id = d.organization_id AND m.user_id = d.delegate_id AND m.status = 'active'"               \
-	" WHERE d.organization_id = a.organization_id AND d.delegator_id = a.user_id AND " IS_DELEGATED                 \
-	" AND d.delegate_id IS DISTINCT FROM r.requested_by AND d.delegate_id <> ALL (r.excluded_ids)"                  \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = a.organization_id"       \
+#define DELEGATES                                                                                                     \
+	"(SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'name', w.full_name, 'until', d.ends_at)"              \
+	" ORDER BY d.ends_at DESC, w.full_name), '[]') FROM opsflow.approval_delegations d"                               \
+	" JOIN opsflow.users w ON w.id = d.delegate_id JOIN opsflow.organization_members m"                               \
+	" ON m.organization_id = d.organization_id AND m.user_id = d.delegate_id AND m.status = 'active'"                 \
+	" WHERE d.organization_id = a.organization_id AND d.delegator_id = a.user_id AND " IS_DELEGATED                   \
+	" AND d.delegate_id IS DISTINCT FROM r.requested_by AND d.delegate_id <> ALL (r.excluded_ids)"                    \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = a.organization_id"         \
 	" AND o.stage_id = a.stage_id AND o.user_id = d.delegate_id AND o.status IN ('pending', 'approved', 'rejected'))" \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = a.organization_id"         \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = a.organization_id"           \
 	" AND v.stage_id = a.stage_id AND v.user_id = d.delegate_id))"
 
 /* Who is asked next when the stage moves up: the first one of escalate_to who has had no part in it. */
-#define ESCALATES_TO                                                                                                \
-	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                                   \
-	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                      \
-	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                                \
-	" JOIN opsflow.users w ON w.id = e.id::uuid JOIN opsflow.organization_members m"                                \
-	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                        \
-	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                  \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id"       \
-	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                                 \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"         \
+#define ESCALATES_TO                                                                                          \
+	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                             \
+	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                \
+	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                          \
+	" JOIN opsflow.users w ON w.id = e.id::uuid JOIN opsflow.organization_members m"                          \
+	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                  \
+	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                            \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id" \
+	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                               \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"      \
 	" AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
 
 /* The stages of its revision that counts, with all who are asked. */
@@ -103,7 +105,8 @@ static OpsflowPlan read_stages = {
 	" ELSE coalesce(t.stage ->> 'timeout_action', 'expire') END, 'escalates_to', " ESCALATES_TO ","
 	" 'escalates_to_role', t.stage -> 'escalate_to_role')"
 	" WHEN 'waiting' THEN jsonb_build_object('asks_roles', t.stage -> 'approver_roles',"
-	" 'asks_permission', t.stage -> 'approver_permission', 'asks_members', (SELECT jsonb_agg(w.full_name ORDER BY w.full_name)"
+	" 'asks_permission', t.stage -> 'approver_permission',"
+	" 'asks_members', (SELECT jsonb_agg(w.full_name ORDER BY w.full_name)"
 	" FROM opsflow.users w WHERE t.stage -> 'approver_ids' ? w.id::text AND w.id <> ALL (r.excluded_ids)))"
 	" ELSE '{}' END ORDER BY s.position), '[]'))"
 	" FROM opsflow.approval_requests r JOIN opsflow.approval_stages s ON s.organization_id = r.organization_id"
@@ -118,7 +121,7 @@ static OpsflowPlan read_stages = {
 	" WHEN s.approval_type = 'unanimous' THEN count(*) FILTER (WHERE a.counts)"
 	" ELSE count(*) FILTER (WHERE a.counts) / 2 + 1 END AS needed,"
 	" coalesce(jsonb_agg(jsonb_build_object('id', a.user_id, 'name', u.full_name, 'through', a.source,"
-	" 'instead_of', " PERSON("a.reassigned_from") ", 'status', a.status, 'asked_at', a.created_at,"
+	" 'instead_of', " PERSON " a.reassigned_from), 'status', a.status, 'asked_at', a.created_at,"
 	" 'reminded_at', a.reminded_at, 'votes', " VOTES ","
 	" 'delegates', CASE WHEN a.status = 'pending' THEN " DELEGATES " ELSE '[]' END)"
 	" ORDER BY a.created_at, u.full_name, a.user_id) FILTER (WHERE a.id IS NOT NULL), '[]') AS members"

@@ -27,9 +27,9 @@
 typedef struct Story
 {
 	const JsonbContainer *facts;
-	List *stages;	  /* const JsonbContainer * */
+	List *stages;	   /* const JsonbContainer * */
 	const char *until; /* when it expires */
-	List *lines;	  /* char * */
+	List *lines;	   /* char * */
 } Story;
 
 /* ----------------------------------------------------------------
@@ -89,8 +89,11 @@ enumerate(List *words, const char *word)
 
 	initStringInfo(&text);
 	for (int i = 0; i < named; i++)
-		appendStringInfo(&text, "%s%s", i == 0 ? "" : i == count - 1 ? psprintf(" %s ", word) : ", ",
-						 (char *) list_nth(words, i));
+	{
+		if (i > 0)
+			appendStringInfoString(&text, i == count - 1 ? psprintf(" %s ", word) : ", ");
+		appendStringInfoString(&text, list_nth(words, i));
+	}
 	if (named < count)
 		appendStringInfo(&text, " %s %d others", word, count - named);
 	return text.data;
@@ -153,10 +156,25 @@ has_status(const JsonbContainer *facts, const char *status)
 	return strcmp(opsflow_policy_text(facts, "status"), status) == 0;
 }
 
+static void say(Story *story, const char *format, ...) pg_attribute_printf(2, 3);
+
 static void
-say(Story *story, char *line)
+say(Story *story, const char *format, ...)
 {
-	story->lines = lappend(story->lines, line);
+	StringInfoData line;
+	va_list arguments;
+	int missing;
+
+	initStringInfo(&line);
+	do
+	{
+		va_start(arguments, format);
+		missing = appendStringInfoVA(&line, format, arguments);
+		va_end(arguments);
+		if (missing > 0)
+			enlargeStringInfo(&line, missing);
+	} while (missing > 0);
+	story->lines = lappend(story->lines, line.data);
 }
 
 /* ----------------------------------------------------------------
@@ -182,14 +200,15 @@ tell_request(Story *story)
 	int asked = opsflow_policy_int(facts, "asked_risk_level", risk_level);
 	int revision = opsflow_policy_int(facts, "revision", 1);
 	int stale = opsflow_policy_int(facts, "stale_votes", 0);
+	const char *votes = stale == 1 ? "vote before that does" : "votes before that do";
+	const char *raised = asked == risk_level ? "" : psprintf(" (raised from %d)", asked);
 
-	say(story, psprintf("\"%s\" was asked by %s%s, with %s priority, at risk tier %d%s.",
-						opsflow_policy_text(facts, "title"), asker(facts), on_time(facts, "requested_at"),
-						opsflow_policy_text(facts, "priority"), risk_level,
-						asked == risk_level ? "" : psprintf(" (raised from %d)", asked)));
+	say(story, "\"%s\" was asked by %s%s, with %s priority, at risk tier %d%s.",
+		opsflow_policy_text(facts, "title"), asker(facts), on_time(facts, "requested_at"),
+		opsflow_policy_text(facts, "priority"), risk_level, raised);
 	if (revision > 1)
-		say(story, psprintf("What is asked has changed since, this is revision %d; %d %s before that %s not count any more.",
-							revision, stale, stale == 1 ? "vote" : "votes", stale == 1 ? "does" : "do"));
+		say(story, "What is asked has changed since, this is revision %d; %d %s not count any more.",
+			revision, stale, votes);
 }
 
 static void
@@ -198,11 +217,13 @@ tell_policy(Story *story)
 	const JsonbContainer *policy = object_of(story->facts, "policy");
 	char *because = joined(opsflow_policy_texts(story->facts, "because"), "; ");
 
+	if (because[0] != '\0')
+		because = psprintf(": %s", because);
 	if (policy == NULL)
-		say(story, psprintf("It is under no policy%s%s.", because[0] == '\0' ? "" : ": ", because));
+		say(story, "It is under no policy%s.", because);
 	else
-		say(story, psprintf("It is under policy \"%s\", version %d%s%s.", opsflow_policy_text(policy, "name"),
-							opsflow_policy_int(policy, "version", 1), because[0] == '\0' ? "" : ": ", because));
+		say(story, "It is under policy \"%s\", version %d%s.", opsflow_policy_text(policy, "name"),
+			opsflow_policy_int(policy, "version", 1), because);
 }
 
 /* What was found about deciding without a person. */
@@ -217,13 +238,13 @@ tell_automatic(Story *story)
 		return;
 	because = joined(opsflow_policy_texts(automatic, "because"), "; ");
 	if (strcmp(verdict, "approve") != 0)
-		say(story, psprintf("It was not approved automatically: %s.", because));
+		say(story, "It was not approved automatically: %s.", because);
 	else if (opsflow_policy_bool(automatic, "sampled"))
-		say(story, psprintf("It could have been approved automatically (%s), and is of the share that people look at anyway.", because));
+		say(story, "It could have been approved automatically (%s), and is of the share that a person sees anyway.", because);
 	else if (opsflow_policy_bool(automatic, "shadow"))
-		say(story, psprintf("It would have been approved automatically (%s); the policy is only watched so far.", because));
+		say(story, "It would have been approved automatically (%s); the policy is only watched so far.", because);
 	else
-		say(story, psprintf("It was approved automatically: %s.", because));
+		say(story, "It was approved automatically: %s.", because);
 }
 
 static void
@@ -232,8 +253,8 @@ tell_excluded(Story *story)
 	ListCell *lc;
 
 	foreach(lc, objects_of(story->facts, "excluded"))
-		say(story, psprintf("%s can never decide it, not by a delegate either: %s.", opsflow_policy_text(lfirst(lc), "name"),
-							opsflow_policy_text(lfirst(lc), "because")));
+		say(story, "%s can never decide it, not by a delegate either: %s.", opsflow_policy_text(lfirst(lc), "name"),
+			opsflow_policy_text(lfirst(lc), "because"));
 }
 
 /* ----------------------------------------------------------------
@@ -266,8 +287,9 @@ stage_rule(const JsonbContainer *stage)
 	if (strcmp(type, "unanimous") == 0)
 		return psprintf("all%s have to approve%s", asked == 0 ? "" : psprintf(" %d", asked), veto);
 	if (strcmp(type, "majority") == 0)
-		return needed == 0 ? psprintf("more than half have to approve%s", veto)
-			: psprintf("%d%s, more than half, have to approve%s", needed, of, veto);
+		of = psprintf("%s, more than half,", of);
+	if (needed == 0)
+		return psprintf("more than half have to approve%s", veto);
 	return psprintf("%d%s have to approve%s", needed, of, veto);
 }
 
@@ -291,18 +313,19 @@ tell_progress(Story *story, const JsonbContainer *stage, const char *title)
 {
 	char *status = opsflow_policy_text(stage, "status");
 	char *rule = stage_rule(stage);
+	const char *ended = strcmp(status, "expired") == 0 ? "expired" : psprintf("was %s", status);
 
 	if (strcmp(status, "open") == 0)
-		say(story, psprintf("%s, in which %s, is open: %d approved, %d rejected, %d more needed.", title, rule,
-							opsflow_policy_int(stage, "approvals", 0), opsflow_policy_int(stage, "rejections", 0),
-							opsflow_policy_int(stage, "more", 0)));
+		say(story, "%s, in which %s, is open: %d approved, %d rejected, %d more needed.", title, rule,
+			opsflow_policy_int(stage, "approvals", 0), opsflow_policy_int(stage, "rejections", 0),
+			opsflow_policy_int(stage, "more", 0));
 	else if (strcmp(status, "waiting") == 0)
-		say(story, psprintf("%s, in which %s, opens after the one before it, and asks %s.", title, rule, stage_asks(stage)));
+		say(story, "%s, in which %s, opens after the one before it, and asks %s.", title, rule,
+			stage_asks(stage));
 	else if (strcmp(status, "skipped") == 0)
-		say(story, psprintf("%s, in which %s, was skipped: the request ended without it.", title, rule));
+		say(story, "%s, in which %s, was skipped: the request ended without it.", title, rule);
 	else
-		say(story, psprintf("%s, in which %s, %s%s.", title, rule,
-							strcmp(status, "expired") == 0 ? "expired" : psprintf("was %s", status), on_time(stage, "closed_at")));
+		say(story, "%s, in which %s, %s%s.", title, rule, ended, on_time(stage, "closed_at"));
 }
 
 /* Why a member is asked. */
@@ -334,11 +357,11 @@ tell_votes(Story *story, const JsonbContainer *member, const char *who, List *vo
 		const char *at_first = i + 1 < list_length(votes) ? " at first" : "";
 
 		if (opsflow_policy_bool(vote, "by_delegation"))
-			say(story, psprintf("%s %s%s for %s, by delegation,%s%s", name_of(vote, "by"), vote_word(vote), at_first, who,
-								on_time(vote, "at"), quoted_reason(vote, "reason")));
+			say(story, "%s %s%s for %s, by delegation,%s%s", name_of(vote, "by"), vote_word(vote), at_first, who,
+				on_time(vote, "at"), quoted_reason(vote, "reason"));
 		else
-			say(story, psprintf("%s %s%s%s%s", who, vote_word(vote), at_first, on_time(vote, "at"),
-								quoted_reason(vote, "reason")));
+			say(story, "%s %s%s%s%s", who, vote_word(vote), at_first, on_time(vote, "at"),
+				quoted_reason(vote, "reason"));
 	}
 }
 
@@ -351,9 +374,15 @@ tell_missing(Story *story, const JsonbContainer *member, const char *who)
 	ListCell *lc;
 
 	foreach(lc, delegates)
-		names = lappend(names, psprintf("%s (until %s)", opsflow_policy_text(lfirst(lc), "name"), time_of(lfirst(lc), "until")));
-	say(story, psprintf("%s has not answered%s%s%s.", who, names == NIL ? "" : "; ", enumerate(names, "or"),
-						names == NIL ? "" : " can do so by delegation"));
+	{
+		char *until = time_of(lfirst(lc), "until");
+
+		names = lappend(names, psprintf("%s (until %s)", opsflow_policy_text(lfirst(lc), "name"), until));
+	}
+	if (names == NIL)
+		say(story, "%s has not answered.", who);
+	else
+		say(story, "%s has not answered; %s can do so by delegation.", who, enumerate(names, "or"));
 }
 
 static void
@@ -366,11 +395,11 @@ tell_member(Story *story, const JsonbContainer *member, bool stage_is_open)
 	if (has_status(member, "pending"))
 		tell_missing(story, member, who);
 	else if (has_status(member, "reassigned"))
-		say(story, psprintf("%s has passed it on.", who));
+		say(story, "%s has passed it on.", who);
 	else if (has_status(member, "not_required"))
-		say(story, psprintf("%s %s.", who, stage_is_open ? "was passed over when it moved up" : "did not have to answer"));
+		say(story, "%s %s.", who, stage_is_open ? "was passed over when it moved up" : "did not have to answer");
 	else if (votes == NIL)
-		say(story, psprintf("%s: %s.", who, opsflow_policy_text(member, "status")));
+		say(story, "%s: %s.", who, opsflow_policy_text(member, "status"));
 }
 
 /* What happens when the time of the open stage is up. */
@@ -388,8 +417,9 @@ timeout_text(const JsonbContainer *stage)
 		return "the request expires";
 	if (object_of(stage, "escalates_to") != NULL)
 		return psprintf("it moves up to %s", name_of(stage, "escalates_to"));
-	return role == NULL ? "the request expires, since nobody is left to move it up to"
-		: psprintf("it moves up to role \"%s\", or expires if nobody of it is left", role);
+	if (role != NULL)
+		return psprintf("it moves up to role \"%s\", or expires if nobody of it is left", role);
+	return "the request expires, since nobody is left to move it up to";
 }
 
 static void
@@ -405,7 +435,7 @@ tell_stage(Story *story, const JsonbContainer *stage)
 	foreach(lc, objects_of(stage, "members"))
 		tell_member(story, lfirst(lc), is_open);
 	if (due != NULL)
-		say(story, psprintf("The time of the stage is up on %s; then %s.", due, timeout_text(stage)));
+		say(story, "The time of the stage is up on %s; then %s.", due, timeout_text(stage));
 }
 
 /* ----------------------------------------------------------------
@@ -417,10 +447,12 @@ static void
 tell_use(Story *story)
 {
 	char *until = time_of(story->facts, "usable_until");
+	int uses = opsflow_policy_int(story->facts, "uses", 0);
+	int max_uses = opsflow_policy_int(story->facts, "max_uses", 1);
 
-	say(story, psprintf("What was approved can be done %d times%s; it was done %d times.",
-						opsflow_policy_int(story->facts, "max_uses", 1), until == NULL ? "" : psprintf(", until %s", until),
-						opsflow_policy_int(story->facts, "uses", 0)));
+	say(story, "What was approved can be done %d %s%s; it was done %d %s.", max_uses,
+		max_uses == 1 ? "time" : "times", until == NULL ? "" : psprintf(", until %s", until), uses,
+		uses == 1 ? "time" : "times");
 }
 
 /* A sentence about a request that has ended. */
@@ -428,12 +460,12 @@ static char *
 ending(const JsonbContainer *facts)
 {
 	char *status = opsflow_policy_text(facts, "status");
-	char *word = psprintf("%s", status);
+	const char *by = "";
 
-	word[0] = pg_toupper((unsigned char) word[0]);
-	return psprintf("%s%s%s%s", word,
-					object_of(facts, "decided_by") == NULL ? "" : psprintf(" by %s", name_of(facts, "decided_by")),
-					on_time(facts, "decided_at"), quoted_reason(facts, "decision_reason"));
+	if (object_of(facts, "decided_by") != NULL)
+		by = psprintf(" by %s", name_of(facts, "decided_by"));
+	status[0] = pg_toupper((unsigned char) status[0]);
+	return psprintf("%s%s%s%s", status, by, on_time(facts, "decided_at"), quoted_reason(facts, "decision_reason"));
 }
 
 /* Those of the open stage who have not answered. */
@@ -485,9 +517,10 @@ waiting(const Story *story)
 	char *due = stage == NULL ? NULL : time_of(stage, "due_at");
 	const char *until = due == NULL ? story->until : due;
 
-	return psprintf("Waits for %s%s%s.", stage == NULL ? "a decision; nobody has been asked yet" : awaited(stage),
-					stage == NULL ? "" : psprintf(" in %s", stage_title(story, stage)),
-					until == NULL ? "" : psprintf("%s until %s", stage == NULL ? "," : "", until));
+	until = until == NULL ? "" : psprintf(" until %s", until);
+	if (stage == NULL)
+		return psprintf("Waits for a decision%s; nobody has been asked yet.", until);
+	return psprintf("Waits for %s in %s%s.", awaited(stage), stage_title(story, stage), until);
 }
 
 static char *
@@ -504,9 +537,9 @@ static void
 tell_end(Story *story)
 {
 	if (!opsflow_policy_bool(story->facts, "is_open"))
-		say(story, summary(story));
+		say(story, "%s", summary(story));
 	else if (story->until != NULL)
-		say(story, psprintf("The request expires on %s.", story->until));
+		say(story, "The request expires on %s.", story->until);
 	else
 		say(story, "The request never expires.");
 	if (has_status(story->facts, "approved"))

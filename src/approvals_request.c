@@ -342,11 +342,24 @@ with_approvers(Jsonb *policy, ArrayType *approvers)
 	return DatumGetJsonbP(result);
 }
 
-/* Who asks can choose among those whom the policy would ask first, and no others. */
+/* Is it for all, or most, of those who are asked to agree? */
+static bool
+asks_for_a_share(const char *approval_type)
+{
+	return approval_type != NULL &&
+		(strcmp(approval_type, "unanimous") == 0 || strcmp(approval_type, "majority") == 0);
+}
+
+/*
+ * Who asks can choose among those whom the policy would ask first, and no others; where
+ * all or most of them have to agree, he cannot make them fewer.
+ */
 static void
 choose_approvers(ApprovalRequest *request, ArrayType *approvers)
 {
+	const JsonbContainer *first = opsflow_approval_definition(request->policy, 1);
 	const pg_uuid_t *other = opsflow_approval_not_asked(request, 1, approvers);
+	Jsonb	   *chosen;
 
 	if (other != NULL)
 		ereport(ERROR,
@@ -354,7 +367,37 @@ choose_approvers(ApprovalRequest *request, ArrayType *approvers)
 				 errmsg("approver %s is not among those whom approval policy \"%s\" asks", opsflow_uuid_text(other),
 						opsflow_policy_text(&request->policy->root, "name")),
 				 errhint("Name some of those whom its first stage asks, or leave approvers out.")));
-	request->policy = with_approvers(request->policy, approvers);
+	chosen = with_approvers(request->policy, approvers);
+	if (asks_for_a_share(opsflow_policy_text(first, "approval_type")) &&
+		opsflow_approval_asks(request, opsflow_approval_definition(chosen, 1)) < opsflow_approval_asks(request, first))
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
+				 errmsg("approval policy \"%s\" asks more members than are named",
+						opsflow_policy_text(&request->policy->root, "name")),
+				 errdetail("How many of them agree is what counts in its first stage."),
+				 errhint("Leave approvers out.")));
+	request->policy = chosen;
+}
+
+/* The first stage needs so many approvals; where that follows from who is asked, it may be too few. */
+static void
+raise_quorum(ApprovalRequest *request, int at_least)
+{
+	const JsonbContainer *first = opsflow_approval_definition(request->policy, 1);
+	char	   *approval_type = opsflow_policy_text(first, "approval_type");
+	int			asked;
+	Datum		result = JsonbPGetDatum(request->policy);
+
+	if (at_least <= 1 || !asks_for_a_share(approval_type))
+		return;
+	asked = opsflow_approval_asks(request, first);
+	if ((strcmp(approval_type, "unanimous") == 0 ? asked : asked / 2 + 1) >= at_least)
+		return;
+	result = DirectFunctionCall4(jsonb_set, result, path("stages", "0", "approval_type"),
+								 DirectFunctionCall1(jsonb_in, CStringGetDatum("\"multiple\"")), BoolGetDatum(true));
+	result = DirectFunctionCall4(jsonb_set, result, path("stages", "0", "required_approvals"),
+								 DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("%d", at_least))), BoolGetDatum(true));
+	request->policy = DatumGetJsonbP(result);
 }
 
 /* The stage that who asks wants, with as many approvals as the workflow wants at least. */
@@ -394,6 +437,7 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
 	else if (terms->approvers != NULL)
 		choose_approvers(request, terms->approvers);
+	raise_quorum(request, route->required_approvals);
 	approval_type = opsflow_policy_text(opsflow_approval_definition(request->policy, 1), "approval_type");
 	request->approval_type = approval_type == NULL ? "single" : approval_type;
 }
@@ -530,8 +574,11 @@ what_is_asked(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_u
 		.action = PG_GETARG_JSONB_P(REQUEST_ACTION),
 		.impact = PG_GETARG_JSONB_P(REQUEST_IMPACT_ANALYSIS),
 		.approval_id = *id,
+		.has_work_item = !PG_ARGISNULL(REQUEST_WORK_ITEM_ID),
 		.at = GetCurrentTransactionStartTimestamp()};
 
+	if (ask.has_work_item)
+		ask.work_item_id = *PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID);
 	ask.entity_kind = !PG_ARGISNULL(REQUEST_EXECUTION_ID) ? "execution"
 		: !PG_ARGISNULL(REQUEST_WORK_ITEM_ID) ? "work_item"
 		: "action";

@@ -468,7 +468,7 @@ opsflow_approval_end(ApprovalRequest *request, const char *status, const char *r
 	char nulls[9] = {
 		' ', ' ', ' ', by == NULL ? 'n' : ' ', ' ', reason == NULL ? 'n' : ' ', form_data == NULL ? 'n' : ' ', 'n', ' '};
 
-	(void) opsflow_execute(&end_stages, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&end_stages, values, NULL, SPI_OK_UPDATE);
 	if (strcmp(status, "approved") == 0)
 		set_use(request, now);
 	values[2] = CStringGetTextDatum(status);

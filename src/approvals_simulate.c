@@ -125,7 +125,10 @@ read_ask(const Simulation *simulation, int row)
 		ask.confidence = DatumGetFloat8(value);
 	if (past(simulation, row, PAST_RECOMMENDATION, &value))
 		ask.recommendation = TextDatumGetCString(value);
-	ask.entity_kind = past(simulation, row, PAST_WORK_ITEM_ID, &value) ? "work_item" : "action";
+	ask.has_work_item = past(simulation, row, PAST_WORK_ITEM_ID, &value);
+	if (ask.has_work_item)
+		ask.work_item_id = *DatumGetUUIDP(value);
+	ask.entity_kind = ask.has_work_item ? "work_item" : "action";
 	if (past(simulation, row, PAST_EXECUTION_ID, &value))
 	{
 		pg_uuid_t execution_id = *DatumGetUUIDP(value);

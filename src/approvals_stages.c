@@ -488,7 +488,7 @@ assign(ApprovalRequest *request, const ApprovalStage *stage, const Asked *asked,
 	values[6] = Int32GetDatum(urgency(request->priority));
 	values[7] = TimestampTzGetDatum(request->expires_at);
 	values[8] = TimestampTzGetDatum(GetCurrentTimestamp());
-	count = opsflow_execute(&insert_assignments, values, nulls, SPI_OK_INSERT);
+	count = opsflow_approval_write(&insert_assignments, values, nulls, SPI_OK_INSERT);
 	tell_approvers(request, ids, strcmp(asked->sources[0], "escalation") == 0);
 	return count;
 }
@@ -620,7 +620,7 @@ open_for(ApprovalRequest *request, ApprovalStage *stage, const Asked *asked)
 		values[3] = TimestampTzGetDatum(stage->due_at);
 		nulls[3] = ' ';
 	}
-	(void) opsflow_execute(&open_stage, values, nulls, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&open_stage, values, nulls, SPI_OK_UPDATE);
 	stage->status = "open";
 	(void) assign(request, stage, asked, NULL);
 }
@@ -636,7 +636,7 @@ make_stages(const ApprovalRequest *request)
 	if (!opsflow_policy_value(&request->policy->root, "stages", &stages))
 		elog(ERROR, "approval request %s has no stages", opsflow_uuid_text(&request->id));
 	values[3] = JsonbPGetDatum(JsonbValueToJsonb(&stages));
-	(void) opsflow_execute(&insert_stages, values, NULL, SPI_OK_INSERT);
+	(void) opsflow_approval_write(&insert_stages, values, NULL, SPI_OK_INSERT);
 }
 
 static void
@@ -795,7 +795,7 @@ opsflow_approval_close_stage(ApprovalRequest *request, ApprovalStage *stage, con
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), CStringGetTextDatum(status),
 		TimestampTzGetDatum(GetCurrentTimestamp())};
 
-	(void) opsflow_execute(&close_stage, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&close_stage, values, NULL, SPI_OK_UPDATE);
 	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	stage->status = pstrdup(status);
 }

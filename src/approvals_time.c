@@ -178,8 +178,8 @@ expire_overdue(const DueGroup *group)
 	}
 	values[1] = PointerGetDatum(uuid_array(ids, count));
 	(void) opsflow_approval_execute(&expire_requests, values, NULL, wanted);
-	(void) opsflow_execute(&expire_stages, values, NULL, SPI_OK_UPDATE);
-	(void) opsflow_execute(&expire_assignments, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&expire_stages, values, NULL, SPI_OK_UPDATE);
+	(void) opsflow_approval_write(&expire_assignments, values, NULL, SPI_OK_UPDATE);
 	opsflow_approval_tell_all(expired, count);
 	return count;
 }

@@ -57,6 +57,23 @@ opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_
 		opsflow_work_item_lock(organization_id, &work_item_id, wait);
 }
 
+/*
+ * The work items of all these requests, in the order of their ids: who goes on to lock
+ * many requests holds every work item by then, and waits for none with a request in hand.
+ */
+void
+opsflow_approval_lock_work_items(const pg_uuid_t *organization_id, ArrayType *approval_ids)
+{
+	static OpsflowPlan plan = {
+		"SELECT 1 FROM opsflow.work_items WHERE organization_id = $1 AND id IN (SELECT work_item_id"
+		" FROM opsflow.approval_requests WHERE organization_id = $1 AND id = ANY ($2)) ORDER BY id FOR NO KEY UPDATE",
+		2,
+		{UUIDOID, UUIDARRAYOID}};
+	Datum values[2] = {UUIDPGetDatum(organization_id), PointerGetDatum(approval_ids)};
+
+	(void) opsflow_execute(&plan, values, NULL, SPI_OK_SELECT);
+}
+
 /* ----------------------------------------------------------------
  * A request ends
  * ----------------------------------------------------------------

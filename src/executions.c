@@ -471,14 +471,15 @@ opsflow_approval_decided(PG_FUNCTION_ARGS)
 
 /*
  * What a request about an execution is about: the category of its workflow, the
- * rules and the author of the version that it runs, and who started it.  Where
+ * rules and the author of the version that it runs, who started it, and whose work it is.  Where
  * nobody is known to have made the version, who made the workflow is its author.
  */
 static void
 describe_subject(const pg_uuid_t *organization_id, const pg_uuid_t *execution_id, ApprovalAsk *ask)
 {
 	static OpsflowPlan plan = {
-		"SELECT w.category, coalesce(v.approval_rules, w.approval_rules), coalesce(v.created_by, w.created_by), e.created_by"
+		"SELECT w.category, coalesce(v.approval_rules, w.approval_rules), coalesce(v.created_by, w.created_by), e.created_by,"
+		" e.agent_id"
 		" FROM opsflow.workflow_executions e"
 		" JOIN opsflow.workflows w ON w.organization_id = $1 AND w.id = e.workflow_id"
 		" LEFT JOIN opsflow.workflow_versions v ON v.organization_id = $1 AND v.workflow_id = e.workflow_id"
@@ -503,6 +504,10 @@ describe_subject(const pg_uuid_t *organization_id, const pg_uuid_t *execution_id
 	ask->has_starter = !isnull;
 	if (!isnull)
 		ask->starter = *DatumGetUUIDP(value);
+	value = opsflow_result(0, 5, &isnull);
+	ask->has_doer = !isnull;
+	if (!isnull)
+		ask->doer = *DatumGetUUIDP(value);
 }
 
 /* Tell the room below what its requests can be about. */

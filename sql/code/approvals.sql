@@ -11,6 +11,13 @@ AS 'MODULE_PATHNAME', 'opsflow_approval_guard';
 COMMENT ON FUNCTION opsflow.approval_guard() IS
 'Trigger on opsflow.approval_requests, BEFORE INSERT, UPDATE, DELETE for each row and BEFORE TRUNCATE: the state machine. Fills action_digest and, where missing, expires_at; refuses every change of status that is not legal or does not come from the functions, every change of what was asked or decided, and every removal (OF004), and loaded rows whose decided_at does not fit their status (OF007).';
 
+CREATE FUNCTION opsflow.approval_rows_guard()
+RETURNS trigger
+LANGUAGE C VOLATILE
+AS 'MODULE_PATHNAME', 'opsflow_approval_rows_guard';
+COMMENT ON FUNCTION opsflow.approval_rows_guard() IS
+'Trigger, BEFORE UPDATE or DELETE for each row of opsflow.approval_stages and opsflow.approval_assignments: refuses with OF004 that a row goes, and that a column which its arguments name changes, but by the functions.';
+
 -- What may be written into the rules: triggers (src/approvals_rules.c, approvals_settings.c).
 
 CREATE FUNCTION opsflow.check_approval_policy()

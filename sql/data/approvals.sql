@@ -454,6 +454,11 @@ COMMENT ON COLUMN opsflow.approval_stages.closed_at IS 'When it was decided, or 
 COMMENT ON COLUMN opsflow.approval_stages.created_at IS 'When it was made.';
 COMMENT ON COLUMN opsflow.approval_stages.updated_at IS 'When it last changed.';
 
+CREATE TRIGGER approval_rows_guard BEFORE UPDATE OR DELETE ON opsflow.approval_stages
+    FOR EACH ROW EXECUTE FUNCTION opsflow.approval_rows_guard('organization_id', 'id', 'approval_id', 'revision',
+        'position', 'approval_type', 'required_approvals', 'allow_veto', 'status', 'escalation_count');
+ALTER TABLE opsflow.approval_stages ENABLE ALWAYS TRIGGER approval_rows_guard;
+
 SELECT opsflow.protect('opsflow.approval_stages', captured => false);
 GRANT SELECT ON opsflow.approval_stages TO opsflow_member, opsflow_holding, opsflow_worker;
 
@@ -518,6 +523,11 @@ CREATE INDEX approval_assignments_inbox_idx
 CREATE INDEX approval_assignments_reassigned_from_idx
     ON opsflow.approval_assignments (organization_id, reassigned_from)
     WHERE reassigned_from IS NOT NULL;
+
+CREATE TRIGGER approval_rows_guard BEFORE UPDATE OR DELETE ON opsflow.approval_assignments
+    FOR EACH ROW EXECUTE FUNCTION opsflow.approval_rows_guard('organization_id', 'id', 'approval_id', 'stage_id',
+        'user_id', 'status');
+ALTER TABLE opsflow.approval_assignments ENABLE ALWAYS TRIGGER approval_rows_guard;
 
 SELECT opsflow.protect('opsflow.approval_assignments', captured => false);
 GRANT SELECT ON opsflow.approval_assignments TO opsflow_member, opsflow_holding;
@@ -684,7 +694,10 @@ CREATE TABLE opsflow.approval_delegations (
     is_active boolean GENERATED ALWAYS AS (revoked_at IS NULL) STORED,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
+    created_by uuid DEFAULT opsflow.current_user_id(),
     PRIMARY KEY (organization_id, id),
+    CONSTRAINT approval_delegations_created_by_fkey
+        FOREIGN KEY (organization_id, created_by) REFERENCES opsflow.organization_members (organization_id, user_id),
     CONSTRAINT approval_delegations_delegator_id_fkey
         FOREIGN KEY (organization_id, delegator_id) REFERENCES opsflow.organization_members (organization_id, user_id),
     CONSTRAINT approval_delegations_delegate_id_fkey
@@ -710,6 +723,7 @@ COMMENT ON COLUMN opsflow.approval_delegations.revoked_by IS 'The member who too
 COMMENT ON COLUMN opsflow.approval_delegations.is_active IS 'True while it has not been taken back, whatever its dates.';
 COMMENT ON COLUMN opsflow.approval_delegations.created_at IS 'When it was given.';
 COMMENT ON COLUMN opsflow.approval_delegations.updated_at IS 'When it last changed.';
+COMMENT ON COLUMN opsflow.approval_delegations.created_by IS 'The member who gave it: it is not for requests that he must not decide.';
 
 CREATE INDEX approval_delegations_delegator_id_idx
     ON opsflow.approval_delegations (organization_id, delegator_id, ends_at);
@@ -724,10 +738,10 @@ GRANT SELECT ON opsflow.approval_delegations TO opsflow_member, opsflow_holding;
 
 -- Who acts has been asked himself (the first branch), or members have who have delegated to him (the second); where
 -- there is no user, it is all requests (the third, whose condition tells the planner, too, that there are none
--- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit; the
--- planner takes it for one and does without a sort): so the first page costs the same however much waits. What makes a
--- request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the planner takes
--- every condition of an AND for one that leaves little.
+-- otherwise). A branch reads no more than an index, the first one in the order of the inbox (LIMIT NULL is no limit;
+-- the planner takes it for one and does without a sort): so the first page costs the same however much waits. What
+-- makes a request not his is looked at after that, request by request, in one CASE: it hardly ever does, and the
+-- planner takes every condition of an AND for one that leaves little.
 CREATE VIEW opsflow.approval_inbox WITH (security_invoker = true) AS
 SELECT
     r.priority,
@@ -779,7 +793,7 @@ FROM (
                 AND a.status = 'pending'
             ORDER BY a.urgency DESC, a.expires_at, a.approval_id LIMIT (SELECT NULL::bigint))
         UNION ALL
-        (SELECT a.approval_id, a.user_id, true, a.urgency, a.expires_at
+        (SELECT a.approval_id, a.user_id, true AS delegated, a.urgency, a.expires_at
             FROM opsflow.approval_assignments a
             WHERE a.organization_id = opsflow.current_organization_id()
                 AND a.user_id = ANY (ARRAY(
@@ -794,7 +808,8 @@ FROM (
                 AND a.status = 'pending'
             ORDER BY a.urgency DESC, a.expires_at, a.approval_id)
         UNION ALL
-        (SELECT o.id, NULL, false, array_position('{low,medium,high,urgent}', o.priority) - 1, o.expires_at
+        (SELECT o.id AS approval_id, NULL::uuid AS user_id, false AS delegated,
+                array_position('{low,medium,high,urgent}', o.priority) - 1 AS urgency, o.expires_at
             FROM opsflow.approval_requests o
             WHERE o.organization_id =
                     CASE WHEN opsflow.current_user_id() IS NULL THEN opsflow.current_organization_id() END
@@ -833,7 +848,8 @@ WHERE CASE
             AND d.starts_at <= now()
             AND d.ends_at > now()
             AND d.revoked_at IS NULL
-            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))) THEN false
+            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))
+            AND (d.created_by = r.requested_by OR d.created_by = ANY (r.excluded_ids)) IS NOT TRUE) THEN false
     WHEN (SELECT own.status
         FROM opsflow.approval_assignments own
         WHERE own.organization_id = r.organization_id
@@ -858,7 +874,8 @@ WHERE CASE
             AND d.starts_at <= now()
             AND d.ends_at > now()
             AND d.revoked_at IS NULL
-            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels)))
+            AND (d.risk_levels IS NULL OR r.risk_level = ANY (d.risk_levels))
+            AND (d.created_by = r.requested_by OR d.created_by = ANY (r.excluded_ids)) IS NOT TRUE)
     END
 ORDER BY q.urgency DESC, q.expires_at, q.approval_id;
 

@@ -125,6 +125,8 @@ FROM (VALUES
     -- integrations
     ('{"kind": "integration_change"}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'a change of an integration'),
     ('{"kind": "integration.slack.remove"}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'of any kind'),
+    ('{"kind": " integration.slack"}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'with a blank before it'),
+    ('{"kind": "update_integration"}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'or the word at the end'),
     ('{"kind": "Integration_Change"}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'whatever the case'),
     ('{"kind": null}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'no kind'),
     ('{"kind": ["order"]}', '{}', 1, 0.9, 'approve', 'pending 1 ask', 'a kind that is no text')) c (action, impact, risk, confidence, recommendation, expected, name);

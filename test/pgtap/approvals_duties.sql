@@ -203,6 +203,8 @@ EXCEPTION WHEN OTHERS THEN
 END $$;
 SELECT alike(state_of(p.id, format('SELECT opsflow.%s', replace(call, '$', quote_literal(q.id)))), 'OF005: %', format('%s, asked by mistake: %s of %s', p.name, call, q.name))
     FROM people p, requests q, unnest('{approve($),reject($),"decide_approval($, ''approve'')",escalate_approval($),"reassign_approval($, ''00000000-0000-7000-8000-0000000000e6'')"}'::text[]) call WHERE is_excluded ORDER BY p.id, q.name, call;
+SELECT alike(state_of(:max, format('SELECT opsflow.reassign_approval(%L, %L, %L)', q.id, p.id, h.id)), 'OF005: member % may not decide this request', format('nor is it passed on to %s: %s', p.name, q.name))
+    FROM people p, requests q JOIN people h ON h.name = CASE q.name WHEN 'first stage' THEN 'pia' ELSE 'per' END WHERE p.is_excluded AND q.name IN ('first stage', 'second stage') ORDER BY q.name, p.id;
 SELECT is(state_of(:max, format('SELECT opsflow.approve(%L)', id)), 'OF005: the user is not an approver of this request', 'nor does anybody vote for them: ' || name) FROM requests WHERE name <> 'escalated' ORDER BY name;
 SELECT is_empty($$SELECT 1 FROM requests q, people p, LATERAL (SELECT act_as(p.id)) a, opsflow.approval_inbox i WHERE is_excluded AND i.id = q.id$$, 'and their inbox does not show it');
 

@@ -21,6 +21,8 @@ $node->start;
 my $org = '00000000-0000-7000-8000-000000000001';
 my $ada = '00000000-0000-7000-8000-0000000000a1';
 my $bob = '00000000-0000-7000-8000-0000000000a2';
+my $eve = '00000000-0000-7000-8000-0000000000a3';
+my $dan = '00000000-0000-7000-8000-0000000000a4';
 our $expected_dump;
 
 # A database with data in several partitions, and with things of a user's own.
@@ -35,7 +37,8 @@ $node->safe_psql('original', qq{
 	ALTER TABLE opsflow.counters ADD COLUMN users_own timestamptz NOT NULL DEFAULT now();
 	INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$org', 'One', 'one');
 	INSERT INTO opsflow.users (id, organization_id, email, full_name, role)
-		VALUES ('$ada', '$org', 'ada\@one.example', 'Ada One', 'owner'), ('$bob', '$org', 'bob\@one.example', 'Bob One', 'manager');
+		VALUES ('$ada', '$org', 'ada\@one.example', 'Ada One', 'owner'), ('$bob', '$org', 'bob\@one.example', 'Bob One', 'manager'),
+			('$eve', '$org', 'eve\@one.example', 'Eve One', 'manager'), ('$dan', '$org', 'dan\@one.example', 'Dan One', 'admin');
 	INSERT INTO opsflow.agents (organization_id, name, agent_type, system_prompt, created_by)
 		SELECT '$org', 'Agent ' || g, 'custom', 'prompt', '$ada' FROM generate_series(1, 20) g;
 	INSERT INTO opsflow.workflows (organization_id, name, status, created_by) VALUES ('$org', 'Flow', 'active', '$ada');
@@ -58,6 +61,19 @@ $node->safe_psql('original', qq{
 	ALTER TABLE opsflow.ai_usage_logs ATTACH PARTITION opsflow.users_own_partition FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-07-01 00:00+00');
 	INSERT INTO opsflow.ai_usage_logs (organization_id, model_provider, model_name, request_type, input_tokens, output_tokens, total_tokens, timestamp)
 		VALUES ('$org', 'gemini', 'gemini-2.5-pro', 'completion', 1, 1, 2, '2020-05-05');
+});
+# A payment in the middle of its two stages, and an e-mail that a sender has.
+$node->safe_psql('original', qq{
+	INSERT INTO opsflow.approval_policies (organization_id, id, name, action_kind, max_uses)
+		VALUES ('$org', '00000000-0000-7000-8000-00000000c001', 'Payments', 'pay', 1);
+	INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, name, approval_type, required_approvals, approver_roles, approver_ids) VALUES
+		('$org', '00000000-0000-7000-8000-00000000c001', 1, 'Two of three', 'multiple', 2, '{manager,admin}', NULL),
+		('$org', '00000000-0000-7000-8000-00000000c001', 2, 'Dan', 'unanimous', NULL, NULL, '{$dan}');
+	BEGIN; SELECT opsflow.set_context('$org', '$ada'); SELECT opsflow.request_approval('Payment', 'why', '{"kind": "pay"}'); COMMIT;
+	BEGIN; SELECT opsflow.set_context('$org', '$bob'); SELECT opsflow.approve(id, 'fine') FROM opsflow.approval_requests WHERE title = 'Payment'; COMMIT;
+	BEGIN; SELECT opsflow.set_context('$org', '$dan'); SELECT opsflow.delegate_approvals('$eve', now(), now() + interval '1 day', reason => 'away'); COMMIT;
+	INSERT INTO opsflow.notifications (organization_id, user_id, type, channel, title) VALUES ('$org', '$ada', 'custom', 'email', 'Mail');
+	BEGIN; SELECT opsflow.set_context('$org', '$ada'); SELECT opsflow.claim_notifications('email', lease => '1 day'); COMMIT;
 });
 # And something in every table.
 $node->command_ok([ 'psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-h', $node->host, '-p', $node->port, '-d', 'original', '-f', "$FindBin::RealBin/../data/sample.sql" ],
@@ -128,6 +144,17 @@ sub check_restored
 		BEGIN; SELECT opsflow.set_context('$org', '$ada'); SELECT opsflow.request_approval(title => 'New', description => 'after the restore'); COMMIT;
 		BEGIN; SELECT opsflow.set_context('$org', '$bob'); SELECT opsflow.approve(id, 'fine') FROM opsflow.approval_inbox WHERE title = 'New'; COMMIT;
 	});
+	is($node->safe_psql($db, qq{
+		CREATE TEMPORARY TABLE mail AS SELECT id, lease_token FROM opsflow.notifications WHERE title = 'Mail';
+		SET opsflow.organization_id = '$org'; SET opsflow.user_id = '$eve';
+		SELECT opsflow.approve(id, 'fine') FROM opsflow.approval_requests WHERE title = 'Payment';
+		SELECT opsflow.approve(id, 'for Dan') FROM opsflow.approval_requests WHERE title = 'Payment';
+		SET opsflow.user_id = '$ada';
+		SELECT opsflow.consume_approval(id, '{"kind": "pay"}') FROM opsflow.approval_requests WHERE title = 'Payment';
+		SELECT opsflow.complete_notification(id, lease_token) FROM mail;
+	}), "pending\napproved\n0\nsent", "$how: votes, the delegation and the lease count, and the payment is approved and made");
+	is($node->safe_psql($db, "SELECT string_agg(concat_ws(' ', position, s.status), ',' ORDER BY position) FROM opsflow.approval_stages s JOIN opsflow.approval_requests r ON r.id = approval_id WHERE title = 'Payment'"),
+		'1 approved,2 approved', "$how: stage by stage");
 	is($node->safe_psql($db, "SELECT count(*) FROM opsflow.verify_audit() WHERE verdict <> 'ok'"), '0', "$how: it is writable at once, and the chain goes on");
 	$node->safe_psql($db, "ALTER TABLE opsflow.agents ALTER description SET DEFAULT 'x'");
 	is($node->safe_psql($db, "SELECT count(*) FROM opsflow.audit_trail WHERE action = 'alter table' AND metadata = '{\"commands\": [{\"name\": \"description\", \"command\": \"alter column default\"}]}'"),

@@ -73,7 +73,7 @@ ORDER BY n;
 -- Who has to decide is told, and so is who started what failed.
 INSERT INTO notifications (organization_id, id, user_id, type, channel, title, body, data, priority, entity_type,
     entity_id, status, attempt, error_details, next_attempt_at, sent_at, read_at, created_at, updated_at)
-SELECT a.organization_id, id('notification of ' || a.kind, a.n), a.decider, 'approval.requested', c.channel, a.title,
+SELECT a.organization_id, id('notification of ' || a.kind, a.n), a.decider, 'approval_requested', c.channel, a.title,
     'Somebody has to decide.', jsonb_build_object('risk', a.risk), pick('{medium,high,low,urgent}', luck(a.n, 71)),
     'approval', a.id, s.status, CASE s.status WHEN 'pending' THEN 0 WHEN 'failed' THEN 5 ELSE 1 END,
     CASE s.status WHEN 'failed' THEN 'the mailbox is full' END,
