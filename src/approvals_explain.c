@@ -81,16 +81,16 @@ static OpsflowPlan read_request = {
 	" AND v.stage_id = a.stage_id AND v.user_id = d.delegate_id))"
 
 /* Who is asked next when the stage moves up: the first one of escalate_to who has had no part in it. */
-#define ESCALATES_TO                                                                                          \
-	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                             \
-	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                \
-	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                          \
-	" JOIN opsflow.users w ON w.id = e.id::uuid JOIN opsflow.organization_members m"                          \
-	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                  \
-	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                            \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id" \
-	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                               \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"      \
+#define ESCALATES_TO                                                                                                \
+	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                                   \
+	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                      \
+	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                                \
+	" JOIN opsflow.users w ON w.id = e.id::uuid JOIN opsflow.organization_members m"                                \
+	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                        \
+	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                  \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id"       \
+	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                                 \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"         \
 	" AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
 
 /* The stages of its revision that counts, with all who are asked. */

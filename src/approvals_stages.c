@@ -79,10 +79,8 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 	if (asked->count == asked->size)
 	{
 		asked->size = Max(8, asked->size * 2);
-		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t))
-			: repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
-		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *))
-			: repalloc(asked->sources, asked->size * sizeof(char *));
+		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t)) : repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
+		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *)) : repalloc(asked->sources, asked->size * sizeof(char *));
 	}
 	asked->users[asked->count] = *user_id;
 	asked->sources[asked->count++] = asked->source;
@@ -91,8 +89,8 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 /* Members of an organization, or those of them who have a role. */
 typedef struct MemberSearch
 {
-	List *roles;		/* words; NIL: whatever the role */
-	List *users;		/* found: copies of their ids */
+	List *roles; /* words; NIL: whatever the role */
+	List *users; /* found: copies of their ids */
 	TimestampTz now;
 } MemberSearch;
 
@@ -519,8 +517,7 @@ opsflow_approval_wake_at(const ApprovalRequest *request, const ApprovalStage *st
 
 	if (reminder == NULL || stage->has_reminded)
 		return due_at;
-	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at),
-															   IntervalPGetDatum(reminder))));
+	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at), IntervalPGetDatum(reminder))));
 }
 
 /* When the job has to look at a request whose first stage opens now. */
@@ -724,17 +721,14 @@ opsflow_approval_tally(const ApprovalRequest *request, const ApprovalStage *stag
 	(void) opsflow_search_rows(&search, count_assignment, tally);
 }
 
-/*
- * Another stage than the open one in which the member was asked, or will be; the open one
- * if it has passed him or her over; 0 if there is none.
- */
+/* Another stage than the open one in which the member was asked, or will be; 0 if there is none. */
 int
 opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open, const pg_uuid_t *user_id)
 {
 	ApprovalStage stage;
 	ApprovalTally tally;
 
-	for (int position = open->position; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
+	for (int position = open->position - 1; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
 	{
 		opsflow_approval_tally(request, &stage, user_id, &tally);
 		if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0)
