@@ -293,15 +293,6 @@ typedef struct StageSearch
 	bool any; /* does the revision have stages at all? */
 } StageSearch;
 
-static int
-row_int(TupleDesc tupdesc, HeapTuple row, const char *column)
-{
-	bool isnull;
-	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
-
-	return isnull ? 0 : DatumGetInt32(value);
-}
-
 static bool
 note_stage(TupleDesc tupdesc, HeapTuple row, void *arg)
 {
@@ -310,17 +301,17 @@ note_stage(TupleDesc tupdesc, HeapTuple row, void *arg)
 	bool isnull;
 	char *status;
 
-	if (row_int(tupdesc, row, "revision") != search->revision)
+	if (opsflow_row_int(tupdesc, row, "revision", 0) != search->revision)
 		return false;
 	search->any = true;
 	status = opsflow_row_text(tupdesc, row, "status");
-	if (search->position == 0 ? strcmp(status, "open") != 0 : row_int(tupdesc, row, "position") != search->position)
+	if (search->position == 0 ? strcmp(status, "open") != 0 : opsflow_row_int(tupdesc, row, "position", 0) != search->position)
 		return false;
 	memset(stage, 0, sizeof(ApprovalStage));
 	(void) opsflow_row_uuid(tupdesc, row, "id", &stage->id);
-	stage->position = row_int(tupdesc, row, "position");
-	stage->required_approvals = row_int(tupdesc, row, "required_approvals");
-	stage->escalation_count = row_int(tupdesc, row, "escalation_count");
+	stage->position = opsflow_row_int(tupdesc, row, "position", 0);
+	stage->required_approvals = opsflow_row_int(tupdesc, row, "required_approvals", 0);
+	stage->escalation_count = opsflow_row_int(tupdesc, row, "escalation_count", 0);
 	stage->name = opsflow_row_text(tupdesc, row, "name");
 	stage->approval_type = opsflow_row_text(tupdesc, row, "approval_type");
 	stage->status = status;
@@ -848,14 +839,4 @@ opsflow_approval_count_vote(ApprovalRequest *request, ApprovalStage *stage, cons
 	else
 		opsflow_approval_end(request, "rejected", reason, by, form_data);
 	return request->status;
-}
-
-const char *
-opsflow_approval_count(ApprovalRequest *request)
-{
-	ApprovalStage stage;
-
-	if (!opsflow_approval_open_stage(request, &stage))
-		return request->status;
-	return opsflow_approval_count_vote(request, &stage, NULL);
 }
