@@ -124,8 +124,7 @@ extern bool opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg
 extern bool opsflow_approval_lock_work_item(const pg_uuid_t *organization_id, const pg_uuid_t *approval_id, bool wait);
 extern void opsflow_approval_lock_work_items(const pg_uuid_t *organization_id, ArrayType *approval_ids);
 
-/* Open: neither final nor past expires_at.  The second one raises OF004. */
-extern bool opsflow_approval_is_open(const ApprovalRequest *request);
+/* Neither final nor past expires_at, or OF004. */
 extern void opsflow_approval_require_open(const ApprovalRequest *request);
 
 /* Separation of duties: may this member never decide it? */
@@ -186,9 +185,6 @@ extern bool opsflow_approval_open_stage(ApprovalRequest *request, ApprovalStage 
 /* Ask members: active ones who may decide and are not excluded, each once. Returns how many are asked now. */
 extern int opsflow_approval_assign(ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *users,
 								   int count, const char *source, const pg_uuid_t *from);
-
-/* After an assignment has changed: is the stage decided, and the request? Returns its status now. */
-extern const char *opsflow_approval_count(ApprovalRequest *request);
 
 /* The stage ends with this status; who was asked and has not answered need not any more. */
 extern void opsflow_approval_close_stage(ApprovalRequest *request, ApprovalStage *stage, const char *status);

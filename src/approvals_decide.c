@@ -159,19 +159,18 @@ check_digest(const ApprovalRequest *request, const bytea *seen)
 				 errhint("Read the request again and decide what it asks now.")));
 }
 
-/* The user has nothing to decide in the open stage. */
+/* The user has nothing to decide in the open stage, or not any more. */
 static void
 nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg_uuid_t *user_id)
 {
 	int position = opsflow_approval_position_of(request, stage, user_id);
 
-	if (position > 0)
+	if (position > 0 && position != stage->position)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("stage %d, in which the user is asked, is not open", position),
 				 errdetail("Stage %d is.", stage->position),
-				 position > stage->position ? errhint("Decide when it is its turn.")
-				 : errhint("What a stage has decided stays; the request can be cancelled.")));
+				 position > stage->position ? errhint("Decide when it is its turn.") : errhint("What a stage has decided stays; the request can be cancelled.")));
 	opsflow_approval_not_allowed("the user is not an approver of this request",
 								 psprintf("Who is asked in stage %d has to decide; opsflow.explain_approval() says who that is.",
 										  stage->position));
@@ -187,8 +186,7 @@ check_change(const ApprovalRequest *request, const Answer *answer)
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("the user has voted otherwise in this stage"),
 			 errdetail("The vote is \"%s\".", answer->status),
-			 answer->for_another ? errhint("One person has one vote in a stage, whoever it is cast for.")
-			 : errhint("A vote stays, unless the policy of the request has allow_vote_change.")));
+			 answer->for_another ? errhint("One person has one vote in a stage, whoever it is cast for.") : errhint("A vote stays, unless the policy of the request has allow_vote_change.")));
 }
 
 /* ----------------------------------------------------------------

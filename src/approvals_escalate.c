@@ -40,14 +40,15 @@ typedef struct Asked
 	int count;
 } Asked;
 
-/* Keep those of "users" who have not been asked in this stage before. */
+/* Keep those of "users" who have had no part in this stage: have not been asked, nor voted for somebody else. */
 static Asked
-without_asked(const ApprovalRequest *request, const ApprovalStage *stage, Datum *users, int count)
+without_part(const ApprovalRequest *request, const ApprovalStage *stage, Datum *users, int count)
 {
 	static OpsflowPlan plan = {
 		"SELECT u.id FROM unnest($3) WITH ORDINALITY AS u (id, place) WHERE NOT EXISTS (SELECT FROM"
 		" opsflow.approval_assignments a WHERE a.organization_id = $1 AND a.stage_id = $2 AND a.user_id = u.id)"
-		" ORDER BY u.place",
+		" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions d WHERE d.organization_id = $1 AND d.stage_id = $2"
+		" AND d.user_id = u.id) ORDER BY u.place",
 		3,
 		{UUIDOID, UUIDOID, UUIDARRAYOID}};
 	Datum values[3] = {
@@ -72,7 +73,7 @@ assign(ApprovalRequest *request, const ApprovalStage *stage, const Datum *users,
 	return opsflow_approval_assign(request, stage, ids, count, "escalation", NULL) > 0;
 }
 
-/* The first one of escalate_to who has not been asked yet, and can be. */
+/* The first one of escalate_to who has had no part yet, and can be asked. */
 static bool
 ask_next(ApprovalRequest *request, const ApprovalStage *stage, Asked *asked)
 {
@@ -83,7 +84,7 @@ ask_next(ApprovalRequest *request, const ApprovalStage *stage, Asked *asked)
 
 	foreach (lc, texts)
 		ids[count++] = DirectFunctionCall1(uuid_in, CStringGetDatum(lfirst(lc)));
-	*asked = without_asked(request, stage, ids, count);
+	*asked = without_part(request, stage, ids, count);
 	for (count = asked->count, asked->count = 1; count > 0; count--, asked->users++)
 	{
 		if (assign(request, stage, asked->users, 1))
@@ -92,7 +93,7 @@ ask_next(ApprovalRequest *request, const ApprovalStage *stage, Asked *asked)
 	return false;
 }
 
-/* Everybody who has a role and has not been asked yet. */
+/* Everybody who has a role and has had no part yet. */
 static bool
 ask_role(ApprovalRequest *request, const ApprovalStage *stage, char *role, Asked *asked)
 {
@@ -102,7 +103,7 @@ ask_role(ApprovalRequest *request, const ApprovalStage *stage, char *role, Asked
 
 	for (int i = 0; i < count; i++)
 		ids[i] = UUIDPGetDatum(&members[i]);
-	*asked = without_asked(request, stage, ids, count);
+	*asked = without_part(request, stage, ids, count);
 	return asked->count > 0 && assign(request, stage, asked->users, asked->count);
 }
 

@@ -80,16 +80,18 @@ static OpsflowPlan read_request = {
 	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = a.organization_id"           \
 	" AND v.stage_id = a.stage_id AND v.user_id = d.delegate_id))"
 
-/* Who is asked next when the stage moves up: the first one of escalate_to who has not been asked. */
-#define ESCALATES_TO                                                                                          \
-	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                             \
-	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                \
-	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                          \
-	" JOIN opsflow.users w ON w.id = e.id::uuid JOIN opsflow.organization_members m"                          \
-	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                  \
-	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                            \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id" \
-	" AND o.stage_id = s.id AND o.user_id = w.id) ORDER BY e.place LIMIT 1)"
+/* Who is asked next when the stage moves up: the first one of escalate_to who has had no part in it. */
+#define ESCALATES_TO                                                                                                \
+	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                                   \
+	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                      \
+	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                                \
+	" JOIN opsflow.users w ON w.id = e.id::uuid JOIN opsflow.organization_members m"                                \
+	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                        \
+	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                  \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id"       \
+	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                                 \
+	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"         \
+	" AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
 
 /* The stages of its revision that counts, with all who are asked. */
 static OpsflowPlan read_stages = {
@@ -99,7 +101,8 @@ static OpsflowPlan read_stages = {
 	" 'more', CASE s.status WHEN 'open' THEN greatest(n.needed - n.approvals, 0) END,"
 	" 'opened_at', s.opened_at, 'due_at', s.due_at, 'closed_at', s.closed_at, 'escalation_count', s.escalation_count,"
 	" 'members', n.members) || CASE s.status WHEN 'open' THEN jsonb_build_object("
-	" 'on_timeout', coalesce(t.stage ->> 'timeout_action', 'expire'), 'escalates_to', " ESCALATES_TO ","
+	" 'on_timeout', CASE WHEN r.risk_level = 5 AND t.stage ->> 'timeout_action' = 'approve' THEN 'expire'"
+	" ELSE coalesce(t.stage ->> 'timeout_action', 'expire') END, 'escalates_to', " ESCALATES_TO ","
 	" 'escalates_to_role', t.stage -> 'escalate_to_role')"
 	" WHEN 'waiting' THEN jsonb_build_object('asks_roles', t.stage -> 'approver_roles',"
 	" 'asks_permission', t.stage -> 'approver_permission',"

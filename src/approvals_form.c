@@ -313,8 +313,7 @@ value_problem(const Field *field, const JsonbValue *value)
 			return NULL;
 		case FIELD_CHOICE:
 			(void) opsflow_policy_value(field->object, "enum", &choices);
-			return contains(&choices, element_count(&choices), value) ? NULL
-				: psprintf("must be %s", types[field->type].value);
+			return contains(&choices, element_count(&choices), value) ? NULL : psprintf("must be %s", types[field->type].value);
 		case FIELD_MULTI_CHOICE:
 			(void) opsflow_policy_value(field->object, "enum", &choices);
 			return choices_problem(field, value, &choices);
@@ -412,8 +411,7 @@ check_limits(const Field *field, const char *argument, const char *shown, const 
 	{
 		has[i] = opsflow_policy_value(field->object, keys[i], &limits[i]);
 		if (has[i] && (counts ? !is_count(&limits[i]) : !has_type(type, &limits[i])))
-			bad_field(argument, shown, psprintf("has a \"%s\" that is not %s", keys[i],
-												counts ? "a whole number from 0 to 1000000" : types[type].value));
+			bad_field(argument, shown, psprintf("has a \"%s\" that is not %s", keys[i], counts ? "a whole number from 0 to 1000000" : types[type].value));
 	}
 	if (has[0] && has[1] && compare_values(type, &limits[0], &limits[1]) > 0)
 		bad_field(argument, shown, psprintf("has a \"%s\" above its \"%s\"", min, max));

@@ -218,16 +218,6 @@ row_bool(TupleDesc tupdesc, HeapTuple row, const char *column)
 	return DatumGetBool(opsflow_row_value(tupdesc, row, column, &isnull));
 }
 
-/* An integer column, or what there is instead where it is null. */
-static int
-row_int(TupleDesc tupdesc, HeapTuple row, const char *column, int missing)
-{
-	bool isnull;
-	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
-
-	return isnull ? missing : DatumGetInt32(value);
-}
-
 static bool
 row_number(TupleDesc tupdesc, HeapTuple row, const char *column, float8 *number)
 {
@@ -257,10 +247,10 @@ opsflow_policy_read(TupleDesc tupdesc, HeapTuple row)
 
 	(void) opsflow_row_uuid(tupdesc, row, "id", &policy->id);
 	policy->name = opsflow_row_text(tupdesc, row, "name");
-	policy->version = row_int(tupdesc, row, "version", 1);
-	policy->priority = row_int(tupdesc, row, "priority", 0);
+	policy->version = opsflow_row_int(tupdesc, row, "version", 1);
+	policy->priority = opsflow_row_int(tupdesc, row, "priority", 0);
 	policy->is_active = row_bool(tupdesc, row, "is_active");
-	policy->max_risk = row_int(tupdesc, row, "auto_approve_max_risk", -1);
+	policy->max_risk = opsflow_row_int(tupdesc, row, "auto_approve_max_risk", -1);
 	policy->approves = policy->max_risk >= 0;
 	policy->has_min_confidence = row_number(tupdesc, row, "auto_approve_min_confidence", &policy->min_confidence);
 	(void) row_number(tupdesc, row, "sample_rate", &policy->sample_rate);
@@ -271,7 +261,7 @@ opsflow_policy_read(TupleDesc tupdesc, HeapTuple row)
 	policy->immaterial_fields = DatumGetArrayTypeP(opsflow_row_value(tupdesc, row, "immaterial_fields", &isnull));
 	policy->form_schema = DatumGetJsonbP(opsflow_row_value(tupdesc, row, "form_schema", &isnull));
 	policy->ttl = row_interval(tupdesc, row, "approval_ttl");
-	policy->max_uses = row_int(tupdesc, row, "max_uses", 1);
+	policy->max_uses = opsflow_row_int(tupdesc, row, "max_uses", 1);
 	return policy;
 }
 
@@ -344,8 +334,8 @@ match_kind(TupleDesc tupdesc, HeapTuple row, Jsonb *action)
 static bool
 is_of_tier(TupleDesc tupdesc, HeapTuple row, int risk_level)
 {
-	return risk_level >= row_int(tupdesc, row, "min_risk_level", risk_level) &&
-		risk_level <= row_int(tupdesc, row, "max_risk_level", risk_level);
+	return risk_level >= opsflow_row_int(tupdesc, row, "min_risk_level", risk_level) &&
+		risk_level <= opsflow_row_int(tupdesc, row, "max_risk_level", risk_level);
 }
 
 /* Is the policy for this request, of that tier?  Else "why_not" says, for people. */
@@ -387,8 +377,8 @@ has_name(TupleDesc tupdesc, HeapTuple row, const char *lower_name)
 static bool
 goes_before(TupleDesc tupdesc, HeapTuple row, HeapTuple other)
 {
-	int a = row_int(tupdesc, row, "priority", 0);
-	int b = row_int(tupdesc, other, "priority", 0);
+	int a = opsflow_row_int(tupdesc, row, "priority", 0);
+	int b = opsflow_row_int(tupdesc, other, "priority", 0);
 	pg_uuid_t id;
 	pg_uuid_t other_id;
 
@@ -493,7 +483,7 @@ read_stages(const pg_uuid_t *organization_id, const pg_uuid_t *policy_id, TupleD
 		StageRow *stage = palloc(sizeof(StageRow));
 
 		stage->row = lfirst(lc);
-		stage->position = row_int(found.tupdesc, stage->row, "position", 0);
+		stage->position = opsflow_row_int(found.tupdesc, stage->row, "position", 0);
 		stages = lappend(stages, stage);
 	}
 	list_sort(stages, by_position);
@@ -507,7 +497,7 @@ is_current(const pg_uuid_t *organization_id, const Policy *policy)
 	TupleDesc tupdesc;
 	HeapTuple row = opsflow_policy_row(organization_id, &policy->id, &tupdesc);
 
-	return row != NULL && row_int(tupdesc, row, "version", 0) == policy->version;
+	return row != NULL && opsflow_row_int(tupdesc, row, "version", 0) == policy->version;
 }
 
 /* How many have to agree: a workflow can raise the number of the first stage. */
@@ -515,7 +505,7 @@ static void
 put_quorum(JsonbParseState **state, TupleDesc tupdesc, HeapTuple row, int at_least)
 {
 	char *type = opsflow_row_text(tupdesc, row, "approval_type");
-	int required = row_int(tupdesc, row, "required_approvals", 0);
+	int required = opsflow_row_int(tupdesc, row, "required_approvals", 0);
 
 	if (at_least > 1 && strcmp(type, "single") == 0)
 		type = "multiple";
@@ -532,7 +522,7 @@ static void
 put_stage(JsonbParseState **state, TupleDesc tupdesc, HeapTuple row, int at_least)
 {
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
-	opsflow_json_put_int(state, "position", row_int(tupdesc, row, "position", 0));
+	opsflow_json_put_int(state, "position", opsflow_row_int(tupdesc, row, "position", 0));
 	opsflow_json_put_text(state, "name", opsflow_row_text(tupdesc, row, "name"));
 	put_quorum(state, tupdesc, row, at_least);
 	put_array(state, tupdesc, row, "approver_ids");

@@ -172,12 +172,6 @@ opsflow_approval_try_lock(const pg_uuid_t *organization_id, const pg_uuid_t *id,
 }
 
 /* Its expiry counts, whether the job has come by or not. */
-bool
-opsflow_approval_is_open(const ApprovalRequest *request)
-{
-	return !opsflow_approval_status_is_final(request->status) && opsflow_approval_is_ahead(request->expires_at);
-}
-
 void
 opsflow_approval_require_open(const ApprovalRequest *request)
 {

@@ -79,10 +79,8 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 	if (asked->count == asked->size)
 	{
 		asked->size = Max(8, asked->size * 2);
-		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t))
-			: repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
-		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *))
-			: repalloc(asked->sources, asked->size * sizeof(char *));
+		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t)) : repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
+		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *)) : repalloc(asked->sources, asked->size * sizeof(char *));
 	}
 	asked->users[asked->count] = *user_id;
 	asked->sources[asked->count++] = asked->source;
@@ -91,8 +89,8 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 /* Members of an organization, or those of them who have a role. */
 typedef struct MemberSearch
 {
-	List *roles;		/* words; NIL: whatever the role */
-	List *users;		/* found: copies of their ids */
+	List *roles; /* words; NIL: whatever the role */
+	List *users; /* found: copies of their ids */
 	TimestampTz now;
 } MemberSearch;
 
@@ -295,15 +293,6 @@ typedef struct StageSearch
 	bool any; /* does the revision have stages at all? */
 } StageSearch;
 
-static int
-row_int(TupleDesc tupdesc, HeapTuple row, const char *column)
-{
-	bool isnull;
-	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
-
-	return isnull ? 0 : DatumGetInt32(value);
-}
-
 static bool
 note_stage(TupleDesc tupdesc, HeapTuple row, void *arg)
 {
@@ -312,17 +301,17 @@ note_stage(TupleDesc tupdesc, HeapTuple row, void *arg)
 	bool isnull;
 	char *status;
 
-	if (row_int(tupdesc, row, "revision") != search->revision)
+	if (opsflow_row_int(tupdesc, row, "revision", 0) != search->revision)
 		return false;
 	search->any = true;
 	status = opsflow_row_text(tupdesc, row, "status");
-	if (search->position == 0 ? strcmp(status, "open") != 0 : row_int(tupdesc, row, "position") != search->position)
+	if (search->position == 0 ? strcmp(status, "open") != 0 : opsflow_row_int(tupdesc, row, "position", 0) != search->position)
 		return false;
 	memset(stage, 0, sizeof(ApprovalStage));
 	(void) opsflow_row_uuid(tupdesc, row, "id", &stage->id);
-	stage->position = row_int(tupdesc, row, "position");
-	stage->required_approvals = row_int(tupdesc, row, "required_approvals");
-	stage->escalation_count = row_int(tupdesc, row, "escalation_count");
+	stage->position = opsflow_row_int(tupdesc, row, "position", 0);
+	stage->required_approvals = opsflow_row_int(tupdesc, row, "required_approvals", 0);
+	stage->escalation_count = opsflow_row_int(tupdesc, row, "escalation_count", 0);
 	stage->name = opsflow_row_text(tupdesc, row, "name");
 	stage->approval_type = opsflow_row_text(tupdesc, row, "approval_type");
 	stage->status = status;
@@ -528,8 +517,7 @@ opsflow_approval_wake_at(const ApprovalRequest *request, const ApprovalStage *st
 
 	if (reminder == NULL || stage->has_reminded)
 		return due_at;
-	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at),
-															   IntervalPGetDatum(reminder))));
+	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at), IntervalPGetDatum(reminder))));
 }
 
 /* When the job has to look at a request whose first stage opens now. */
@@ -733,17 +721,14 @@ opsflow_approval_tally(const ApprovalRequest *request, const ApprovalStage *stag
 	(void) opsflow_search_rows(&search, count_assignment, tally);
 }
 
-/*
- * Another stage than the open one in which the member was asked, or will be; the open one
- * if it has passed him or her over; 0 if there is none.
- */
+/* Another stage than the open one in which the member was asked, or will be; 0 if there is none. */
 int
 opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open, const pg_uuid_t *user_id)
 {
 	ApprovalStage stage;
 	ApprovalTally tally;
 
-	for (int position = open->position; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
+	for (int position = open->position - 1; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
 	{
 		opsflow_approval_tally(request, &stage, user_id, &tally);
 		if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0)
@@ -854,14 +839,4 @@ opsflow_approval_count_vote(ApprovalRequest *request, ApprovalStage *stage, cons
 	else
 		opsflow_approval_end(request, "rejected", reason, by, form_data);
 	return request->status;
-}
-
-const char *
-opsflow_approval_count(ApprovalRequest *request)
-{
-	ApprovalStage stage;
-
-	if (!opsflow_approval_open_stage(request, &stage))
-		return request->status;
-	return opsflow_approval_count_vote(request, &stage, NULL);
 }

@@ -85,6 +85,16 @@ opsflow_row_text(TupleDesc tupdesc, HeapTuple row, const char *column)
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
+/* A column of whole numbers (integer); "missing" where it is NULL. */
+int32
+opsflow_row_int(TupleDesc tupdesc, HeapTuple row, const char *column, int32 missing)
+{
+	bool isnull;
+	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
+
+	return isnull ? missing : DatumGetInt32(value);
+}
+
 /* False if the column is NULL. */
 bool
 opsflow_row_uuid(TupleDesc tupdesc, HeapTuple row, const char *column, pg_uuid_t *value)

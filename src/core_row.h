@@ -36,6 +36,7 @@ extern void opsflow_change_set_text(OpsflowChange *change, const char *column, c
 extern Datum opsflow_row_value(TupleDesc tupdesc, HeapTuple row, const char *column, bool *isnull);
 extern bool opsflow_row_is_null(TupleDesc tupdesc, HeapTuple row, const char *column);
 extern char *opsflow_row_text(TupleDesc tupdesc, HeapTuple row, const char *column);
+extern int32 opsflow_row_int(TupleDesc tupdesc, HeapTuple row, const char *column, int32 missing);
 extern bool opsflow_row_uuid(TupleDesc tupdesc, HeapTuple row, const char *column, pg_uuid_t *value);
 extern bool opsflow_row_timestamp(TupleDesc tupdesc, HeapTuple row, const char *column, TimestampTz *value);
 

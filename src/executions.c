@@ -90,16 +90,6 @@ check_approval(const OpsflowChange *change, bool moves, const char *to)
 				 errhint("Ask with opsflow.request_approval().")));
 }
 
-/* A column of small whole numbers; 0 where it is NULL. */
-static int32
-row_int(TupleDesc tupdesc, HeapTuple row, const char *column)
-{
-	bool isnull;
-	Datum value = opsflow_row_value(tupdesc, row, column, &isnull);
-
-	return isnull ? 0 : DatumGetInt32(value);
-}
-
 /*
  * The percentage follows the steps, and is 100 at the end of an execution that
  * completed, unless the same UPDATE gives it itself; an import brings its own.
@@ -107,8 +97,8 @@ row_int(TupleDesc tupdesc, HeapTuple row, const char *column)
 static void
 fill_progress(OpsflowChange *change, bool completes)
 {
-	int32 done = row_int(change->tupdesc, change->after, "current_step");
-	int32 total = row_int(change->tupdesc, change->after, "total_steps");
+	int32 done = opsflow_row_int(change->tupdesc, change->after, "current_step", 0);
+	int32 total = opsflow_row_int(change->tupdesc, change->after, "total_steps", 0);
 	Datum percentage;
 
 	if (change->before == NULL || opsflow_changes(change, "progress_percentage"))

@@ -69,7 +69,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_request_approval';
 COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[], jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) IS
-'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: active members with permission approvals.decide, null: every active owner, admin and manager but the user; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id; execution_id, work_item_id: what it is about. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution, work item or agent, OF005 the user is the only approver, OF007 for values that cannot be asked for, OF011 the key belongs to another request. Permission: approvals.request.';
+'Asks for a decision in the name of the user, the agent, or the agent for the user, who acts. title: 1 to 255 characters; requested_action, impact_analysis, context: JSON objects; risk_level 0 to 5; priority low, medium, high or urgent; approvers: active members with permission approvals.decide, null: every active owner, admin and manager but the user, or whom the policy asks; ai_recommendation approve, reject or review; ai_confidence 0 to 1; expires_at: in the future, null: due_date, else after the approval_expiry of the organization; idempotency_key: the same key and request again gives the same id; execution_id, work_item_id: what it is about; form_schema: array of the fields that a decision fills in; approval_type single, multiple (with required_approvals), unanimous or majority, null: single, or as the policy says; policy: name of the policy to use instead of the one that matches (permission approvals.policies); attachments: array of objects with name and url. Returns the id of the request. Errors: OF001 without a context, OF003 unknown execution, work item or agent, OF005 the user is the only approver, OF007 for values that cannot be asked for and where a stage would ask too few members, OF011 the key belongs to another request. Permission: approvals.request.';
 
 CREATE FUNCTION opsflow.decide_approval(
     approval_id uuid, decision text, reason text DEFAULT NULL, form_data jsonb DEFAULT NULL,
@@ -79,7 +79,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_decide_approval';
 COMMENT ON FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) IS
-'Decides an open request as the user who acts. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of what the user has seen, null to decide whatever is asked. Returns the status of the request, approved or rejected. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, OF005 the user may not decide it (the requester, an agent, no approver), OF006 action_digest is not that of the request, OF007 unfit values. Permission: approvals.decide.';
+'Votes in the open stage of a request as the user who acts, or for somebody who has delegated to the user. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of what the user has seen, null to decide whatever is asked. Returns the status of the request: approved or rejected, pending or escalated while more votes are needed; for the same vote again what it is. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, the stage is not open, or the user has voted otherwise, OF005 the user may not decide it (the requester, an excluded member, an agent, no approver), OF006 action_digest is not that of the request, OF007 unfit values, form_data that does not fit form_schema. Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.approve(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text
@@ -87,7 +87,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_approve';
 COMMENT ON FUNCTION opsflow.approve(uuid, text) IS
-'Approves an open request as the user who acts; reason: for the record. Returns approved. Errors: as opsflow.decide_approval(). Permission: approvals.decide.';
+'Votes to approve an open request as the user who acts; reason: for the record. Returns the status of the request: approved, or pending or escalated while more votes are needed. Errors: as opsflow.decide_approval(). Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.reject(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text
@@ -95,7 +95,7 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_reject';
 COMMENT ON FUNCTION opsflow.reject(uuid, text) IS
-'Rejects an open request as the user who acts; reason: for the record. Returns rejected. Errors: as opsflow.decide_approval(). Permission: approvals.decide.';
+'Votes to reject an open request as the user who acts; reason: for the record. Returns the status of the request: rejected, or pending or escalated while more votes are needed. Errors: as opsflow.decide_approval(). Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.cancel_approval(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text

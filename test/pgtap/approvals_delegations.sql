@@ -291,6 +291,10 @@ SELECT cannot_vote(:mia, :'by_bot', 'nor does the person an agent asks for');
 SELECT delegates(:mia, :per) AS from_requester \gset
 SELECT asks(ARRAY[:max, :mia]::uuid[]) AS fourth \gset
 SELECT cannot_vote(:per, :'fourth', 'nobody decides for who asked');
+SELECT act(NULL);
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, approver_ids)
+    VALUES (:one, 'Loaded', 'd', :mia, ARRAY[:max, :mia]::uuid[]) RETURNING id AS loaded \gset
+SELECT cannot_vote(:per, :'loaded', 'nor where the request was loaded and excludes nobody by name');
 -- not even if an assignment of who asked were there: the delegate decides for another
 SELECT asks(ARRAY[:max]::uuid[]) AS fifth \gset
 INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at, created_at)

@@ -224,13 +224,14 @@ SELECT is(summary(:'changed'), 'Cancelled by Mia on NOW: "not needed".', 'who ha
 UPDATE opsflow.approval_policy_stages SET escalate_to = ARRAY[:mia]::uuid[], escalate_to_role = NULL WHERE policy_id = :'policy' AND position = 1;
 SELECT ask('payment') AS nowhere \gset
 SELECT is((stages(:'nowhere'))[5], 'The time of the stage is up on NOW; then the request expires, since nobody is left to move it up to.', 'nobody to escalate to');
-CREATE FUNCTION then_what(action text) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION then_what(action text, risk int DEFAULT 2) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE opsflow.approval_policy_stages SET timeout_action = action, escalate_to = NULL WHERE position = 1;
-    RETURN substr((public.stages(public.ask('payment')))[5], 37);
+    RETURN substr((public.stages(public.ask('payment', risk => risk)))[5], 37);
 END $$;
 SELECT is(then_what('expire'), 'then the request expires.', 'it expires');
 SELECT is(then_what('approve'), 'then the stage counts as approved.', 'it counts as approved');
+SELECT is(then_what('approve', 5), 'then the request expires.', 'but not at risk tier 5');
 SELECT is(then_what('reject'), 'then the request is rejected.', 'it is rejected');
 
 -- ---------------------------------------------------------------------------

@@ -252,7 +252,7 @@ SELECT is(state(:'r'), 'escalated 1: open(Ben not_required, Eve pending)', 'who 
 SELECT is((SELECT ROW (s.escalation_count, s.due_at - now(), r.wake_at - now()) FROM opsflow.approval_stages s JOIN opsflow.approval_requests r ON r.id = approval_id WHERE r.id = :'r'),
     ROW (1, interval '1 hour', interval '1 hour'), 'the time begins anew');
 SELECT is((SELECT array_agg(source) FROM opsflow.approval_assignments WHERE approval_id = :'r' AND user_id = :eve), '{escalation}', 'it is known why Eve is asked');
-SELECT is(refused(format('SELECT vote(%L, ''Ben'')', :'r')), 'OF005', 'who had the chance is not asked any more');
+SELECT throws_ok(format('SELECT vote(%L, ''Ben'')', :'r'), 'OF005', 'the user is not an approver of this request', 'who had the chance is not asked any more');
 SELECT is(pass(:'r', '1 hour'), 1::bigint, 'once more');
 SELECT is(state(:'r'), 'escalated 2: open(Ben not_required, Eve not_required, Dan pending)', 'then the role, those of it who are left');
 SELECT is(pass(:'r', '1 hour'), 1::bigint, 'and once more');
@@ -273,6 +273,19 @@ SELECT is(state(:'r'), 'escalated 1: open(Ben not_required, Cleo not_required, E
 SELECT is(vote(:'r', 'Eve'), 'escalated', 'whose word counts');
 SELECT is(pass(:'r', '1 hour'), 1::bigint, 'the second stage');
 SELECT is(state(:'r'), 'escalated 2: approved(Ben not_required, Cleo not_required, Eve approved) open(Ada not_required, Eve pending)', 'may ask somebody who has decided the first');
+
+-- Who has voted for somebody else has had the one vote there is in a stage.
+SELECT ask('[{"approver_ids": ["ben", "cleo"], "approval_type": "multiple", "required_approvals": 2, "timeout": "1 hour", "timeout_action": "escalate", "escalate_to": ["eve", "dan"], "escalate_to_role": "admin"}]', asker => 'ada') AS r \gset
+SELECT opsflow.set_context(:one, :ben);
+SELECT opsflow.delegate_approvals(:eve, now(), now() + interval '1 day') AS delegation \gset
+SELECT is(vote(:'r', 'Eve'), 'pending', 'Eve votes for Ben');
+SELECT is((opsflow.explain_approval(:'r') #>> '{stages,0,escalates_to,name}'), 'Dan', 'it is known that she is not asked herself');
+SELECT is(pass(:'r', '1 hour'), 1::bigint, 'the time is up');
+SELECT is(state(:'r'), 'escalated 1: open(Ben approved, Cleo not_required, Dan pending)', 'nor is she');
+SELECT is(pass(:'r', '1 hour'), 1::bigint, 'and when only her role is left');
+SELECT is(outcome(:'r'), 'expired (no answer in time)', 'nobody is');
+SELECT opsflow.set_context(:one, :ben);
+SELECT ok(opsflow.revoke_delegation(:'delegation'), 'Ben is back');
 
 -- Whom the second stage would ask has gone by the time it opens.
 SELECT ask('[{"approver_ids": ["ben"]}, {"approver_ids": ["gil", "dan"], "approval_type": "multiple", "required_approvals": 2, "escalate_to": ["fay", "eve"]}]') AS r \gset
