@@ -413,6 +413,20 @@ own_stage(const ApprovalTerms *terms, int at_least)
 	return opsflow_approval_own_stage(&raised);
 }
 
+/* The fields of the policy, then those of the request: one form, in which no name is there twice (OF007). */
+static Jsonb *
+join_forms(Jsonb *of_policy, Jsonb *of_request)
+{
+	Jsonb *form;
+
+	if (of_policy == NULL || JB_ROOT_COUNT(of_policy) == 0)
+		return of_request;
+	form = concat(of_policy, of_request);
+	if (JB_ROOT_COUNT(of_request) > 0)
+		opsflow_form_check_schema(form, "form_schema");
+	return form;
+}
+
 /*
  * Find the rules of a request: its policy with stages, who is excluded, its form, its risk.
  *
@@ -428,7 +442,7 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 	opsflow_approval_route(ask, route);
 	request->risk_level = route->risk_level;
 	request->excluded = excluded_members(request, ask, route);
-	request->form_schema = route->form_schema == NULL ? terms->form_schema : concat(route->form_schema, terms->form_schema);
+	request->form_schema = join_forms(route->form_schema, terms->form_schema);
 	request->policy = route->policy;
 	if (route->has_stages && terms->approval_type != NULL)
 		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.",

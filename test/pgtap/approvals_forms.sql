@@ -139,8 +139,17 @@ SELECT is(opsflow.approve(:'by_default'), 'approved', 'a default is what is fill
 SELECT is(form_data, '{"center": 4100}', 'where nothing else is') FROM opsflow.approval_requests WHERE id = :'by_default';
 SELECT is(opsflow.decide_approval(ask('[]'), 'approve', form_data => '{"any": "thing"}'), 'approved', 'without a form anything is kept');
 
--- a row that was loaded with a schema that is none harms nobody
+-- the form of a policy and that of a request are one form
 RESET ROLE;
+INSERT INTO opsflow.approval_policies (organization_id, name, action_kind, form_schema) VALUES (:one, 'Orders', 'order', '[{"name": "center", "type": "integer"}]');
+SET LOCAL opsflow.user_id = :mia;
+SELECT is(outcome('SELECT opsflow.request_approval(''t'', ''d'', ''{"kind": "order"}'', form_schema => ''[{"name": "center", "type": "text"}]'')'),
+    'OF007 invalid value for "form_schema": field "center" is there twice', 'no request asks for a field of its policy in another way: nobody could fill it in');
+SELECT opsflow.request_approval('t', 'd', '{"kind": "order"}', form_schema => '[{"name": "note", "type": "text"}]') AS both \gset
+SELECT is((SELECT array_agg(f ->> 'name') FROM jsonb_array_elements(form_schema) f), '{center,note}', 'the fields of the policy come first') FROM opsflow.approval_requests WHERE id = :'both';
+SET LOCAL opsflow.user_id = :max;
+
+-- a row that was loaded with a schema that is none harms nobody
 INSERT INTO opsflow.approval_requests (organization_id, title, description, form_schema, requested_by) SELECT :one, 't', 'd', v, :mia FROM unnest(ARRAY['[1]', '[{"name": "a", "type": "choice"}]']::jsonb[]) v;
 SELECT matches(outcome(format('SELECT opsflow.approve(%L)', id)), '^OF007 invalid value for "form_schema": field ', 'a loaded schema that is none: ' || form_schema::text)
     FROM opsflow.approval_requests WHERE form_schema IN ('[1]', '[{"name": "a", "type": "choice"}]');
