@@ -229,8 +229,7 @@ asked_never_changes(const char *column, bool by_amending)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("column \"%s\" of an approval request never changes", column),
-			 by_amending ? errhint("Use opsflow.amend_approval().")
-			 : errhint("Cancel the request and make a new one.")));
+			 by_amending ? errhint("Use opsflow.amend_approval().") : errhint("Cancel the request and make a new one.")));
 }
 
 /* ----------------------------------------------------------------

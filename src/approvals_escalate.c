@@ -82,7 +82,7 @@ ask_next(ApprovalRequest *request, const ApprovalStage *stage, Asked *asked)
 	int count = 0;
 	ListCell *lc;
 
-	foreach (lc, texts)
+	foreach(lc, texts)
 		ids[count++] = DirectFunctionCall1(uuid_in, CStringGetDatum(lfirst(lc)));
 	*asked = without_part(request, stage, ids, count);
 	for (count = asked->count, asked->count = 1; count > 0; count--, asked->users++)
