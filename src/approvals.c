@@ -20,6 +20,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -383,15 +384,17 @@ check_outcome(const OpsflowChange *change)
 static void
 complete_request(OpsflowChange *change)
 {
-	TimestampTz expires_at;
+	TimestampTz wake_at;
 
 	check_outcome(change);
 	set_digest(change);
 	if (opsflow_row_is_null(change->tupdesc, change->after, "expires_at"))
 		fill_expires_at(change);
+	/* The job asks whoever is to decide a request that was loaded. */
 	if (opsflow_row_is_null(change->tupdesc, change->after, "wake_at") &&
-		opsflow_row_timestamp(change->tupdesc, change->after, "expires_at", &expires_at))
-		opsflow_change_set(change, "wake_at", TimestampTzGetDatum(expires_at));
+		opsflow_row_timestamp(change->tupdesc, change->after, "expires_at", &wake_at))
+		opsflow_change_set(change, "wake_at",
+						   TimestampTzGetDatum(Min(wake_at, GetCurrentTransactionStartTimestamp())));
 }
 
 static void

@@ -82,8 +82,7 @@ add_window(TupleDesc tupdesc, HeapTuple row, void *arg)
 	if (hours->count == hours->room)
 	{
 		hours->room = Max(8, hours->room * 2);
-		hours->windows = hours->windows == NULL ? palloc(hours->room * sizeof(Window))
-												: repalloc(hours->windows, hours->room * sizeof(Window));
+		hours->windows = hours->windows == NULL ? palloc(hours->room * sizeof(Window)) : repalloc(hours->windows, hours->room * sizeof(Window));
 	}
 	hours->windows[hours->count++] = window_of(tupdesc, row);
 	return false;

@@ -445,8 +445,7 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 	request->form_schema = join_forms(route->form_schema, terms->form_schema);
 	request->policy = route->policy;
 	if (route->has_stages && terms->approval_type != NULL)
-		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.",
-														   opsflow_policy_text(&request->policy->root, "name")));
+		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.", opsflow_policy_text(&request->policy->root, "name")));
 	if (!route->has_stages)
 		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
 	else if (terms->approvers != NULL)
@@ -593,9 +592,8 @@ what_is_asked(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_u
 
 	if (ask.has_work_item)
 		ask.work_item_id = *PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID);
-	ask.entity_kind = !PG_ARGISNULL(REQUEST_EXECUTION_ID) ? "execution"
-		: !PG_ARGISNULL(REQUEST_WORK_ITEM_ID) ? "work_item"
-		: "action";
+	ask.entity_kind = !PG_ARGISNULL(REQUEST_EXECUTION_ID) ? "execution" : !PG_ARGISNULL(REQUEST_WORK_ITEM_ID) ? "work_item" :
+																												"action";
 	if (!PG_ARGISNULL(REQUEST_AI_CONFIDENCE))
 	{
 		ask.has_confidence = true;

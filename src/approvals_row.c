@@ -328,7 +328,7 @@ outcome_message(const ApprovalRequest *request, const char *reason)
 	char *title = psprintf("%s: %s", request->status, request->title);
 
 	title[0] = pg_toupper((unsigned char) title[0]);
-	return (OpsflowMessage) {
+	return (OpsflowMessage){
 		.type = "approval_decided",
 		.title = title,
 		.body = reason,

@@ -313,7 +313,7 @@ find_trouble(List *troubles, const pg_uuid_t *organization_id)
 {
 	ListCell *lc;
 
-	foreach (lc, troubles)
+	foreach(lc, troubles)
 	{
 		Trouble *trouble = lfirst(lc);
 

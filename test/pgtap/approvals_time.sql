@@ -8,6 +8,7 @@ SELECT no_plan();
 \set ada '''00000000-0000-7000-8000-0000000000a1'''
 \set ben '''00000000-0000-7000-8000-0000000000b1'''
 \i test/data/two_organizations.sql
+SELECT opsflow.expire_approvals() > 0;
 DELETE FROM opsflow.working_hours;
 
 CREATE FUNCTION refused(statement text) RETURNS text LANGUAGE plpgsql AS $$
@@ -443,6 +444,13 @@ SELECT is(opsflow.expire_approvals(), 2::bigint, 'then the rest');
 -- A policy copy that makes no sense harms its own request only.
 SELECT is(refused($$SELECT ask('[{"approver_ids": ["ben"], "timeout": "soon"}]')$$), 'P0001', 'a copy of a policy that cannot be read is left alone');
 RESET client_min_messages;
+-- What was loaded as it is written elsewhere, without stages, comes into inboxes with the next run.
+INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at) VALUES (:one, 'loaded', 'd', now() + interval '1 day') RETURNING id AS r \gset
+SELECT cmp_ok(opsflow.expire_approvals(), '>', 0::bigint, 'the job looks at a request that was loaded');
+SELECT opsflow.set_context(:one, :ada);
+SELECT is((SELECT through FROM opsflow.approval_inbox WHERE id = :'r'), 'role', 'who is to decide it has it in the inbox then');
+SELECT opsflow.clear_context();
+SELECT is((SELECT wake_at FROM opsflow.approval_requests WHERE id = :'r'), now() + interval '1 day', 'and the job leaves it alone until it expires');
 -- What is open is looked at in time.
 SELECT is((SELECT string_agg(r.title, ', ') FROM opsflow.approval_requests r LEFT JOIN opsflow.approval_stages s ON s.approval_id = r.id AND s.status = 'open'
     WHERE r.status IN ('pending', 'escalated') AND r.wake_at > least(r.expires_at, s.due_at)), NULL, 'no open request sleeps past its time');

@@ -8,6 +8,7 @@ SELECT no_plan();
 \set bob '''00000000-0000-7000-8000-0000000000b1'''
 \set cai '''00000000-0000-7000-8000-0000000000d1'''
 \i test/data/two_organizations.sql
+SELECT opsflow.expire_approvals() > 0;
 INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:cai, :one, 'cai@one.example', 'Cai', 'admin');
 DELETE FROM opsflow.notifications;
 DELETE FROM opsflow.events;
