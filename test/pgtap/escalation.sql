@@ -246,8 +246,8 @@ SELECT isnt(with_mutation(change, statement), 'nothing', 'noticed: ' || change) 
     ('GRANT UPDATE ON opsflow.organization_members TO opsflow_member', 'UPDATE opsflow.organization_members SET role = ''owner'''),
     ('GRANT INSERT ON opsflow.member_roles TO opsflow_member', format('INSERT INTO opsflow.member_roles (organization_id, user_id, role_id) VALUES (%L, %L, %L)', :one, :mia, :'power')),
     ('GRANT INSERT ON opsflow.role_permissions TO opsflow_member', format('INSERT INTO opsflow.role_permissions (organization_id, role_id, permission) VALUES (%L, %L, ''roles.assign'')', :one, :'weak')),
-    ('GRANT UPDATE ON opsflow.approval_assignments TO opsflow_member', format('UPDATE opsflow.approval_assignments SET user_id = %L', :mia)),
-    ('GRANT UPDATE ON opsflow.approval_assignments TO opsflow_member', 'UPDATE opsflow.approval_assignments SET status = ''not_required'''),
+    ('GRANT INSERT ON opsflow.approval_assignments TO opsflow_member', format('INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at)
+        SELECT organization_id, approval_id, id, %L, now() + interval ''1 day'' FROM opsflow.approval_stages WHERE approval_id = %L', :mia, :'theirs')),
     ('GRANT UPDATE ON opsflow.approval_delegations TO opsflow_member', format('UPDATE opsflow.approval_delegations SET delegate_id = %L WHERE delegator_id = %L', :mia, :ana)),
     ('GRANT UPDATE ON opsflow.users TO opsflow_member', 'UPDATE opsflow.users SET role = ''owner'''),
     ('GRANT INSERT ON opsflow.api_keys TO opsflow_member', format('INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_hash) VALUES (%L, %L, ''x'', ''ofk_x'', sha256(''x''))', :one, :ada)),
