@@ -37,29 +37,24 @@ PG_FUNCTION_INFO_V1(opsflow_comment_approval);
  * ----------------------------------------------------------------
  */
 
-/* A JSON object of these keys and texts, up to a NULL for a key; a text that is NULL is left out. */
+/* A JSON object of keys and texts in turns, up to a NULL for a key; a text that is NULL is left out. */
 Jsonb *
-opsflow_approval_details(const char *key, ...)
+opsflow_approval_object(const char *const *members)
 {
 	StringInfoData json;
 	const char *separator = "{";
-	va_list arguments;
 
 	initStringInfo(&json);
-	va_start(arguments, key);
-	for (; key != NULL; key = va_arg(arguments, const char *))
+	for (; members[0] != NULL; members += 2)
 	{
-		const char *value = va_arg(arguments, const char *);
-
-		if (value == NULL)
+		if (members[1] == NULL)
 			continue;
 		appendStringInfoString(&json, separator);
-		escape_json(&json, key);
+		escape_json(&json, members[0]);
 		appendStringInfoString(&json, ": ");
-		escape_json(&json, value);
+		escape_json(&json, members[1]);
 		separator = ", ";
 	}
-	va_end(arguments);
 	appendStringInfoString(&json, separator[0] == '{' ? "{}" : "}");
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
 }

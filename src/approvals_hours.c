@@ -117,7 +117,7 @@ read_hours(const pg_uuid_t *organization_id)
  * ----------------------------------------------------------------
  */
 
-static void
+OPSFLOW_NORETURN static void
 out_of_range(void)
 {
 	ereport(ERROR,
@@ -133,7 +133,9 @@ clock_at(TimestampTz at, pg_tz *zone)
 	fsec_t fsec;
 	int west;
 
-	if (TIMESTAMP_NOT_FINITE(at) || timestamp2tm(at, &west, &tm, &fsec, NULL, zone) != 0)
+	if (TIMESTAMP_NOT_FINITE(at))
+		out_of_range();
+	if (timestamp2tm(at, &west, &tm, &fsec, NULL, zone) != 0)
 		out_of_range();
 	return at - west * USECS_PER_SEC;
 }

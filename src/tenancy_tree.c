@@ -34,7 +34,7 @@
 PG_FUNCTION_INFO_V1(opsflow_readable_organization_ids);
 
 /* What the trees that are kept may take; one that is larger alone is kept alone. */
-#define KEPT_BYTES (256 * 1024)
+#define KEPT_BYTES ((Size) 256 * 1024)
 
 /* The tree below an organization. */
 typedef struct KeptTree

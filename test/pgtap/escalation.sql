@@ -248,6 +248,8 @@ SELECT isnt(with_mutation(change, statement), 'nothing', 'noticed: ' || change) 
     ('GRANT INSERT ON opsflow.role_permissions TO opsflow_member', format('INSERT INTO opsflow.role_permissions (organization_id, role_id, permission) VALUES (%L, %L, ''roles.assign'')', :one, :'weak')),
     ('ALTER TABLE opsflow.approval_assignments DISABLE TRIGGER approval_rows_guard; GRANT UPDATE ON opsflow.approval_assignments TO opsflow_member', format('UPDATE opsflow.approval_assignments SET user_id = %L', :mia)),
     ('ALTER TABLE opsflow.approval_assignments DISABLE TRIGGER approval_rows_guard; GRANT UPDATE ON opsflow.approval_assignments TO opsflow_member', 'UPDATE opsflow.approval_assignments SET status = ''not_required'''),
+    ('ALTER TABLE opsflow.approval_assignments DISABLE TRIGGER approval_rows_guard; GRANT INSERT ON opsflow.approval_assignments TO opsflow_member', format('INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, expires_at)
+        SELECT organization_id, approval_id, id, %L, now() + interval ''1 day'' FROM opsflow.approval_stages WHERE approval_id = %L', :mia, :'theirs')),
     ('GRANT UPDATE ON opsflow.approval_delegations TO opsflow_member', format('UPDATE opsflow.approval_delegations SET delegate_id = %L WHERE delegator_id = %L', :mia, :ana)),
     ('GRANT UPDATE ON opsflow.users TO opsflow_member', 'UPDATE opsflow.users SET role = ''owner'''),
     ('GRANT INSERT ON opsflow.api_keys TO opsflow_member', format('INSERT INTO opsflow.api_keys (organization_id, user_id, name, key_prefix, key_hash) VALUES (%L, %L, ''x'', ''ofk_x'', sha256(''x''))', :one, :ada)),
