@@ -638,7 +638,8 @@ begin(ApprovalRequest *request, const Asked *first)
 		elog(ERROR, "approval request %s has no first stage", opsflow_uuid_text(&request->id));
 	open_for(request, &stage, first);
 	wake_at = opsflow_approval_wake_at(request, &stage);
-	if (wake_at != request->wake_at || request->current_stage != 1)
+	/* A job that comes earlier than that puts it right itself. */
+	if (wake_at < request->wake_at || request->current_stage != 1)
 		opsflow_approval_set(request, request->status, 1, request->escalation_count, wake_at);
 }
 

@@ -15,7 +15,8 @@ my ($one, $two) = map { "00000000-0000-7000-8000-00000000000$_" } 1, 2;
 my %user = map { $_->[0] => "00000000-0000-7000-8000-0000000000$_->[1]" } [ ada => 'a1' ], [ bob => 'b1' ], [ gus => 'c1' ], [ eve => 'e2' ];
 
 my $node = PostgreSQL::Test::Cluster->new('senders');
-$node->init;
+# What is sent is not all ASCII, whatever the locale.
+$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
 $node->append_conf('postgresql.conf', "fsync = off");
 $node->start;
 sub sql { return $node->safe_psql('postgres', $_[0]); }

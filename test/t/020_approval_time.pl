@@ -49,8 +49,8 @@ sql(q{
 	UPDATE opsflow.approval_stages s SET due_at = due_at + interval '30 minutes' FROM opsflow.approval_requests r WHERE r.id = approval_id AND title = 'remind1';
 	UPDATE opsflow.approval_requests SET wake_at = clock_timestamp() + interval '2 seconds' WHERE title <> 'plain1';
 	UPDATE opsflow.approval_requests SET expires_at = clock_timestamp() + interval '2 seconds' WHERE title LIKE '%2';
-	INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at)
-		SELECT '00000000-0000-7000-8000-000000000001', 'backlog', 'd', clock_timestamp() + interval '2 seconds' FROM generate_series(1, 1200);
+	INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at, wake_at)
+		SELECT '00000000-0000-7000-8000-000000000001', 'backlog', 'd', clock_timestamp() + interval '2 seconds', clock_timestamp() + interval '2 seconds' FROM generate_series(1, 1200);
 	CREATE TRIGGER broken BEFORE UPDATE ON opsflow.approval_requests FOR EACH ROW WHEN (OLD.title = 'plain2') EXECUTE FUNCTION public.broken();
 	SELECT opsflow.start_jobs();
 	UPDATE cron.job SET active = jobname LIKE '%:expire_approvals'});
