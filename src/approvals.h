@@ -66,7 +66,7 @@ extern void opsflow_approvals_notify(const ApprovalSettings *settings);
 
 /* What is said of a change, and kept in the ledger with it (approvals_change.c) */
 extern Jsonb *opsflow_approval_object(const char *const *members);
-#define opsflow_approval_details(...) opsflow_approval_object((const char *const[]) {__VA_ARGS__})
+#define opsflow_approval_details(...) opsflow_approval_object((const char *const[]){__VA_ARGS__})
 extern void opsflow_approval_record(const pg_uuid_t *organization_id, const char *entity_type, const pg_uuid_t *id,
 									const char *action, Jsonb *details);
 
