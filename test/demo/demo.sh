@@ -295,10 +295,10 @@ check "the deletion is rejected" \
 
 heading "Two stages, and somebody who stands in"
 tell "TechCorp has a rule for deployments to production: first Priya, then the management. A request finds" \
-	"its rule by itself. Priya is away and lets Lena decide for her: for a week, and for tier 3 only."
+	"its rule by itself. Priya is away and lets Lena decide for her: for a week, and not at the highest tier."
 priya show <<'SQL'
 SELECT opsflow.delegate_approvals(
-    delegate_id => :'lena', risk_levels => '{3}', reason => 'at a conference',
+    delegate_id => :'lena', risk_levels => '{0,1,2,3,4}', reason => 'at a conference',
     starts_at => now(), ends_at => now() + interval '7 days') \g /dev/null
 SQL
 agent show <<'SQL'
@@ -319,7 +319,7 @@ SELECT jsonb_array_elements_text(opsflow.explain_approval(:'deploy') -> 'lines')
 \g (format=unaligned tuples_only=on)
 SQL
 tell "Lena has decided, for Priya. She does not take it back, and she is not the management."
-lena refused OF004 <<'SQL'
+lena refused OF005 <<'SQL'
 SELECT opsflow.reject(:'deploy', 'on second thoughts');
 SQL
 alex show '^ Lena Ortiz for Priya Shah, Alex Morgan +[|] approved' <<'SQL'
