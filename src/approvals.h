@@ -208,6 +208,7 @@ typedef struct ApprovalVote
 	const char *reason;	  /* or NULL */
 	Jsonb *form_data;	  /* or NULL */
 	const bytea *digest;  /* of what the voter has seen, or NULL */
+	int revision;		  /* that the voter has seen; 0: whatever it is */
 } ApprovalVote;
 
 /* Votes (approvals_decide.c). Inside SPI_connect(), for a user of the context who has permission approvals.decide. */

@@ -144,7 +144,7 @@ check_not_excluded(const ApprovalRequest *request, const pg_uuid_t *user_id)
 									 "Somebody has to decide who has nothing to do with what is asked.");
 }
 
-/* Did the decider see what is asked? */
+/* Did the decider see the action that is asked? */
 static void
 check_digest(const ApprovalRequest *request, const bytea *seen)
 {
@@ -156,6 +156,18 @@ check_digest(const ApprovalRequest *request, const bytea *seen)
 				(errcode(ERRCODE_OPSFLOW_STALE),
 				 errmsg("what was shown is not what is asked"),
 				 errdetail("The digest given is not that of the requested action."),
+				 errhint("Read the request again and decide what it asks now.")));
+}
+
+/* And the rest of it? */
+static void
+check_revision(const ApprovalRequest *request, int seen)
+{
+	if (seen != request->revision)
+		ereport(ERROR,
+				(errcode(ERRCODE_OPSFLOW_STALE),
+				 errmsg("what was shown is not what is asked"),
+				 errdetail("Revision %d was shown, and revision %d is asked.", seen, request->revision),
 				 errhint("Read the request again and decide what it asks now.")));
 }
 
@@ -267,6 +279,8 @@ opsflow_approval_vote(const pg_uuid_t *organization_id, const pg_uuid_t *approva
 		nothing_to_answer(&request, &stage, &vote->user_id);
 	if (vote->digest != NULL)
 		check_digest(&request, vote->digest);
+	if (vote->revision != 0)
+		check_revision(&request, vote->revision);
 	if (strcmp(answer.status, answer_status(vote)) == 0)
 		return request.status;
 	if (strcmp(answer.status, "pending") != 0)
@@ -317,7 +331,7 @@ opsflow_decision_word(const char *word)
 
 /*
  * opsflow.decide_approval(approval_id uuid, decision text, reason text,
- *		form_data jsonb, action_digest bytea) returns text
+ *		form_data jsonb, action_digest bytea, revision integer) returns text
  *
  * Errors: OF001, OF003, OF004, OF005, OF006, OF007.
  */
@@ -335,6 +349,12 @@ opsflow_decide_approval(PG_FUNCTION_ARGS)
 	}
 	if (!PG_ARGISNULL(4))
 		vote.digest = PG_GETARG_BYTEA_PP(4);
+	if (!PG_ARGISNULL(5))
+	{
+		vote.revision = PG_GETARG_INT32(5);
+		if (vote.revision < 1)
+			opsflow_approval_invalid("revision", "It must be at least 1.");
+	}
 	return decide(fcinfo, &vote);
 }
 

@@ -73,13 +73,13 @@ COMMENT ON FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, t
 
 CREATE FUNCTION opsflow.decide_approval(
     approval_id uuid, decision text, reason text DEFAULT NULL, form_data jsonb DEFAULT NULL,
-    action_digest bytea DEFAULT NULL)
+    action_digest bytea DEFAULT NULL, revision integer DEFAULT NULL)
 RETURNS text
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'opsflow_decide_approval';
-COMMENT ON FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) IS
-'Votes in the open stage of a request as the user who acts, or for somebody who has delegated to the user. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of what the user has seen, null to decide whatever is asked. Returns the status of the request: approved or rejected, pending or escalated while more votes are needed; for the same vote again what it is. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, the stage is not open, or the user has voted otherwise, OF005 the user may not decide it (the requester, an excluded member, an agent, no approver), OF006 action_digest is not that of the request, OF007 unfit values, form_data that does not fit form_schema. Permission: approvals.decide.';
+COMMENT ON FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea, integer) IS
+'Votes in the open stage of a request as the user who acts, or for somebody who has delegated to the user. decision: approve or reject; reason: for the record; form_data: a JSON object with what was filled in; action_digest: the digest of the action that the user has seen; revision: the revision of the request that the user has seen, its title, description and impact included; null to decide whatever is asked. Returns the status of the request: approved or rejected, pending or escalated while more votes are needed; for the same vote again what it is. Errors: OF001 without a context, OF003 unknown request, OF004 not open or past its expiry, the stage is not open, or the user has voted otherwise, OF005 the user may not decide it (the requester, an excluded member, an agent, no approver), OF006 action_digest or revision is not that of the request, OF007 unfit values, form_data that does not fit form_schema. Permission: approvals.decide.';
 
 CREATE FUNCTION opsflow.approve(approval_id uuid, reason text DEFAULT NULL)
 RETURNS text
@@ -144,7 +144,7 @@ COMMENT ON FUNCTION opsflow.work_item_stops() IS
 
 ALTER FUNCTION opsflow.request_approval(text, text, jsonb, uuid, integer, text, uuid[], text, numeric, text, text[],
     jsonb, timestamptz, timestamptz, text, jsonb, uuid, jsonb, text, integer, text, jsonb) OWNER TO opsflow_owner;
-ALTER FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea) OWNER TO opsflow_owner;
+ALTER FUNCTION opsflow.decide_approval(uuid, text, text, jsonb, bytea, integer) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.approve(uuid, text) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.reject(uuid, text) OWNER TO opsflow_owner;
 ALTER FUNCTION opsflow.cancel_approval(uuid, text) OWNER TO opsflow_owner;
@@ -155,7 +155,7 @@ GRANT EXECUTE ON FUNCTION
     opsflow.cancel_approval(uuid, text)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION
-    opsflow.decide_approval(uuid, text, text, jsonb, bytea), opsflow.approve(uuid, text), opsflow.reject(uuid, text)
+    opsflow.decide_approval(uuid, text, text, jsonb, bytea, integer), opsflow.approve(uuid, text), opsflow.reject(uuid, text)
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;

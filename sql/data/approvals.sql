@@ -784,7 +784,8 @@ SELECT
         WHEN 'multiple' THEN CASE WHEN s.escalation_count > 0 THEN least(s.required_approvals, v.asked)
             ELSE s.required_approvals END
         WHEN 'unanimous' THEN v.asked
-        ELSE v.asked / 2 + 1 END AS approvals_needed
+        ELSE v.asked / 2 + 1 END AS approvals_needed,
+    r.revision
 FROM (
         (SELECT a.approval_id, a.user_id, false AS delegated, a.urgency, a.expires_at
             FROM opsflow.approval_assignments a
@@ -915,5 +916,6 @@ COMMENT ON COLUMN opsflow.approval_inbox.through IS 'Why the user may decide it:
 COMMENT ON COLUMN opsflow.approval_inbox.on_behalf_of IS 'The member in whose place the user would decide, by delegation; null where he was asked himself.';
 COMMENT ON COLUMN opsflow.approval_inbox.approvals IS 'How many have approved in that stage so far.';
 COMMENT ON COLUMN opsflow.approval_inbox.rejections IS 'How many have rejected in that stage so far.';
+COMMENT ON COLUMN opsflow.approval_inbox.revision IS 'Counts what is asked, from 1: give it to decide_approval() to decide this title, description and impact, and nothing else.';
 COMMENT ON COLUMN opsflow.approval_inbox.approvals_needed IS 'How many have to approve for that stage to pass.';
 GRANT SELECT ON opsflow.approval_inbox TO opsflow_member, opsflow_holding;

@@ -202,6 +202,12 @@ SELECT is((SELECT ROW (description, revision) FROM request(:'amended')), ROW ('e
 SELECT lives_ok(format('SELECT opsflow.amend_approval(%L, impact_analysis => ''{"financial_impact": 1}'')', :'amended'), 'another impact');
 SELECT is((SELECT ROW (impact_analysis, revision) FROM request(:'amended')), ROW ('{"financial_impact": 1}'::jsonb, 4), 'is one, too');
 SELECT is(asked(:'amended'), 'ana: named pending, max: named pending, olga: named pending', 'all are asked anew');
+SELECT act(:max);
+SELECT refused(format('SELECT opsflow.decide_approval(%L, ''approve'', revision => 3)', :'amended'), 'OF006', 'Revision 3', 'not about what was shown before');
+SELECT refused(format('SELECT opsflow.decide_approval(%L, ''approve'', revision => 0)', :'amended'), 'OF007', 'revision', 'revisions count from 1');
+SELECT is((SELECT revision FROM opsflow.approval_inbox WHERE id = :'amended'), 4, 'the inbox has the revision');
+SELECT is(opsflow.decide_approval(:'amended', 'approve', revision => 4), 'pending', 'which a vote can be about');
+SELECT act(:mia);
 
 -- another policy is for it now
 SELECT asks('{"kind": "pay", "usd": 500}') AS grown \gset
