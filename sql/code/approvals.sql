@@ -155,7 +155,8 @@ GRANT EXECUTE ON FUNCTION
     opsflow.cancel_approval(uuid, text)
     TO opsflow_member, opsflow_worker;
 GRANT EXECUTE ON FUNCTION
-    opsflow.decide_approval(uuid, text, text, jsonb, bytea, integer), opsflow.approve(uuid, text), opsflow.reject(uuid, text)
+    opsflow.decide_approval(uuid, text, text, jsonb, bytea, integer), opsflow.approve(uuid, text),
+    opsflow.reject(uuid, text)
     TO opsflow_member;
 GRANT EXECUTE ON FUNCTION opsflow.expire_approvals(integer)
     TO opsflow_admin;
