@@ -146,9 +146,7 @@ opsflow_decide_approvals(PG_FUNCTION_ARGS)
 	(void) opsflow_require_user();
 	opsflow_require_permission("approvals.decide");
 	opsflow_approval_require(fcinfo, 1, "decision");
-	vote.decision = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	if (strcmp(vote.decision, "approve") != 0 && strcmp(vote.decision, "reject") != 0)
-		opsflow_approval_invalid("decision", "It must be approve or reject.");
+	vote.decision = opsflow_decision_word(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	vote.reason = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	if (!PG_ARGISNULL(3))
 	{
