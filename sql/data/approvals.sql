@@ -869,7 +869,7 @@ WHERE CASE
             ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
         WHERE older.organization_id = r.organization_id
             AND older.stage_id = s.id
-            AND older.status = 'pending'
+            AND older.status IS NOT DISTINCT FROM 'pending'
             AND (older.created_at, older.id) < (a.created_at, a.id)
             AND d.delegate_id = opsflow.current_user_id()
             AND d.starts_at <= now()
