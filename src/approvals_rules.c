@@ -101,6 +101,24 @@ texts_of(const OpsflowChange *change, const char *column, const char *of)
 	return texts;
 }
 
+/* A policy about anything else would match nothing. */
+static void
+check_kind(const OpsflowChange *change, const char *of)
+{
+	static const char *const kinds[] = {"execution", "work_item", "action"};
+	char *kind = opsflow_row_text(change->tupdesc, change->after, "entity_kind");
+
+	if (kind == NULL)
+		return;
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i], kind) == 0)
+			return;
+	}
+	opsflow_rule_refuse(psprintf("entity_kind of %s is \"%s\", which no request is about", of, kind),
+						"Use execution, work_item, or action for requests about neither; leave it out for all of them.");
+}
+
 static void
 check_condition(const OpsflowChange *change, const char *of)
 {
@@ -171,6 +189,7 @@ opsflow_check_approval_policy(PG_FUNCTION_ARGS)
 		return PointerGetDatum(change.after);
 	name = opsflow_row_text(change.tupdesc, change.after, "name");
 	of = psprintf("policy \"%s\"", name == NULL ? "" : name);
+	check_kind(&change, of);
 	check_condition(&change, of);
 	check_span(&change, "approval_ttl", of);
 	(void) texts_of(&change, "immaterial_fields", of);

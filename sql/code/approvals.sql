@@ -25,7 +25,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_check_approval_policy';
 COMMENT ON FUNCTION opsflow.check_approval_policy() IS
-'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policies: refuses, by name, a condition with variables, a form_schema that is none, an empty element of immaterial_fields and an approval_ttl that is infinite or not positive (OF007); gives a policy that changes the next version.';
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policies: refuses, by name, an entity_kind that no request has, a condition with variables, a form_schema that is none, an empty element of immaterial_fields and an approval_ttl that is infinite or not positive (OF007); gives a policy that changes the next version.';
 
 CREATE FUNCTION opsflow.check_approval_stage()
 RETURNS trigger
@@ -47,7 +47,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_check_approval_settings';
 COMMENT ON FUNCTION opsflow.check_approval_settings() IS
-'Trigger, BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences for each row of opsflow.organizations: refuses settings that could not be read, by name (OF007). doc/approval_policies.md says what each means.';
+'Trigger, BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences for each row of opsflow.organizations: refuses settings that could not be read, and channels that there are not, by name (OF007). doc/approval_policies.md says what each means.';
 
 CREATE FUNCTION opsflow.check_approval_rules()
 RETURNS trigger
