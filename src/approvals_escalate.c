@@ -152,7 +152,6 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 {
 	Asked asked;
 	Datum values[3] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id)};
-	ApprovalSettings settings;
 
 	if (!ask(request, stage, owners_too, &asked))
 		return false;
@@ -168,8 +167,6 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 	opsflow_approval_set(request, "escalated", request->current_stage, request->escalation_count + 1,
 						 opsflow_approval_wake_at(request, stage));
 	opsflow_approval_publish(request, "approval.escalated", stage->position, NULL, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
 	return true;
 }
 
