@@ -299,7 +299,20 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
  * ----------------------------------------------------------------
  */
 
-/* Who may never decide it: who asks, who made the workflow if the rules say so, who started the execution. */
+/* Add a member to a set that has room for one more. */
+static int
+add_member(Datum *ids, int count, const pg_uuid_t *id)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (opsflow_uuid_equal(DatumGetUUIDP(ids[i]), id))
+			return count;
+	}
+	ids[count] = UUIDPGetDatum(id);
+	return count + 1;
+}
+
+/* Who may never decide it: who asks, who made the workflow if the rules say so, who started the execution; each once. */
 static ArrayType *
 excluded_members(const ApprovalRequest *request, const ApprovalAsk *ask, const ApprovalRoute *route)
 {
@@ -307,11 +320,11 @@ excluded_members(const ApprovalRequest *request, const ApprovalAsk *ask, const A
 	int			count = 0;
 
 	if (request->has_requester)
-		ids[count++] = UUIDPGetDatum(&request->requested_by);
+		count = add_member(ids, count, &request->requested_by);
 	if (ask->has_author && route->exclude_author)
-		ids[count++] = UUIDPGetDatum(&ask->author);
+		count = add_member(ids, count, &ask->author);
 	if (ask->has_starter)
-		ids[count++] = UUIDPGetDatum(&ask->starter);
+		count = add_member(ids, count, &ask->starter);
 	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
