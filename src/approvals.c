@@ -541,12 +541,9 @@ opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *se
 		TupleDesc	tupdesc = RelationGetDescr(rel);
 		bool		isnull;
 		Jsonb	   *jsonb = DatumGetJsonbP(opsflow_row_value(tupdesc, tuple, "settings", &isnull));
-		JsonbValue	value;
 
 		settings->expiry = *DatumGetIntervalP(opsflow_row_value(tupdesc, tuple, "approval_expiry", &isnull));
-		settings->notify = getKeyJsonValueFromContainer(&jsonb->root, NOTIFY_SETTING, strlen(NOTIFY_SETTING),
-														&value) != NULL &&
-			value.type == jbvBool && value.val.boolean;
+		settings->notify = opsflow_json_bool(&jsonb->root, NOTIFY_SETTING);
 	}
 	table_close(rel, AccessShareLock);
 	return tuple != NULL;

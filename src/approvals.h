@@ -20,6 +20,7 @@
 
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "core_row.h"
 
 #define OPSFLOW_DIGEST_LEN PG_SHA256_DIGEST_LENGTH
@@ -146,14 +147,6 @@ extern void opsflow_approval_set(ApprovalRequest *request, const char *status, i
 /* One event of the request; the payload has who acts, and what is not NULL. */
 extern void opsflow_approval_publish(const ApprovalRequest *request, const char *event_type, int stage,
 									 const pg_uuid_t *on_behalf_of, const char *reason);
-
-/* What a policy says, by key (JSON null and a missing key are the same): false or NULL if it says nothing */
-extern bool opsflow_policy_value(const JsonbContainer *object, const char *key, JsonbValue *value);
-extern bool opsflow_policy_bool(const JsonbContainer *object, const char *key);
-extern char *opsflow_policy_text(const JsonbContainer *object, const char *key);
-extern int opsflow_policy_int(const JsonbContainer *object, const char *key, int missing);
-extern Interval *opsflow_policy_interval(const JsonbContainer *object, const char *key);
-extern List *opsflow_policy_texts(const JsonbContainer *object, const char *key);
 
 /* ----------------------------------------------------------------
  * Its stages (approvals_stages.c)

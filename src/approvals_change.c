@@ -211,12 +211,11 @@ opsflow_reassign_approval(PG_FUNCTION_ARGS)
 
 /* Does the value of this key say something? */
 static bool
-has_text(JsonbContainer *object, const char *key)
+has_text(const JsonbContainer *object, const char *key)
 {
-	JsonbValue value;
+	char *text = opsflow_json_text(object, key);
 
-	return getKeyJsonValueFromContainer(object, key, strlen(key), &value) != NULL && value.type == jbvString &&
-		value.val.string.len > 0;
+	return text != NULL && text[0] != '\0';
 }
 
 /* References to what belongs to something: an array of objects that have a name and a url (OF007). */

@@ -192,7 +192,7 @@ nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg
 static void
 check_change(const ApprovalRequest *request, const Answer *answer)
 {
-	if (!answer->for_another && opsflow_policy_bool(&request->policy->root, "allow_vote_change"))
+	if (!answer->for_another && opsflow_json_bool(&request->policy->root, "allow_vote_change"))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),

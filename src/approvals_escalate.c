@@ -77,7 +77,7 @@ assign(ApprovalRequest *request, const ApprovalStage *stage, const Datum *users,
 static bool
 ask_next(ApprovalRequest *request, const ApprovalStage *stage, Asked *asked)
 {
-	List *texts = opsflow_policy_texts(stage->definition, "escalate_to");
+	List *texts = opsflow_json_texts(stage->definition, "escalate_to");
 	Datum *ids = palloc(Max(list_length(texts), 1) * sizeof(Datum));
 	int count = 0;
 	ListCell *lc;
@@ -110,7 +110,7 @@ ask_role(ApprovalRequest *request, const ApprovalStage *stage, char *role, Asked
 static bool
 ask(ApprovalRequest *request, const ApprovalStage *stage, bool owners_too, Asked *asked)
 {
-	char *role = opsflow_policy_text(stage->definition, "escalate_to_role");
+	char *role = opsflow_json_text(stage->definition, "escalate_to_role");
 
 	return ask_next(request, stage, asked) ||
 		(role != NULL && ask_role(request, stage, role, asked)) ||

@@ -378,15 +378,15 @@ choose_approvers(ApprovalRequest *request, ArrayType *approvers)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("approver %s is not among those whom approval policy \"%s\" asks", opsflow_uuid_text(other),
-						opsflow_policy_text(&request->policy->root, "name")),
+						opsflow_json_text(&request->policy->root, "name")),
 				 errhint("Name some of those whom its first stage asks, or leave approvers out.")));
 	chosen = with_approvers(request->policy, approvers);
-	if (asks_for_a_share(opsflow_policy_text(first, "approval_type")) &&
+	if (asks_for_a_share(opsflow_json_text(first, "approval_type")) &&
 		opsflow_approval_asks(request, opsflow_approval_definition(chosen, 1)) < opsflow_approval_asks(request, first))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("approval policy \"%s\" asks more members than are named",
-						opsflow_policy_text(&request->policy->root, "name")),
+						opsflow_json_text(&request->policy->root, "name")),
 				 errdetail("How many of them agree is what counts in its first stage."),
 				 errhint("Leave approvers out.")));
 	request->policy = chosen;
@@ -397,7 +397,7 @@ static void
 raise_quorum(ApprovalRequest *request, int at_least)
 {
 	const JsonbContainer *first = opsflow_approval_definition(request->policy, 1);
-	char	   *approval_type = opsflow_policy_text(first, "approval_type");
+	char	   *approval_type = opsflow_json_text(first, "approval_type");
 	int			asked;
 	Datum		result = JsonbPGetDatum(request->policy);
 
@@ -458,13 +458,13 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 	request->form_schema = join_forms(route->form_schema, terms->form_schema);
 	request->policy = route->policy;
 	if (route->has_stages && terms->approval_type != NULL)
-		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.", opsflow_policy_text(&request->policy->root, "name")));
+		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.", opsflow_json_text(&request->policy->root, "name")));
 	if (!route->has_stages)
 		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
 	else if (terms->approvers != NULL)
 		choose_approvers(request, terms->approvers);
 	raise_quorum(request, route->required_approvals);
-	approval_type = opsflow_policy_text(opsflow_approval_definition(request->policy, 1), "approval_type");
+	approval_type = opsflow_json_text(opsflow_approval_definition(request->policy, 1), "approval_type");
 	request->approval_type = approval_type == NULL ? "single" : approval_type;
 }
 
@@ -654,7 +654,7 @@ opsflow_approval_automatic_reason(Jsonb *automatic)
 
 	initStringInfo(&reason);
 	appendStringInfoString(&reason, "approved automatically");
-	foreach(lc, automatic == NULL ? NIL : opsflow_policy_texts(&automatic->root, "because"))
+	foreach(lc, automatic == NULL ? NIL : opsflow_json_texts(&automatic->root, "because"))
 	{
 		appendStringInfo(&reason, "%s%s", separator, (char *) lfirst(lc));
 		separator = "; ";

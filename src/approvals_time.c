@@ -193,7 +193,7 @@ expire_overdue(const DueGroup *group)
 static void
 time_is_up(ApprovalRequest *request, ApprovalStage *stage)
 {
-	char *action = opsflow_policy_text(stage->definition, "timeout_action");
+	char *action = opsflow_json_text(stage->definition, "timeout_action");
 
 	if (action == NULL)
 		action = "expire";

@@ -20,6 +20,7 @@
 
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "core_row.h"
 #include "core_search.h"
 #include "notifications.h"
@@ -129,8 +130,7 @@ note_channels(TupleDesc tupdesc, HeapTuple organization, void *arg)
 	JsonbValue list;
 	JsonbValue *name;
 
-	if (getKeyJsonValueFromContainer(&preferences->root, CHANNELS_KEY, strlen(CHANNELS_KEY), &list) == NULL ||
-		list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+	if (!opsflow_json_value(&preferences->root, CHANNELS_KEY, &list) || list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
 		return true;
 	for (uint32 i = 0; (name = getIthJsonbValueFromContainer(list.val.binary.data, i)) != NULL; i++)
 		wanted->channels |= channel_bit(name) & ~IN_APP;
@@ -142,8 +142,7 @@ is_switched_off(Jsonb *preferences, const char *key)
 {
 	JsonbValue value;
 
-	return getKeyJsonValueFromContainer(&preferences->root, key, strlen(key), &value) != NULL &&
-		value.type == jbvBool && !value.val.boolean;
+	return opsflow_json_value(&preferences->root, key, &value) && value.type == jbvBool && !value.val.boolean;
 }
 
 /* Take away what the person does not want; true for somebody with an account that is active. */
