@@ -54,6 +54,8 @@ extern int opsflow_approval_execute(OpsflowPlan *plan, const Datum *values, cons
 /* Run a statement that writes stages or assignments. */
 extern int opsflow_approval_write(OpsflowPlan *plan, const Datum *values, const char *nulls, int expected);
 extern void opsflow_action_digest(Jsonb *action, uint8 *digest);
+extern void opsflow_asked_digest(const char *title, Jsonb *action, const pg_uuid_t *execution_id,
+								 const pg_uuid_t *work_item_id, uint8 *digest);
 
 /* What its functions share (approvals.c) */
 OPSFLOW_NORETURN extern void opsflow_approval_invalid(const char *argument, const char *hint);

@@ -109,7 +109,7 @@ static OpsflowPlan insert_request_once = {
 	{REQUEST_TYPES}};
 
 static OpsflowPlan find_by_key = {
-	"SELECT id, title, action_digest, execution_id, work_item_id FROM opsflow.approval_requests"
+	"SELECT id, asked_digest FROM opsflow.approval_requests"
 	" WHERE organization_id = $1 AND idempotency_key = $2",
 	2,
 	{UUIDOID, TEXTOID}};
@@ -522,47 +522,45 @@ insert(const Datum *values, const char *nulls)
 	return inserted;
 }
 
-/* Is the value of a row that was found the id that is asked for, or both NULL? */
 static bool
-same_id(int column, Datum value, char null)
+is_digest(const bytea *bytes, const uint8 *digest)
 {
-	bool		isnull;
-	Datum		known = opsflow_result(0, column, &isnull);
+	return VARSIZE_ANY_EXHDR(bytes) == OPSFLOW_DIGEST_LEN &&
+		memcmp(VARDATA_ANY(bytes), digest, OPSFLOW_DIGEST_LEN) == 0;
+}
 
-	return isnull == (null == 'n') && (isnull || opsflow_uuid_equal(DatumGetUUIDP(known), DatumGetUUIDP(value)));
+static const pg_uuid_t *
+uuid_value(const Datum *values, const char *nulls, int parameter)
+{
+	return nulls[parameter] == 'n' ? NULL : DatumGetUUIDP(values[parameter]);
 }
 
 /*
  * The request that was made before with this key, or false if there is none.
- * OF011 if it was another one.
+ * OF011 if it asked something else; what it asks by now does not matter.
  */
 static bool
 find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
 {
 	Datum		arguments[2] = {values[PARAM_ORGANIZATION_ID], values[REQUEST_IDEMPOTENCY_KEY]};
 	uint8		digest[OPSFLOW_DIGEST_LEN];
-	bytea	   *known_digest;
-	bool		same;
+	Datum		asked;
 	bool		isnull;
-	Datum		known;
 
 	if (nulls[REQUEST_IDEMPOTENCY_KEY] == 'n' ||
 		opsflow_execute(&find_by_key, arguments, NULL, SPI_OK_SELECT) == 0)
 		return false;
 
 	*id = *DatumGetUUIDP(opsflow_result(0, 1, &isnull));
-	known = opsflow_result(0, 2, &isnull);
-	same = strcmp(TextDatumGetCString(known), TextDatumGetCString(values[REQUEST_TITLE])) == 0;
-	same = same && same_id(4, values[REQUEST_EXECUTION_ID], nulls[REQUEST_EXECUTION_ID]) &&
-		same_id(5, values[REQUEST_WORK_ITEM_ID], nulls[REQUEST_WORK_ITEM_ID]);
-	opsflow_action_digest(DatumGetJsonbP(values[REQUEST_ACTION]), digest);
-	known_digest = DatumGetByteaPP(opsflow_result(0, 3, &isnull));
-	same = same && memcmp(VARDATA_ANY(known_digest), digest, OPSFLOW_DIGEST_LEN) == 0;
-	if (!same)
+	asked = opsflow_result(0, 2, &isnull);
+	opsflow_asked_digest(TextDatumGetCString(values[REQUEST_TITLE]), DatumGetJsonbP(values[REQUEST_ACTION]),
+						 uuid_value(values, nulls, REQUEST_EXECUTION_ID),
+						 uuid_value(values, nulls, REQUEST_WORK_ITEM_ID), digest);
+	if (isnull || !is_digest(DatumGetByteaPP(asked), digest))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_KEY_REUSED),
 				 errmsg("the idempotency key was used before for another request"),
-				 errdetail("Title, requested action, execution or work item differ from those of request %s.",
+				 errdetail("Title, requested action, execution or work item differ from what request %s asked at first.",
 						   opsflow_uuid_text(id)),
 				 errhint("Use a new key for a new request.")));
 	return true;
