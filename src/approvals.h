@@ -138,6 +138,9 @@ extern bool opsflow_approval_excludes(const ApprovalRequest *request, const pg_u
 extern void opsflow_approval_end(ApprovalRequest *request, const char *status, const char *reason,
 								 const pg_uuid_t *by, Jsonb *form_data);
 
+/* A member need not answer any more. */
+extern void opsflow_approval_call_off(const ApprovalRequest *request, const pg_uuid_t *user_id);
+
 /* Say that it has ended, as opsflow_approval_end() does. */
 extern void opsflow_approval_tell(const ApprovalRequest *request, const char *reason);
 extern void opsflow_approval_tell_all(const ApprovalRequest *requests, int count);

@@ -23,6 +23,7 @@
 #include "approvals_stages.h"
 #include "context.h"
 #include "core.h"
+#include "notifications.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_amend_approval);
@@ -239,6 +240,7 @@ make_stale(const ApprovalRequest *request)
 					   TimestampTzGetDatum(GetCurrentTimestamp())};
 
 	(void) opsflow_approval_write(&plan, values, NULL, SPI_OK_UPDATE);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 }
 
 /* ----------------------------------------------------------------

@@ -191,6 +191,7 @@ opsflow_reassign_approval(PG_FUNCTION_ARGS)
 	if (opsflow_uuid_equal(&from, &to))
 		opsflow_approval_invalid("to_user_id", "It must be somebody else.");
 	mark_reassigned(&request, &stage, &from);
+	opsflow_approval_call_off(&request, &from);
 	check_receiver(&request, &stage, &to);
 	if (opsflow_approval_assign(&request, &stage, &to, 1, "reassignment", &from) != 1)
 		elog(ERROR, "member %s was not asked", opsflow_uuid_text(&to));

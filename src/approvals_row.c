@@ -245,6 +245,16 @@ opsflow_approval_publish(const ApprovalRequest *request, const char *event_type,
 					event_payload(stage, on_behalf_of, reason));
 }
 
+/* A member need not answer any more: what asks for it and has not been sent is called off. */
+void
+opsflow_approval_call_off(const ApprovalRequest *request, const pg_uuid_t *user_id)
+{
+	Datum user = UUIDPGetDatum(user_id);
+
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id,
+								 construct_array(&user, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
 /* What who asked is told: what became of it. */
 static OpsflowMessage
 outcome_message(const ApprovalRequest *request, const char *reason)

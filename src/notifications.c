@@ -385,22 +385,22 @@ is_waiting(const pg_uuid_t *organization_id, const pg_uuid_t *entity_id)
 }
 
 /*
- * Cancel what has not been sent yet about a thing: all of it (type NULL), or that of one
- * type.  It never waits for a sender: what one is taking at this moment goes out.  What a
- * sender has already is not tried again; if it was sent after all, the sender says so.
+ * Cancel what has not been sent yet about a thing: to these users, or to everybody (NULL).
+ * It never waits for a sender: what one is taking at this moment goes out.  What a sender
+ * has already is not tried again; if it was sent after all, the sender says so.
  */
 void
 opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entity_type, const pg_uuid_t *entity_id,
-							 const char *type)
+							 ArrayType *user_ids)
 {
 	static OpsflowPlan plan = {
 		"WITH waiting AS MATERIALIZED (SELECT id FROM opsflow.notifications"
 		" WHERE organization_id = $1 AND entity_id = $2 AND status = 'pending' AND entity_type = $3"
-		" AND ($4 IS NULL OR type = $4) FOR UPDATE SKIP LOCKED)"
+		" AND ($4 IS NULL OR user_id = ANY ($4)) FOR UPDATE SKIP LOCKED)"
 		" UPDATE opsflow.notifications n SET status = 'cancelled', lease_expires_at = NULL"
 		" FROM waiting WHERE n.organization_id = $1 AND n.id = waiting.id",
 		4,
-		{UUIDOID, UUIDOID, TEXTOID, TEXTOID}};
+		{UUIDOID, UUIDOID, TEXTOID, UUIDARRAYOID}};
 	OpsflowUser caller;
 	Datum values[4] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(entity_id)};
 
@@ -409,8 +409,8 @@ opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entit
 	caller = opsflow_become_owner();
 	SPI_connect();
 	values[2] = CStringGetTextDatum(entity_type);
-	values[3] = type == NULL ? (Datum) 0 : CStringGetTextDatum(type);
-	(void) opsflow_execute(&plan, values, type == NULL ? "   n" : NULL, SPI_OK_UPDATE);
+	values[3] = PointerGetDatum(user_ids);
+	(void) opsflow_execute(&plan, values, user_ids == NULL ? "   n" : NULL, SPI_OK_UPDATE);
 	SPI_finish();
 	opsflow_become(caller);
 }
