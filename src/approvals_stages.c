@@ -348,14 +348,17 @@ opsflow_approval_stage_at(const ApprovalRequest *request, int position, Approval
  * ----------------------------------------------------------------
  */
 
+/* The first one is open from the start. */
 static OpsflowPlan insert_stages = {
 	"INSERT INTO opsflow.approval_stages (organization_id, approval_id, revision, position, name, approval_type,"
-	" required_approvals, allow_veto)"
+	" required_approvals, allow_veto, id, status, opened_at, due_at)"
 	" SELECT $1, $2, $3, s.position, d ->> 'name', coalesce(d ->> 'approval_type', 'single'),"
-	" (d ->> 'required_approvals')::pg_catalog.int4, coalesce((d ->> 'allow_veto')::pg_catalog.bool, false)"
+	" (d ->> 'required_approvals')::pg_catalog.int4, coalesce((d ->> 'allow_veto')::pg_catalog.bool, false),"
+	" CASE s.position WHEN 1 THEN $5 ELSE opsflow.uuidv7() END, CASE s.position WHEN 1 THEN 'open' ELSE 'waiting' END,"
+	" CASE s.position WHEN 1 THEN $6 END, CASE s.position WHEN 1 THEN $7 END"
 	" FROM pg_catalog.jsonb_array_elements($4) WITH ORDINALITY AS s (d, position)",
-	4,
-	{UUIDOID, UUIDOID, INT4OID, JSONBOID}};
+	7,
+	{UUIDOID, UUIDOID, INT4OID, JSONBOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan insert_assignments = {
 	"INSERT INTO opsflow.approval_assignments AS a (organization_id, approval_id, stage_id, user_id, source, reassigned_from,"
@@ -593,51 +596,56 @@ opsflow_approval_not_asked(const ApprovalRequest *request, int position, ArrayTy
 	return NULL;
 }
 
+/* A stage opens: when, and until when. */
+static TimestampTz
+start(const ApprovalRequest *request, ApprovalStage *stage)
+{
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+
+	stage->status = "open";
+	stage->has_due = opsflow_approval_due(request, stage->definition, now, &stage->due_at);
+	return now;
+}
+
 /* Open a waiting stage for these members. */
 static void
 open_for(ApprovalRequest *request, ApprovalStage *stage, const Asked *asked)
 {
-	TimestampTz now = GetCurrentTransactionStartTimestamp();
 	Datum values[4] = {
-		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), TimestampTzGetDatum(now)};
-	char nulls[4] = {' ', ' ', ' ', 'n'};
+		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id),
+		TimestampTzGetDatum(start(request, stage)), TimestampTzGetDatum(stage->due_at)};
 
-	stage->has_due = opsflow_approval_due(request, stage->definition, now, &stage->due_at);
-	if (stage->has_due)
-	{
-		values[3] = TimestampTzGetDatum(stage->due_at);
-		nulls[3] = ' ';
-	}
-	(void) opsflow_approval_write(&open_stage, values, nulls, SPI_OK_UPDATE);
-	stage->status = "open";
+	(void) opsflow_approval_write(&open_stage, values, stage->has_due ? NULL : "   n", SPI_OK_UPDATE);
 	(void) assign(request, stage, asked, NULL);
 }
 
-/* Rows of all stages, waiting. */
+/* Rows of all stages: the first is open, the others wait. */
 static void
-make_stages(const ApprovalRequest *request)
+make_stages(const ApprovalRequest *request, ApprovalStage *first)
 {
 	JsonbValue stages;
-	Datum values[4] = {
+	Datum values[7] = {
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->id), Int32GetDatum(request->revision)};
 
 	if (!opsflow_json_value(&request->policy->root, "stages", &stages))
 		elog(ERROR, "approval request %s has no stages", opsflow_uuid_text(&request->id));
+	opsflow_new_uuid(&first->id);
 	values[3] = JsonbPGetDatum(JsonbValueToJsonb(&stages));
-	(void) opsflow_approval_write(&insert_stages, values, NULL, SPI_OK_INSERT);
+	values[4] = UUIDPGetDatum(&first->id);
+	values[5] = TimestampTzGetDatum(start(request, first));
+	values[6] = TimestampTzGetDatum(first->due_at);
+	(void) opsflow_approval_write(&insert_stages, values, first->has_due ? NULL : "      n", SPI_OK_INSERT);
 }
 
 static void
-begin(ApprovalRequest *request, const Asked *first)
+begin(ApprovalRequest *request, const Asked *asked)
 {
-	ApprovalStage stage;
+	ApprovalStage first = {.position = 1, .definition = opsflow_approval_definition(request->policy, 1)};
 	TimestampTz wake_at;
 
-	make_stages(request);
-	if (!opsflow_approval_stage_at(request, 1, &stage))
-		elog(ERROR, "approval request %s has no first stage", opsflow_uuid_text(&request->id));
-	open_for(request, &stage, first);
-	wake_at = opsflow_approval_wake_at(request, &stage);
+	make_stages(request, &first);
+	(void) assign(request, &first, asked, NULL);
+	wake_at = opsflow_approval_wake_at(request, &first);
 	/* A job that comes earlier than that puts it right itself. */
 	if (wake_at < request->wake_at || request->current_stage != 1)
 		opsflow_approval_set(request, request->status, 1, request->escalation_count, wake_at);

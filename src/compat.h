@@ -153,4 +153,33 @@ opsflow_owns_table(Oid relid)
 #define OPSFLOW_LXID (MyProc->lxid)
 #endif
 
+/* The executor's states of the CHECKs of a table it writes to; 18 renamed them. */
+#if PG_VERSION_NUM >= 180000
+#define OPSFLOW_CHECK_STATES(target) ((target)->ri_CheckConstraintExprs)
+#else
+#define OPSFLOW_CHECK_STATES(target) ((target)->ri_ConstraintExprs)
+#endif
+
+/* 18 has constraints that are not enforced. */
+static inline bool
+opsflow_check_is_enforced(const ConstrCheck *check)
+{
+#if PG_VERSION_NUM >= 180000
+	return check->ccenforced;
+#else
+	return true;
+#endif
+}
+
+/* 18 has columns that are computed when they are read. */
+static inline bool
+opsflow_has_virtual_columns(const TupleConstr *constraints)
+{
+#if PG_VERSION_NUM >= 180000
+	return constraints->has_generated_virtual;
+#else
+	return false;
+#endif
+}
+
 #endif /* OPSFLOW_COMPAT_H */

@@ -144,6 +144,9 @@ extern bool opsflow_is_erasing(void);
 /* Hearing of relations that change (core_watch.c) */
 extern void opsflow_watch_relations(RelcacheCallbackFunction changed);
 
+/* CHECK constraints, read once per backend (core_checks.c) */
+extern void opsflow_checks_init(void);
+
 /* DDL of opsflow's own, which is not recorded as anybody else's (core_ddl.c) */
 extern void opsflow_own_ddl(void (*work)(void *arg), void *arg);
 extern bool opsflow_is_own_ddl(void);

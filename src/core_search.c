@@ -22,11 +22,19 @@
 #include "core.h"
 #include "core_search.h"
 
+static Oid
+table_id(OpsflowSearch *search)
+{
+	if (!OidIsValid(search->relid))
+		search->relid = opsflow_relation_id(search->table);
+	return search->relid;
+}
+
 void
 opsflow_search_uuid(OpsflowSearch *search, const char *column, const pg_uuid_t *value)
 {
 	ScanKeyInit(&search->keys[search->nkeys++],
-				get_attnum(opsflow_relation_id(search->table), column),
+				get_attnum(table_id(search), column),
 				BTEqualStrategyNumber, F_UUID_EQ, UUIDPGetDatum(value));
 }
 
@@ -35,7 +43,7 @@ opsflow_search_text(OpsflowSearch *search, const char *column, const char *value
 {
 	ScanKeyData *key = &search->keys[search->nkeys++];
 
-	ScanKeyInit(key, get_attnum(opsflow_relation_id(search->table), column),
+	ScanKeyInit(key, get_attnum(table_id(search), column),
 				BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(value));
 	key->sk_collation = DEFAULT_COLLATION_OID;
 }
@@ -50,7 +58,7 @@ bool
 opsflow_search_rows(OpsflowSearch *search, OpsflowFound found, void *arg)
 {
 	Snapshot snapshot = RegisterSnapshot(IsInParallelMode() ? GetActiveSnapshot() : GetLatestSnapshot());
-	Relation rel = table_open(opsflow_relation_id(search->table), AccessShareLock);
+	Relation rel = table_open(table_id(search), AccessShareLock);
 	Oid index = search->index == NULL ? opsflow_primary_key_index(rel) : opsflow_relation_id(search->index);
 	SysScanDesc scan = systable_beginscan(rel, index, OidIsValid(index), snapshot, search->nkeys, search->keys);
 	HeapTuple row;

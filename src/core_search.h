@@ -17,6 +17,7 @@ typedef struct OpsflowSearch
 {
 	const char *table;
 	const char *index; /* NULL: the primary key */
+	Oid relid;		   /* of the table, once it is known */
 	ScanKeyData keys[3];
 	int nkeys;
 } OpsflowSearch;

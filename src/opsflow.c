@@ -24,6 +24,7 @@ void		_PG_init(void);
 void
 _PG_init(void)
 {
+	opsflow_checks_init();
 	opsflow_context_init();
 	opsflow_sign_init();
 	opsflow_secrets_init();

@@ -10,11 +10,13 @@
  * Nothing is kept from one question to the next: the rows are read below the SQL
  * layer, by index, in their newest committed version, so that what is taken away is
  * gone with the next statement, at every isolation level.  Policies ask in a
- * sub-select, so once for each query.
+ * sub-select, so once for each query.  Whether an organization is open to changes is
+ * kept for the rest of a statement of the client.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
@@ -25,6 +27,7 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "context.h"
 #include "core.h"
 #include "core_row.h"
@@ -400,17 +403,33 @@ allows_changes(const pg_uuid_t *organization_id)
 	return !opsflow_search_rows(&search, is_closed, NULL);
 }
 
-/* Refuse what would change an organization that is suspended (OF014); DBAs and jobs are not held up. */
+/*
+ * Refuse what would change an organization that is suspended (OF014); DBAs and jobs are not held up.
+ *
+ * Asked by each statement inside a function too, and answered once for what the client
+ * has sent: what was let in comes to its end.
+ */
 void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
-	if (!opsflow_is_administrator(GetOuterUserId()) &&
-		!allows_changes(&context->organization_id))
+	static LocalTransactionId transaction = InvalidLocalTransactionId;
+	static TimestampTz statement;
+	static pg_uuid_t organization_id;
+
+	if (transaction == OPSFLOW_LXID && statement == GetCurrentStatementStartTimestamp() &&
+		opsflow_uuid_equal(&organization_id, &context->organization_id))
+		return;
+	if (opsflow_is_administrator(GetOuterUserId()))
+		return;
+	if (!allows_changes(&context->organization_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_SUSPENDED),
 				 errmsg("the organization is suspended, cancelled or deleted"),
 				 errdetail("Its data can be read, and not changed."),
 				 errhint("The platform, or a holding above it, can call opsflow.resume_organization() or opsflow.restore_organization().")));
+	transaction = OPSFLOW_LXID;
+	statement = GetCurrentStatementStartTimestamp();
+	organization_id = context->organization_id;
 }
 
 void

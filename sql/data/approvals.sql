@@ -409,7 +409,7 @@ CREATE POLICY admin_reads ON opsflow.approval_requests FOR SELECT TO opsflow_adm
 GRANT SELECT ON opsflow.approval_requests TO opsflow_member, opsflow_holding, opsflow_worker, opsflow_admin;
 
 CREATE TABLE opsflow.approval_stages (
-    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    organization_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
     approval_id uuid NOT NULL,
     revision integer NOT NULL DEFAULT 1,
@@ -465,7 +465,7 @@ SELECT opsflow.protect('opsflow.approval_stages', captured => false);
 GRANT SELECT ON opsflow.approval_stages TO opsflow_member, opsflow_holding, opsflow_worker;
 
 CREATE TABLE opsflow.approval_assignments (
-    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    organization_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
     approval_id uuid NOT NULL,
     stage_id uuid NOT NULL,
@@ -535,7 +535,7 @@ SELECT opsflow.protect('opsflow.approval_assignments', captured => false);
 GRANT SELECT ON opsflow.approval_assignments TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.approval_decisions (
-    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    organization_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
     approval_id uuid NOT NULL,
     stage_id uuid NOT NULL,
@@ -596,7 +596,7 @@ SELECT opsflow.protect('opsflow.approval_decisions');
 GRANT SELECT ON opsflow.approval_decisions TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.approval_comments (
-    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    organization_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
     approval_id uuid NOT NULL,
     user_id uuid,
@@ -641,7 +641,7 @@ SELECT opsflow.protect('opsflow.approval_comments');
 GRANT SELECT ON opsflow.approval_comments TO opsflow_member, opsflow_holding;
 
 CREATE TABLE opsflow.approval_uses (
-    organization_id uuid NOT NULL REFERENCES opsflow.organizations (id),
+    organization_id uuid NOT NULL,
     id uuid NOT NULL DEFAULT opsflow.uuidv7(),
     approval_id uuid NOT NULL,
     use_number integer NOT NULL,
