@@ -191,7 +191,7 @@ bands_problem(const JsonbContainer *bands)
 
 	for (int i = 0; problem == NULL && i < lengthof(settings); i++)
 	{
-		if (!opsflow_json_find(bands, settings[i].name, &limit))
+		if (!opsflow_json_value(bands, settings[i].name, &limit))
 			continue;
 		if (below_name != NULL &&
 			DatumGetBool(DirectFunctionCall2(numeric_lt, NumericGetDatum(limit.val.numeric),
@@ -216,9 +216,9 @@ opsflow_thresholds_problem(Jsonb *thresholds)
 	char *problem = problem_of(&thresholds->root, "approval_thresholds", settings, lengthof(settings), NULL);
 	JsonbValue part;
 
-	if (problem == NULL && opsflow_json_find(&thresholds->root, "financial_impact", &part))
+	if (problem == NULL && opsflow_json_value(&thresholds->root, "financial_impact", &part))
 		problem = bands_problem(part.val.binary.data);
-	if (problem == NULL && opsflow_json_find(&thresholds->root, "data_access", &part))
+	if (problem == NULL && opsflow_json_value(&thresholds->root, "data_access", &part))
 		problem = problem_of(part.val.binary.data, "approval_thresholds.data_access", NULL, 0, &class_of_data);
 	return problem;
 }

@@ -9,7 +9,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_approval_guard';
 COMMENT ON FUNCTION opsflow.approval_guard() IS
-'Trigger on opsflow.approval_requests, BEFORE INSERT, UPDATE, DELETE for each row and BEFORE TRUNCATE: the state machine. Fills action_digest and, where missing, expires_at; refuses every change of status that is not legal or does not come from the functions, every change of what was asked or decided, and every removal (OF004), and loaded rows whose decided_at does not fit their status (OF007).';
+'Trigger on opsflow.approval_requests, BEFORE INSERT, UPDATE, DELETE for each row and BEFORE TRUNCATE: the state machine. Fills action_digest and, where missing, asked_digest and expires_at; refuses every change of status that is not legal or does not come from the functions, every change of what was asked or decided, and every removal (OF004), and loaded rows whose decided_at does not fit their status (OF007).';
 
 CREATE FUNCTION opsflow.approval_rows_guard()
 RETURNS trigger
