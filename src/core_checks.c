@@ -7,14 +7,20 @@
  * eighth of what a decision costs.  So they are kept here, planned, and given to the
  * executor when a statement starts; what they say and how they fail stays PostgreSQL's.
  *
+ * Planned once means for whoever comes: the text of an SQL function may stand where it was
+ * called, as the search_path of the first one reads it, and what an immutable function
+ * returned.  So that is done with PostgreSQL's own functions only; a table whose constraints
+ * call one that somebody made is left to PostgreSQL.  None of opsflow's is.
+ *
  * Memory: the constraints of a table are in a context of their own.  It is freed when
  * the table has changed and the last statement that runs on it has ended.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "catalog/namespace.h"
 #include "executor/executor.h"
-#include "nodes/nodes.h"
+#include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -28,6 +34,7 @@ typedef struct Checks
 {
 	MemoryContext context;
 	int users; /* statements that run on them, and the cache */
+	bool own;  /* they call nothing that somebody made */
 	int count;
 	Expr **expressions; /* NULL: not enforced */
 } Checks;
@@ -66,6 +73,39 @@ forget(Datum arg, Oid relid)
 	}
 }
 
+static bool
+is_made(Oid function, void *context)
+{
+	return function >= FirstNormalObjectId;
+}
+
+/* Does it call a function that can be replaced, or ask for a type with constraints, which can be altered? */
+static bool
+calls_made(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return IsA(node, CoerceToDomain) || check_functions_in_node(node, is_made, context) ||
+		expression_tree_walker(node, calls_made, context);
+}
+
+/* Read a constraint into the context of all of them; false if it has to be read anew each time. */
+static bool
+plan_check(Checks *checks, int i, const char *text)
+{
+	Node *read = stringToNode(text);
+	MemoryContext caller;
+	Expr *planned;
+
+	if (calls_made(read, NULL))
+		return false;
+	planned = expression_planner((Expr *) read);
+	caller = MemoryContextSwitchTo(checks->context);
+	checks->expressions[i] = copyObject(planned);
+	MemoryContextSwitchTo(caller);
+	return true;
+}
+
 static Checks *
 plan_checks(const TupleConstr *constraints)
 {
@@ -76,17 +116,11 @@ plan_checks(const TupleConstr *constraints)
 	checks->users = 1;
 	checks->count = constraints->num_check;
 	checks->expressions = MemoryContextAllocZero(context, checks->count * sizeof(Expr *));
-	for (int i = 0; i < checks->count; i++)
+	checks->own = true;
+	for (int i = 0; checks->own && i < checks->count; i++)
 	{
-		MemoryContext caller;
-		Expr *planned;
-
-		if (!opsflow_check_is_enforced(&constraints->check[i]))
-			continue;
-		planned = expression_planner(stringToNode(constraints->check[i].ccbin));
-		caller = MemoryContextSwitchTo(context);
-		checks->expressions[i] = copyObject(planned);
-		MemoryContextSwitchTo(caller);
+		if (opsflow_check_is_enforced(&constraints->check[i]))
+			checks->own = plan_check(checks, i, constraints->check[i].ccbin);
 	}
 	MemoryContextSetParent(context, CacheMemoryContext);
 	return checks;
@@ -111,10 +145,15 @@ static void
 use_checks(EState *estate, ResultRelInfo *target)
 {
 	Checks *checks = find_checks(target->ri_RelationDesc);
-	MemoryContext caller = MemoryContextSwitchTo(estate->es_query_cxt);
-	ExprState **states = palloc0(checks->count * sizeof(ExprState *));
-	MemoryContextCallback *at_end = palloc(sizeof(MemoryContextCallback));
+	MemoryContext caller;
+	ExprState **states;
+	MemoryContextCallback *at_end;
 
+	if (!checks->own)
+		return;
+	caller = MemoryContextSwitchTo(estate->es_query_cxt);
+	states = palloc0(checks->count * sizeof(ExprState *));
+	at_end = palloc(sizeof(MemoryContextCallback));
 	at_end->func = release;
 	at_end->arg = checks;
 	checks->users++;

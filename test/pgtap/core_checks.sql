@@ -61,5 +61,43 @@ SELECT lives_ok('INSERT INTO opsflow.fitted VALUES (12)', 'a function of one''s 
 CREATE OR REPLACE FUNCTION opsflow.fits(size integer) RETURNS boolean IMMUTABLE LANGUAGE plpgsql
     AS 'BEGIN RETURN size <> 12; END';
 SELECT throws_like('INSERT INTO opsflow.fitted VALUES (12)', '%violates check constraint "fits"%', 'as it is now');
+-- One whose text PostgreSQL puts in the place of the call, one that it calls ahead, and a type with constraints.
+CREATE FUNCTION opsflow.fits_too(size integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT size <> 13';
+CREATE FUNCTION opsflow.most() RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 20; END';
+CREATE DOMAIN opsflow.few AS integer;
+CREATE TABLE opsflow.fitted_too (
+    size integer CONSTRAINT fits_too CHECK (opsflow.fits_too(size)),
+    weight integer CONSTRAINT most CHECK (weight < opsflow.most()),
+    number integer CONSTRAINT few CHECK (number::opsflow.few IS NOT NULL));
+SELECT lives_ok('INSERT INTO opsflow.fitted_too VALUES (12, 12, 12)', 'an SQL function, a constant one, a domain');
+CREATE OR REPLACE FUNCTION opsflow.fits_too(size integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT size <> 12';
+SELECT throws_like('INSERT INTO opsflow.fitted_too VALUES (12, 12, 12)', '%violates check constraint "fits_too"%', 'the SQL function as it is now');
+CREATE OR REPLACE FUNCTION opsflow.most() RETURNS integer IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 10; END';
+SELECT throws_like('INSERT INTO opsflow.fitted_too VALUES (11, 11, 11)', '%violates check constraint "most"%', 'the constant one');
+ALTER DOMAIN opsflow.few ADD CONSTRAINT below_five CHECK (VALUE < 5);
+SELECT throws_like('INSERT INTO opsflow.fitted_too VALUES (9, 9, 9)', '%violates check constraint "below_five"%', 'the domain');
+
+-- Whoever writes has to be allowed to call them, and whoever writes nothing need not; a search_path is its own user's.
+CREATE ROLE opsflow_test_measurer;
+CREATE SCHEMA measurer AUTHORIZATION opsflow_test_measurer;
+GRANT USAGE ON SCHEMA opsflow TO opsflow_test_measurer;
+GRANT SELECT, INSERT, DELETE ON opsflow.fitted_too, opsflow.fitted TO opsflow_test_measurer;
+REVOKE EXECUTE ON FUNCTION opsflow.fits_too(integer), opsflow.fits(integer) FROM PUBLIC;
+INSERT INTO opsflow.fitted_too VALUES (1, 1, 1);
+SET LOCAL ROLE opsflow_test_measurer;
+SELECT throws_ok('INSERT INTO opsflow.fitted_too VALUES (1, 1, 1)', '42501', NULL, 'who may not call a function of a constraint cannot insert');
+SELECT lives_ok('DELETE FROM opsflow.fitted', 'but delete');
+RESET ROLE;
+CREATE FUNCTION public.fits_me(size integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT size < 5';
+CREATE FUNCTION opsflow.fits_me(size integer) RETURNS boolean IMMUTABLE LANGUAGE sql AS 'SELECT fits_me(size)';
+CREATE TABLE opsflow.fitted_me (size integer CONSTRAINT fits_me CHECK (opsflow.fits_me(size)));
+GRANT INSERT ON opsflow.fitted_me TO opsflow_test_measurer;
+SET LOCAL ROLE opsflow_test_measurer;
+CREATE FUNCTION measurer.fits_me(size integer) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN current_user = ''opsflow_test_measurer''; END';
+SET LOCAL search_path = measurer, public;
+INSERT INTO opsflow.fitted_me VALUES (1);
+RESET ROLE;
+SET LOCAL search_path = public;
+SELECT lives_ok('INSERT INTO opsflow.fitted_me VALUES (2)', 'what a path of another user finds is not called');
 SELECT * FROM finish();
 ROLLBACK;
