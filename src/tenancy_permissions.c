@@ -407,16 +407,19 @@ allows_changes(const pg_uuid_t *organization_id)
  * Refuse what would change an organization that is suspended (OF014); DBAs and jobs are not held up.
  *
  * Asked by each statement inside a function too, and answered once for what the client
- * has sent: what was let in comes to its end.
+ * has sent: what was let in comes to its end.  A subtransaction asks anew, and so does
+ * what comes after it: what it was told may have been rolled back.
  */
 void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
 	static LocalTransactionId transaction = InvalidLocalTransactionId;
+	static SubTransactionId subtransaction;
 	static TimestampTz statement;
 	static pg_uuid_t organization_id;
 
-	if (transaction == OPSFLOW_LXID && statement == GetCurrentStatementStartTimestamp() &&
+	if (transaction == OPSFLOW_LXID && subtransaction == GetCurrentSubTransactionId() &&
+		statement == GetCurrentStatementStartTimestamp() &&
 		opsflow_uuid_equal(&organization_id, &context->organization_id))
 		return;
 	if (opsflow_is_administrator(GetOuterUserId()))
@@ -428,6 +431,7 @@ opsflow_require_active_organization(const OpsflowContext *context)
 				 errdetail("Its data can be read, and not changed."),
 				 errhint("The platform, or a holding above it, can call opsflow.resume_organization() or opsflow.restore_organization().")));
 	transaction = OPSFLOW_LXID;
+	subtransaction = GetCurrentSubTransactionId();
 	statement = GetCurrentStatementStartTimestamp();
 	organization_id = context->organization_id;
 }

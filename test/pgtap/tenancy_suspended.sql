@@ -91,6 +91,24 @@ FROM (VALUES ('encrypt_secret(''x'', ''mine'')'), ('rotate_encryption_key()'), (
 SELECT act('none');
 SELECT opsflow.resume_organization(:one);
 
+-- A function that resumes it, writes, and takes both back has not opened it for what comes next.
+SELECT opsflow.suspend_organization(:one);
+CREATE FUNCTION write_after_rollback(statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        PERFORM act('opsflow_service', '00000000-0000-7000-8000-000000000001');
+        PERFORM opsflow.resume_organization('00000000-0000-7000-8000-000000000001');
+        EXECUTE statement;
+        RAISE EXCEPTION USING ERRCODE = 'P9999';
+    EXCEPTION WHEN SQLSTATE 'P9999' THEN
+        PERFORM act('opsflow_service', '00000000-0000-7000-8000-000000000001');
+    END;
+    EXECUTE statement;
+END $$;
+SELECT throws_ok(format('SELECT write_after_rollback(%L)', min(statement)), 'OF014', NULL, 'a resumption that was rolled back lets nobody write') FROM writes WHERE role = 'opsflow_service';
+SELECT act('none');
+SELECT opsflow.resume_organization(:one);
+
 -- DBAs are not held up, nor is another organization.
 SELECT opsflow.suspend_organization(:one);
 SELECT act('opsflow_service', '00000000-0000-7000-8000-000000000002', '00000000-0000-7000-8000-0000000000a2');
