@@ -40,8 +40,9 @@ run()
 # What isolationtester would say of all of it.
 awk '/^step/ { step[$2] } /^permutation/ { gsub(/\([^)]*\)/, ""); for (i = 2; i <= NF; i++) used[$i]; some = 1 }
 	END { if (some) for (name in step) if (!(name in used)) print "unused step name: " name }' <<<"$spec"
-part 1 "$together" | run
+# Not in a pipeline, whose last command could not set status.
+run < <(part 1 "$together")
 for ((n = together + 1; n <= total; n++)); do
-	part "$n" "$n" | without_teardown | run 'Parsed test spec with'
+	run 'Parsed test spec with' < <(part "$n" "$n" | without_teardown)
 done
 exit "$status"
