@@ -612,9 +612,10 @@ start(const ApprovalRequest *request, ApprovalStage *stage)
 static void
 open_for(ApprovalRequest *request, ApprovalStage *stage, const Asked *asked)
 {
+	TimestampTz now = start(request, stage);
 	Datum values[4] = {
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id),
-		TimestampTzGetDatum(start(request, stage)), TimestampTzGetDatum(stage->due_at)};
+		TimestampTzGetDatum(now), TimestampTzGetDatum(stage->due_at)};
 
 	(void) opsflow_approval_write(&open_stage, values, stage->has_due ? NULL : "   n", SPI_OK_UPDATE);
 	(void) assign(request, stage, asked, NULL);
