@@ -25,6 +25,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/pg_prng.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -340,16 +341,21 @@ note_failure(Trouble *trouble, const DueRequest *due, ErrorData *error)
 			 errhint("Other requests are not affected, and the next run tries again.")));
 }
 
-/* Work on the requests of a group one by one, since together it failed. */
+/*
+ * Work on the requests of a group one by one, since together it failed.  It begins anywhere:
+ * those that fail are still there in the next run, and would be its first hundred again.
+ */
 static int64
 work_one_by_one(const DueGroup *group, Trouble *trouble)
 {
 	int64 total = 0;
+	int offset = (int) pg_prng_uint64_range(&pg_global_prng_state, 0, group->count - 1);
 
 	for (int i = 0; i < group->count && trouble->failures < MAX_FAILURES; i++)
 	{
+		const DueRequest *due = &group->due[(offset + i) % group->count];
 		DueGroup one = {
-			.due = &group->due[i],
+			.due = due,
 			.count = 1,
 			.now = group->now,
 			.lock_timeout = trouble->locked ? SHORT_LOCK_TIMEOUT : LOCK_TIMEOUT};
@@ -361,7 +367,7 @@ work_one_by_one(const DueGroup *group, Trouble *trouble)
 			continue;
 		}
 		trouble->locked = trouble->locked || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-		note_failure(trouble, &group->due[i], error);
+		note_failure(trouble, due, error);
 		FreeErrorData(error);
 	}
 	return total;
