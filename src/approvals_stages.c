@@ -22,6 +22,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
+#include "utils/formatting.h"
 #include "utils/timestamp.h"
 
 #include "approvals.h"
@@ -89,7 +90,6 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 /* Members of an organization, or those of them who have a role. */
 typedef struct MemberSearch
 {
-	List *roles; /* words; NIL: whatever the role */
 	List *users; /* found: copies of their ids */
 	TimestampTz now;
 } MemberSearch;
@@ -119,10 +119,7 @@ add_user(MemberSearch *search, TupleDesc tupdesc, HeapTuple row)
 static bool
 note_member(TupleDesc tupdesc, HeapTuple member, void *arg)
 {
-	MemberSearch *search = arg;
-
-	if (search->roles == NIL || is_in(search->roles, opsflow_row_text(tupdesc, member, "role")))
-		add_user(search, tupdesc, member);
+	add_user(arg, tupdesc, member);
 	return false;
 }
 
@@ -173,15 +170,16 @@ ask_users(Asked *asked, List *users, const char *source)
 		ask(asked, lfirst(lc));
 }
 
-static List *
-find_members(const pg_uuid_t *organization_id, List *roles)
+/* Members whose membership says a role; NULL: all of them. */
+static void
+find_members(const pg_uuid_t *organization_id, const char *role, MemberSearch *members)
 {
-	OpsflowSearch search = {"organization_members", "organization_members_user_key"};
-	MemberSearch members = {.roles = roles};
+	OpsflowSearch search = {"organization_members", "organization_members_role_idx"};
 
 	opsflow_search_uuid(&search, "organization_id", organization_id);
-	(void) opsflow_search_rows(&search, note_member, &members);
-	return members.users;
+	if (role != NULL)
+		opsflow_search_text(&search, "role", asc_tolower(role, strlen(role)));
+	(void) opsflow_search_rows(&search, note_member, members);
 }
 
 /* Who has a role by the word of the membership, or was given it. */
@@ -190,9 +188,11 @@ find_role_members(const pg_uuid_t *organization_id, List *names)
 {
 	OpsflowSearch search = {"roles"};
 	RoleSearch roles = {.names = names};
-	MemberSearch members = {.users = find_members(organization_id, names), .now = GetCurrentTimestamp()};
+	MemberSearch members = {.now = GetCurrentTimestamp()};
 	ListCell *lc;
 
+	foreach(lc, names)
+		find_members(organization_id, lfirst(lc), &members);
 	opsflow_search_uuid(&search, "organization_id", organization_id);
 	(void) opsflow_search_rows(&search, note_role, &roles);
 	foreach(lc, roles.ids)
@@ -230,11 +230,12 @@ static void
 ask_holders(Asked *asked, const char *permission)
 {
 	const pg_uuid_t *organization_id = &asked->request->organization_id;
-	List *members = find_members(organization_id, NIL);
+	MemberSearch members = {NIL};
 	List *holders = NIL;
 	ListCell *lc;
 
-	foreach(lc, members)
+	find_members(organization_id, NULL, &members);
+	foreach(lc, members.users)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (opsflow_member_has_permission(organization_id, lfirst(lc), permission))

@@ -292,5 +292,29 @@ SET LOCAL ROLE opsflow_member;
 SELECT is(opsflow.explain_approval(:'plain') ->> 'status', 'approved', 'a report needs no user');
 RESET ROLE;
 
+-- ---------------------------------------------------------------------------
+-- The cost: however many members there are, those are read whom it is about
+
+SELECT set_config('opsflow.organization_id', '', true);
+INSERT INTO opsflow.users (id, email, full_name) SELECT ('00000000-0000-7000-9000-' || lpad(n::text, 12, '0'))::uuid, n || '@many.example', 'Crowd ' || n FROM generate_series(1, 3000) n;
+INSERT INTO opsflow.organization_members (organization_id, user_id) SELECT :one, id FROM opsflow.users WHERE full_name LIKE 'Crowd %';
+ANALYZE opsflow.users, opsflow.organization_members;
+INSERT INTO opsflow.approval_policies (organization_id, id, name, action_kind) VALUES (:one, :nobody, 'Many', 'many');
+INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approver_roles, approver_ids, timeout, timeout_action, escalate_to) VALUES
+    (:one, :nobody, 1, '{Manager,viewer}', NULL, '1 day', 'escalate', ARRAY[:ana]::uuid[]), (:one, :nobody, 2, NULL, ARRAY[:olga, :ana]::uuid[], NULL, 'expire', NULL);
+CREATE FUNCTION rows_read(relation regclass) RETURNS bigint LANGUAGE sql AS $$
+    SELECT sum(pg_stat_get_xact_tuples_fetched(r) + pg_stat_get_xact_tuples_returned(r)) FROM (SELECT relation UNION SELECT indexrelid FROM pg_index WHERE indrelid = relation) t (r)
+$$;
+SELECT rows_read('opsflow.organization_members') AS before \gset
+SELECT ask('many') AS many \gset
+SELECT cmp_ok(rows_read('opsflow.organization_members') - :before, '<', 200::bigint, 'to ask who has a role');
+SELECT is(array_agg(user_id), ARRAY[:max]::uuid[], 'whatever the case of its name, if he may decide') FROM opsflow.approval_assignments WHERE approval_id = :'many';
+SELECT rows_read('opsflow.users') AS before \gset
+SELECT explained(:'many') AS explanation \gset
+SELECT cmp_ok(rows_read('opsflow.users') - :before, '<', 200::bigint, 'to explain it');
+SELECT is(:'explanation'::jsonb #> '{stages,0,escalates_to}', jsonb_build_object('id', :ana, 'name', 'Ana'), 'who is asked when it moves up');
+SELECT is(:'explanation'::jsonb #> '{stages,1,asks_members}', '["Ana", "Olga"]', 'and whom the next stage asks');
+SELECT is(:'explanation'::jsonb -> 'excluded', jsonb_build_array(jsonb_build_object('id', :mia, 'name', 'Mia', 'because', 'who asks does not decide')), 'and who never decides, once');
+
 SELECT * FROM finish();
 ROLLBACK;

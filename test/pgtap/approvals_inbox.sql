@@ -253,12 +253,13 @@ INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id
 SET LOCAL session_replication_role = origin;
 
 -- Without statistics, as after a restore, the job does not walk over what is open.
-CREATE FUNCTION rows_read(relation regclass) RETURNS bigint LANGUAGE sql AS
-    $$ SELECT pg_stat_get_xact_tuples_fetched(relation) + pg_stat_get_xact_tuples_returned(relation) $$;
+CREATE FUNCTION rows_read(relation regclass) RETURNS bigint LANGUAGE sql AS $$
+    SELECT sum(pg_stat_get_xact_tuples_fetched(r) + pg_stat_get_xact_tuples_returned(r)) FROM (SELECT relation UNION SELECT indexrelid FROM pg_index WHERE indrelid = relation) t (r)
+$$;
 SELECT rows_read('opsflow.approval_requests') + rows_read('opsflow.approval_stages') + rows_read('opsflow.approval_assignments') AS before \gset
 SELECT is(opsflow.expire_approvals(500), 500::bigint, 'those whose time is up expire');
 SELECT cmp_ok(rows_read('opsflow.approval_requests') + rows_read('opsflow.approval_stages') + rows_read('opsflow.approval_assignments') - :before,
-    '<', 500 * 15::bigint, 'each is found by its key, without statistics too');
+    '<', 500 * 30::bigint, 'each is found by its key, without statistics too');
 ANALYZE opsflow.approval_requests, opsflow.approval_stages, opsflow.approval_assignments;
 CREATE FUNCTION plan(query text) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
