@@ -79,6 +79,7 @@ static const struct
 	{"requested_by", FIELD_FIXED},
 	{"requested_by_agent", FIELD_FIXED},
 	{"idempotency_key", FIELD_FIXED},
+	{"asked_digest", FIELD_FIXED},
 	{"attachments", FIELD_FIXED},
 	{"ai_recommendation", FIELD_FIXED},
 	{"ai_confidence", FIELD_FIXED},
@@ -294,6 +295,27 @@ set_digest(OpsflowChange *change)
 	opsflow_change_set(change, "action_digest", opsflow_bytes_datum(digest, sizeof(digest)));
 }
 
+/* What asking again with its key is compared with; a row that is loaded may have been amended, and says so itself. */
+static void
+set_asked_digest(OpsflowChange *change)
+{
+	char	   *title = opsflow_row_text(change->tupdesc, change->after, "title");
+	bool		no_action;
+	Datum		action = opsflow_row_value(change->tupdesc, change->after, "requested_action", &no_action);
+	pg_uuid_t	execution_id;
+	pg_uuid_t	work_item_id;
+	bool		has_execution = opsflow_row_uuid(change->tupdesc, change->after, "execution_id", &execution_id);
+	bool		has_work_item = opsflow_row_uuid(change->tupdesc, change->after, "work_item_id", &work_item_id);
+	uint8		digest[OPSFLOW_DIGEST_LEN];
+
+	if (title == NULL || no_action || opsflow_row_is_null(change->tupdesc, change->after, "idempotency_key") ||
+		!opsflow_row_is_null(change->tupdesc, change->after, "asked_digest"))
+		return;
+	opsflow_asked_digest(title, DatumGetJsonbP(action), has_execution ? &execution_id : NULL,
+						 has_work_item ? &work_item_id : NULL, digest);
+	opsflow_change_set(change, "asked_digest", opsflow_bytes_datum(digest, sizeof(digest)));
+}
+
 /* The job looks for what is due by wake_at: never later than the request expires. */
 static void
 follow_expires_at(OpsflowChange *change)
@@ -388,6 +410,7 @@ complete_request(OpsflowChange *change)
 
 	check_outcome(change);
 	set_digest(change);
+	set_asked_digest(change);
 	if (opsflow_row_is_null(change->tupdesc, change->after, "expires_at"))
 		fill_expires_at(change);
 	/* The job asks whoever is to decide a request that was loaded. */
@@ -479,6 +502,22 @@ opsflow_action_digest(Jsonb *action, uint8 *digest)
 	opsflow_sha256(utf8, strlen(utf8), NULL, 0, digest);
 }
 
+/* The digest of what a retry repeats: the action, what it is about (or NULL), and the title. */
+void
+opsflow_asked_digest(const char *title, Jsonb *action, const pg_uuid_t *execution_id, const pg_uuid_t *work_item_id,
+					 uint8 *digest)
+{
+	uint8		parts[OPSFLOW_DIGEST_LEN + 2 * UUID_LEN] = {0};
+	char	   *utf8 = pg_server_to_any(title, strlen(title), PG_UTF8);
+
+	opsflow_action_digest(action, parts);
+	if (execution_id != NULL)
+		memcpy(parts + OPSFLOW_DIGEST_LEN, execution_id->data, UUID_LEN);
+	if (work_item_id != NULL)
+		memcpy(parts + OPSFLOW_DIGEST_LEN + UUID_LEN, work_item_id->data, UUID_LEN);
+	opsflow_sha256(parts, sizeof(parts), utf8, strlen(utf8), digest);
+}
+
 /* ----------------------------------------------------------------
  * What the functions share
  * ----------------------------------------------------------------
@@ -541,21 +580,23 @@ opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *se
 		TupleDesc	tupdesc = RelationGetDescr(rel);
 		bool		isnull;
 		Jsonb	   *jsonb = DatumGetJsonbP(opsflow_row_value(tupdesc, tuple, "settings", &isnull));
-		JsonbValue	value;
 
 		settings->expiry = *DatumGetIntervalP(opsflow_row_value(tupdesc, tuple, "approval_expiry", &isnull));
-		settings->notify = getKeyJsonValueFromContainer(&jsonb->root, NOTIFY_SETTING, strlen(NOTIFY_SETTING),
-														&value) != NULL &&
-			value.type == jbvBool && value.val.boolean;
+		settings->notify = opsflow_json_bool(&jsonb->root, NOTIFY_SETTING);
 	}
 	table_close(rel, AccessShareLock);
 	return tuple != NULL;
 }
 
-/* Tell who listens that there is something new, if the organization wants that. */
+/*
+ * Tell who listens that there is something new, if the organization wants that: members
+ * are asked, or a request has ended.  A transaction sends it once.
+ */
 void
-opsflow_approvals_notify(const ApprovalSettings *settings)
+opsflow_approvals_notify(const pg_uuid_t *organization_id)
 {
-	if (settings->notify)
+	ApprovalSettings settings;
+
+	if (opsflow_approval_settings(organization_id, &settings) && settings.notify)
 		Async_Notify(APPROVALS_CHANNEL, "");
 }

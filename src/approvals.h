@@ -20,6 +20,7 @@
 
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "core_row.h"
 
 #define OPSFLOW_DIGEST_LEN PG_SHA256_DIGEST_LENGTH
@@ -53,6 +54,8 @@ extern int opsflow_approval_execute(OpsflowPlan *plan, const Datum *values, cons
 /* Run a statement that writes stages or assignments. */
 extern int opsflow_approval_write(OpsflowPlan *plan, const Datum *values, const char *nulls, int expected);
 extern void opsflow_action_digest(Jsonb *action, uint8 *digest);
+extern void opsflow_asked_digest(const char *title, Jsonb *action, const pg_uuid_t *execution_id,
+								 const pg_uuid_t *work_item_id, uint8 *digest);
 
 /* What its functions share (approvals.c) */
 OPSFLOW_NORETURN extern void opsflow_approval_invalid(const char *argument, const char *hint);
@@ -62,7 +65,7 @@ extern void opsflow_approval_require(FunctionCallInfo fcinfo, int arg, const cha
 extern void opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *name);
 extern bool opsflow_approval_status_is_final(const char *status);
 extern bool opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *settings);
-extern void opsflow_approvals_notify(const ApprovalSettings *settings);
+extern void opsflow_approvals_notify(const pg_uuid_t *organization_id);
 
 /* What is said of a change, and kept in the ledger with it (approvals_change.c) */
 extern Jsonb *opsflow_approval_object(const char *const *members);
@@ -135,6 +138,9 @@ extern bool opsflow_approval_excludes(const ApprovalRequest *request, const pg_u
 extern void opsflow_approval_end(ApprovalRequest *request, const char *status, const char *reason,
 								 const pg_uuid_t *by, Jsonb *form_data);
 
+/* A member need not answer any more. */
+extern void opsflow_approval_call_off(const ApprovalRequest *request, const pg_uuid_t *user_id);
+
 /* Say that it has ended, as opsflow_approval_end() does. */
 extern void opsflow_approval_tell(const ApprovalRequest *request, const char *reason);
 extern void opsflow_approval_tell_all(const ApprovalRequest *requests, int count);
@@ -146,14 +152,6 @@ extern void opsflow_approval_set(ApprovalRequest *request, const char *status, i
 /* One event of the request; the payload has who acts, and what is not NULL. */
 extern void opsflow_approval_publish(const ApprovalRequest *request, const char *event_type, int stage,
 									 const pg_uuid_t *on_behalf_of, const char *reason);
-
-/* What a policy says, by key (JSON null and a missing key are the same): false or NULL if it says nothing */
-extern bool opsflow_policy_value(const JsonbContainer *object, const char *key, JsonbValue *value);
-extern bool opsflow_policy_bool(const JsonbContainer *object, const char *key);
-extern char *opsflow_policy_text(const JsonbContainer *object, const char *key);
-extern int opsflow_policy_int(const JsonbContainer *object, const char *key, int missing);
-extern Interval *opsflow_policy_interval(const JsonbContainer *object, const char *key);
-extern List *opsflow_policy_texts(const JsonbContainer *object, const char *key);
 
 /* ----------------------------------------------------------------
  * Its stages (approvals_stages.c)

@@ -23,6 +23,7 @@
 #include "approvals_stages.h"
 #include "context.h"
 #include "core.h"
+#include "notifications.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_amend_approval);
@@ -119,7 +120,7 @@ compare(const ApprovalRequest *request, Amendment *amendment)
 		{UUIDOID, UUIDOID, TEXTOID, TEXTOID, JSONBOID, JSONBOID, TEXTARRAYOID}};
 	Datum values[7] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->id), amendment->values[0],
 					   amendment->values[1], amendment->values[2], amendment->values[3],
-					   text_array(opsflow_policy_texts(&request->policy->root, "immaterial_fields"))};
+					   text_array(opsflow_json_texts(&request->policy->root, "immaterial_fields"))};
 	char nulls[7] = {' ', ' ', amendment->nulls[0], amendment->nulls[1], amendment->nulls[2], ' ', ' '};
 	Datum value;
 	bool isnull;
@@ -168,7 +169,7 @@ own_form(const ApprovalRequest *request)
 	JsonbValue policys;
 	int count = 0;
 
-	if (opsflow_policy_value(&request->policy->root, "form_schema", &policys) && policys.type == jbvBinary)
+	if (opsflow_json_value(&request->policy->root, "form_schema", &policys) && policys.type == jbvBinary)
 		count = JsonContainerSize(policys.val.binary.data);
 	for (; count > 0; count--)
 		form = DirectFunctionCall2(jsonb_delete_idx, form, Int32GetDatum(0));
@@ -186,7 +187,7 @@ what_is_asked(const ApprovalRequest *request, const Amendment *amendment)
 					.user_id = request->requested_by,
 					.has_agent = request->has_agent,
 					.agent_id = request->requested_by_agent},
-		.risk_level = opsflow_policy_int(&request->policy->root, "asked_risk_level", request->risk_level),
+		.risk_level = opsflow_json_int(&request->policy->root, "asked_risk_level", request->risk_level),
 		.action = request->requested_action,
 		.impact = request->impact_analysis,
 		.has_confidence = amendment->has_confidence,
@@ -210,9 +211,9 @@ find_rules(ApprovalRequest *request, const Amendment *amendment, ApprovalRoute *
 	const JsonbContainer *first = opsflow_approval_definition(request->policy, 1);
 	ApprovalTerms terms = {.approvers = request->approvers, .form_schema = own_form(request)};
 	/* A stage of a policy always says what happens when its time is up. */
-	bool own = first == NULL || opsflow_policy_text(first, "timeout_action") == NULL;
+	bool own = first == NULL || opsflow_json_text(first, "timeout_action") == NULL;
 	char *approval_type = request->approval_type;
-	int required_approvals = opsflow_policy_int(first, "required_approvals", 0);
+	int required_approvals = opsflow_json_int(first, "required_approvals", 0);
 
 	opsflow_approval_plan(request, &ask, &terms, route);
 	if (own && !route->has_stages)
@@ -239,6 +240,7 @@ make_stale(const ApprovalRequest *request)
 					   TimestampTzGetDatum(GetCurrentTimestamp())};
 
 	(void) opsflow_approval_write(&plan, values, NULL, SPI_OK_UPDATE);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 }
 
 /* ----------------------------------------------------------------
@@ -308,17 +310,13 @@ ask_anew(ApprovalRequest *request, const Amendment *amendment)
 		opsflow_approval_begin(request);
 }
 
-/* Who listens and the ledger are told, with why. */
+/* Events and the ledger say so, with why. */
 static void
 tell(const ApprovalRequest *request, const char *reason)
 {
-	ApprovalSettings settings;
-
 	opsflow_approval_record(&request->organization_id, "approval", &request->id, "amend",
 							opsflow_approval_details("revision", psprintf("%d", request->revision), "reason", reason, NULL));
 	opsflow_approval_publish(request, "approval.amended", 0, NULL, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
 }
 
 /*

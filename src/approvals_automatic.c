@@ -84,7 +84,7 @@ read_amount(const JsonbContainer *impact, const char *key, Numeric *amount)
 	char *text;
 	const char *p;
 
-	if (!opsflow_json_find(impact, key, &value))
+	if (!opsflow_json_value(impact, key, &value))
 		return false;
 	if (value.type == jbvNumeric)
 	{
@@ -114,7 +114,7 @@ band_of(const JsonbContainer *bands, Numeric amount)
 
 	for (int i = 0; i < lengthof(names); i++)
 	{
-		if (opsflow_json_find(bands, names[i], &limit) &&
+		if (opsflow_json_value(bands, names[i], &limit) &&
 			DatumGetBool(DirectFunctionCall2(numeric_le, size, NumericGetDatum(limit.val.numeric))))
 			return i + 1;
 	}
@@ -129,7 +129,7 @@ assess_amount(Assessment *assessment, const JsonbContainer *thresholds, const Ap
 	char *text;
 	int tier;
 
-	if (!opsflow_json_find(thresholds, "financial_impact", &bands))
+	if (!opsflow_json_value(thresholds, "financial_impact", &bands))
 	{
 		assessment->missing = lappend(assessment->missing, "approval_thresholds.financial_impact");
 		return;
@@ -172,7 +172,7 @@ strictest(const JsonbContainer *classes, const JsonbContainer *impact, char **cl
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 
-	if (!opsflow_json_find(impact, "data_access", &named))
+	if (!opsflow_json_value(impact, "data_access", &named))
 		return -1;
 	*class = "what is no text";
 	if (named.type != jbvBinary)
@@ -200,7 +200,7 @@ assess_data_access(Assessment *assessment, const JsonbContainer *thresholds, con
 	JsonbValue classes;
 	char *class = NULL;
 
-	if (!opsflow_json_find(thresholds, "data_access", &classes))
+	if (!opsflow_json_value(thresholds, "data_access", &classes))
 	{
 		assessment->missing = lappend(assessment->missing, "approval_thresholds.data_access");
 		return;
@@ -231,7 +231,7 @@ assess_integration(Assessment *assessment, const JsonbContainer *thresholds, con
 	JsonbValue rule;
 	char *kind = opsflow_json_text(&ask->action->root, "kind");
 
-	if (!opsflow_json_find(thresholds, "integration_changes", &rule))
+	if (!opsflow_json_value(thresholds, "integration_changes", &rule))
 		assessment->missing = lappend(assessment->missing, "approval_thresholds.integration_changes");
 	else if (kind == NULL)
 		hinder(assessment, "requested_action.kind does not say whether it changes an integration");
@@ -247,7 +247,7 @@ assess_integration(Assessment *assessment, const JsonbContainer *thresholds, con
 static bool
 find_preference(Assessment *assessment, const JsonbContainer *preferences, const char *key, JsonbValue *value)
 {
-	if (opsflow_json_find(preferences, key, value))
+	if (opsflow_json_value(preferences, key, value))
 		return true;
 	assessment->missing = lappend(assessment->missing, psprintf("automation_preferences.%s", key));
 	return false;
@@ -387,7 +387,7 @@ rule_number(const JsonbContainer *rules, const char *key)
 {
 	JsonbValue value;
 
-	if (!opsflow_json_find(rules, key, &value))
+	if (!opsflow_json_value(rules, key, &value))
 		return 0;
 	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value.val.numeric)));
 }
@@ -404,7 +404,7 @@ assess_workflow(Assessment *assessment, Jsonb *rules)
 		hinder(assessment, problem);
 		return;
 	}
-	if (opsflow_json_find(&rules->root, "always_ask", &value) && value.val.boolean)
+	if (opsflow_json_value(&rules->root, "always_ask", &value) && value.val.boolean)
 		hinder(assessment, "the workflow always asks a person");
 	raise_risk(assessment, rule_number(&rules->root, "min_risk_level"), "the workflow says so");
 	assessment->required_approvals = rule_number(&rules->root, "required_approvals");

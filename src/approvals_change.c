@@ -191,6 +191,7 @@ opsflow_reassign_approval(PG_FUNCTION_ARGS)
 	if (opsflow_uuid_equal(&from, &to))
 		opsflow_approval_invalid("to_user_id", "It must be somebody else.");
 	mark_reassigned(&request, &stage, &from);
+	opsflow_approval_call_off(&request, &from);
 	check_receiver(&request, &stage, &to);
 	if (opsflow_approval_assign(&request, &stage, &to, 1, "reassignment", &from) != 1)
 		elog(ERROR, "member %s was not asked", opsflow_uuid_text(&to));
@@ -211,12 +212,11 @@ opsflow_reassign_approval(PG_FUNCTION_ARGS)
 
 /* Does the value of this key say something? */
 static bool
-has_text(JsonbContainer *object, const char *key)
+has_text(const JsonbContainer *object, const char *key)
 {
-	JsonbValue value;
+	char *text = opsflow_json_text(object, key);
 
-	return getKeyJsonValueFromContainer(object, key, strlen(key), &value) != NULL && value.type == jbvString &&
-		value.val.string.len > 0;
+	return text != NULL && text[0] != '\0';
 }
 
 /* References to what belongs to something: an array of objects that have a name and a url (OF007). */

@@ -192,7 +192,7 @@ nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg
 static void
 check_change(const ApprovalRequest *request, const Answer *answer)
 {
-	if (!answer->for_another && opsflow_policy_bool(&request->policy->root, "allow_vote_change"))
+	if (!answer->for_another && opsflow_json_bool(&request->policy->root, "allow_vote_change"))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
@@ -252,8 +252,11 @@ cast_vote(ApprovalRequest *request, ApprovalStage *stage, const Answer *answer, 
 	record_vote(request, stage, answer, &cast);
 	status = opsflow_approval_count_vote(request, stage, &cast);
 	if (!opsflow_approval_status_is_final(status) && request->current_stage == current_stage)
+	{
 		opsflow_approval_publish(request, "approval.voted", stage->position,
 								 answer->for_another ? &answer->on_behalf_of : NULL, vote->reason);
+		opsflow_approval_call_off(request, answer->for_another ? &answer->on_behalf_of : &vote->user_id);
+	}
 	return status;
 }
 

@@ -24,6 +24,7 @@
 #include "approvals_stages.h"
 #include "context.h"
 #include "core.h"
+#include "notifications.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_escalate_approval);
@@ -77,7 +78,7 @@ assign(ApprovalRequest *request, const ApprovalStage *stage, const Datum *users,
 static bool
 ask_next(ApprovalRequest *request, const ApprovalStage *stage, Asked *asked)
 {
-	List *texts = opsflow_policy_texts(stage->definition, "escalate_to");
+	List *texts = opsflow_json_texts(stage->definition, "escalate_to");
 	Datum *ids = palloc(Max(list_length(texts), 1) * sizeof(Datum));
 	int count = 0;
 	ListCell *lc;
@@ -110,7 +111,7 @@ ask_role(ApprovalRequest *request, const ApprovalStage *stage, char *role, Asked
 static bool
 ask(ApprovalRequest *request, const ApprovalStage *stage, bool owners_too, Asked *asked)
 {
-	char *role = opsflow_policy_text(stage->definition, "escalate_to_role");
+	char *role = opsflow_json_text(stage->definition, "escalate_to_role");
 
 	return ask_next(request, stage, asked) ||
 		(role != NULL && ask_role(request, stage, role, asked)) ||
@@ -125,7 +126,8 @@ ask(ApprovalRequest *request, const ApprovalStage *stage, bool owners_too, Asked
 /* Pending is said so that the index of inboxes is no candidate, which is not by stage. */
 static OpsflowPlan release_others = {
 	"UPDATE opsflow.approval_assignments SET status = 'not_required'"
-	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending' AND user_id <> ALL ($3)",
+	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending' AND user_id <> ALL ($3)"
+	" RETURNING user_id",
 	3,
 	{UUIDOID, UUIDOID, UUIDARRAYOID}};
 
@@ -142,6 +144,23 @@ static OpsflowPlan move_up = {
 	3,
 	{UUIDOID, UUIDOID, TIMESTAMPTZOID}};
 
+/* Who has had the chance need not answer any more, nor be told of it. */
+static void
+release(ApprovalRequest *request, const ApprovalStage *stage, const Asked *asked)
+{
+	Datum values[3] = {
+		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id),
+		PointerGetDatum(construct_array(asked->users, asked->count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR))};
+	int count = opsflow_approval_write(&release_others, values, NULL, SPI_OK_UPDATE_RETURNING);
+	Datum *released = palloc(Max(count, 1) * sizeof(Datum));
+	bool isnull;
+
+	for (int i = 0; i < count; i++)
+		released[i] = opsflow_result(i, 1, &isnull);
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id,
+								 construct_array(released, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
 /*
  * Move the open stage up, its time beginning anew.  Returns false, with nothing
  * changed, if there is nobody left to ask; the owners of the organization are asked
@@ -152,13 +171,10 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 {
 	Asked asked;
 	Datum values[3] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id)};
-	ApprovalSettings settings;
 
 	if (!ask(request, stage, owners_too, &asked))
 		return false;
-	values[2] = PointerGetDatum(construct_array(asked.users, asked.count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
-	(void) opsflow_approval_write(&release_others, values, NULL, SPI_OK_UPDATE);
-
+	release(request, stage, &asked);
 	stage->has_due = opsflow_approval_due(request, stage->definition, GetCurrentTransactionStartTimestamp(),
 										  &stage->due_at);
 	stage->has_reminded = false;
@@ -168,8 +184,6 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 	opsflow_approval_set(request, "escalated", request->current_stage, request->escalation_count + 1,
 						 opsflow_approval_wake_at(request, stage));
 	opsflow_approval_publish(request, "approval.escalated", stage->position, NULL, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
 	return true;
 }
 

@@ -2,22 +2,26 @@
  * approvals_explain.c
  *		What a request waits for, and why: the facts, for programs.
  *
- * Two queries gather them as one JSON object, with the rights of the caller and in the
+ * Queries gather them as one JSON object, with the rights of the caller and in the
  * snapshot of the calling statement, so that they fit together whatever happens to the
- * request meanwhile.  approvals_explain_text.c says the same in English.
+ * request meanwhile.  Who may decide is asked as a vote and an escalation ask it.
+ * approvals_explain_text.c says the same in English.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/uuid.h"
 
 #include "approvals.h"
 #include "approvals_explain.h"
 #include "context.h"
 #include "core.h"
+#include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_explain_approval);
 
@@ -68,6 +72,18 @@ static OpsflowPlan read_request = {
 	2,
 	{UUIDOID, UUIDOID}};
 
+/* The members of whom it matters whether they may decide: whom it escalates to, and who delegates to whom. */
+static OpsflowPlan read_candidates = {
+	"SELECT (e.id #>> '{}')::uuid FROM opsflow.approval_requests r"
+	" CROSS JOIN jsonb_path_query(r.policy -> 'stages' -> (r.current_stage - 1), '$.escalate_to[*]') e (id)"
+	" WHERE r.organization_id = $1 AND r.id = $2"
+	" UNION SELECT unnest(ARRAY[d.delegator_id, d.delegate_id]) FROM opsflow.approval_assignments a"
+	" JOIN opsflow.approval_delegations d ON d.organization_id = a.organization_id AND d.delegator_id = a.user_id"
+	" WHERE a.organization_id = $1 AND a.approval_id = $2 AND a.status IS NOT DISTINCT FROM 'pending'"
+	" AND d.starts_at <= now() AND d.ends_at > now() AND d.revoked_at IS NULL",
+	2,
+	{UUIDOID, UUIDOID}};
+
 /* Who has voted what for the member who was asked, first things first. */
 #define VOTES                                                                                      \
 	"(SELECT coalesce(jsonb_agg(jsonb_build_object('by', " PERSON " v.user_id), 'by_delegation',"  \
@@ -79,9 +95,8 @@ static OpsflowPlan read_request = {
 #define DELEGATES                                                                                                     \
 	"(SELECT coalesce(jsonb_agg(jsonb_build_object('id', w.id, 'name', w.full_name, 'until', d.ends_at)"              \
 	" ORDER BY d.ends_at DESC, w.full_name), '[]') FROM opsflow.approval_delegations d"                               \
-	" JOIN opsflow.users w ON w.id = d.delegate_id JOIN opsflow.organization_members m"                               \
-	" ON m.organization_id = d.organization_id AND m.user_id = d.delegate_id AND m.status = 'active'"                 \
-	" WHERE d.organization_id = a.organization_id AND d.delegator_id = a.user_id AND " IS_DELEGATED                   \
+	" JOIN opsflow.users w ON w.id = d.delegate_id WHERE d.organization_id = a.organization_id"                       \
+	" AND d.delegator_id = a.user_id AND a.user_id = ANY ($3) AND d.delegate_id = ANY ($3) AND " IS_DELEGATED         \
 	" AND d.delegate_id IS DISTINCT FROM r.requested_by AND d.delegate_id <> ALL (r.excluded_ids)"                    \
 	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = a.organization_id"         \
 	" AND o.stage_id = a.stage_id AND o.user_id = d.delegate_id AND o.status IN ('pending', 'approved', 'rejected'))" \
@@ -92,15 +107,14 @@ static OpsflowPlan read_request = {
 #define ESCALATES_TO                                                                                                \
 	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                                   \
 	" FROM " NAMED("escalate_to") " AS e"                                                                           \
-	" JOIN opsflow.users w ON w.id = e.id JOIN opsflow.organization_members m"                                      \
-	" ON m.organization_id = s.organization_id AND m.user_id = w.id AND m.status = 'active'"                        \
-	" WHERE w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                  \
+	" JOIN opsflow.users w ON w.id = e.id WHERE w.id = ANY ($3)"                                                    \
+	" AND w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                    \
 	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id"       \
 	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                                 \
 	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"         \
 	" AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
 
-/* The stages of its revision that counts, with all who are asked. */
+/* The stages of its revision that counts, with all who are asked; $3 are the candidates who may decide. */
 static OpsflowPlan read_stages = {
 	"SELECT jsonb_build_object('stages', coalesce(jsonb_agg(jsonb_build_object('position', s.position, 'name', s.name,"
 	" 'status', s.status, 'approval_type', s.approval_type, 'allow_veto', s.allow_veto, 'asked', n.asked,"
@@ -137,8 +151,8 @@ static OpsflowPlan read_stages = {
 	" WHERE o.organization_id = s.organization_id AND o.stage_id = s.id) a"
 	" LEFT JOIN opsflow.users u ON u.id = a.user_id) n"
 	" WHERE r.organization_id = $1 AND r.id = $2",
-	2,
-	{UUIDOID, UUIDOID}};
+	3,
+	{UUIDOID, UUIDOID, UUIDARRAYOID}};
 
 /* The one value of a query, or NULL if it has no row. */
 static Datum
@@ -147,6 +161,25 @@ read_facts(OpsflowPlan *plan, const Datum *values)
 	bool isnull;
 
 	return opsflow_read(plan, values, 1) == 0 ? (Datum) 0 : opsflow_result(0, 1, &isnull);
+}
+
+/* The candidates who may decide as a vote or an escalation sees it: an array of uuid. */
+static Datum
+read_deciders(const pg_uuid_t *organization_id, const Datum *values)
+{
+	int count = (int) opsflow_read(&read_candidates, values, 0);
+	Datum *ids = palloc(Max(count, 1) * sizeof(Datum));
+	int found = 0;
+	bool isnull;
+
+	for (int i = 0; i < count; i++)
+	{
+		Datum id = opsflow_result(i, 1, &isnull);
+
+		if (!isnull && opsflow_member_has_permission(organization_id, DatumGetUUIDP(id), "approvals.decide"))
+			ids[found++] = id;
+	}
+	return PointerGetDatum(construct_array(ids, found, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
 }
 
 static Datum
@@ -165,7 +198,7 @@ opsflow_explain_approval(PG_FUNCTION_ARGS)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	OpsflowContext context = *opsflow_require_organization();
-	Datum values[2];
+	Datum values[3];
 	Datum facts;
 	Datum explanation;
 
@@ -180,6 +213,7 @@ opsflow_explain_approval(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OPSFLOW_NOT_FOUND),
 				 errmsg("approval request %s was not found", opsflow_uuid_text(PG_GETARG_UUID_P(0))),
 				 errhint("Use the id of a request of the organization in the context.")));
+	values[2] = read_deciders(&context.organization_id, values);
 	facts = join_objects(facts, read_facts(&read_stages, values));
 	explanation = join_objects(facts, JsonbPGetDatum(opsflow_explain_in_words(DatumGetJsonbP(facts))));
 	MemoryContextSwitchTo(caller);

@@ -19,7 +19,6 @@
 
 #include "approvals.h"
 #include "approvals_explain.h"
-#include "approvals_policy.h"
 
 /* Names that a sentence lists before it says how many others there are. */
 #define MAX_NAMES 5
@@ -42,7 +41,7 @@ object_of(const JsonbContainer *facts, const char *key)
 {
 	JsonbValue value;
 
-	if (!opsflow_policy_value(facts, key, &value) || value.type != jbvBinary)
+	if (!opsflow_json_value(facts, key, &value) || value.type != jbvBinary)
 		return NULL;
 	return value.val.binary.data;
 }
@@ -63,7 +62,7 @@ static char *
 name_of(const JsonbContainer *facts, const char *key)
 {
 	const JsonbContainer *person = object_of(facts, key);
-	char *name = person == NULL ? NULL : opsflow_policy_text(person, "name");
+	char *name = person == NULL ? NULL : opsflow_json_text(person, "name");
 
 	return name == NULL ? pstrdup("somebody") : name;
 }
@@ -75,7 +74,7 @@ names_of(List *people)
 	ListCell *lc;
 
 	foreach(lc, people)
-		names = lappend(names, opsflow_policy_text(lfirst(lc), "name"));
+		names = lappend(names, opsflow_json_text(lfirst(lc), "name"));
 	return names;
 }
 
@@ -115,7 +114,7 @@ joined(List *texts, const char *separator)
 static char *
 time_of(const JsonbContainer *facts, const char *key)
 {
-	char *text = opsflow_policy_text(facts, key);
+	char *text = opsflow_json_text(facts, key);
 	TimestampTz time;
 	struct pg_tm tm;
 	fsec_t fsec;
@@ -145,7 +144,7 @@ on_time(const JsonbContainer *facts, const char *key)
 static char *
 quoted_reason(const JsonbContainer *facts, const char *key)
 {
-	char *reason = opsflow_policy_text(facts, key);
+	char *reason = opsflow_json_text(facts, key);
 
 	return reason == NULL ? "." : psprintf(": \"%s\".", reason);
 }
@@ -153,7 +152,7 @@ quoted_reason(const JsonbContainer *facts, const char *key)
 static bool
 has_status(const JsonbContainer *facts, const char *status)
 {
-	return strcmp(opsflow_policy_text(facts, "status"), status) == 0;
+	return strcmp(opsflow_json_text(facts, "status"), status) == 0;
 }
 
 static void say(Story *story, const char *format, ...) pg_attribute_printf(2, 3);
@@ -196,16 +195,16 @@ static void
 tell_request(Story *story)
 {
 	const JsonbContainer *facts = story->facts;
-	int risk_level = opsflow_policy_int(facts, "risk_level", 0);
-	int asked = opsflow_policy_int(facts, "asked_risk_level", risk_level);
-	int revision = opsflow_policy_int(facts, "revision", 1);
-	int stale = opsflow_policy_int(facts, "stale_votes", 0);
+	int risk_level = opsflow_json_int(facts, "risk_level", 0);
+	int asked = opsflow_json_int(facts, "asked_risk_level", risk_level);
+	int revision = opsflow_json_int(facts, "revision", 1);
+	int stale = opsflow_json_int(facts, "stale_votes", 0);
 	const char *votes = stale == 1 ? "vote before that does" : "votes before that do";
 	const char *raised = asked == risk_level ? "" : psprintf(" (raised from %d)", asked);
 
 	say(story, "\"%s\" was asked by %s%s, with %s priority, at risk tier %d%s.",
-		opsflow_policy_text(facts, "title"), asker(facts), on_time(facts, "requested_at"),
-		opsflow_policy_text(facts, "priority"), risk_level, raised);
+		opsflow_json_text(facts, "title"), asker(facts), on_time(facts, "requested_at"),
+		opsflow_json_text(facts, "priority"), risk_level, raised);
 	if (revision > 1)
 		say(story, "What is asked has changed since, this is revision %d; %d %s not count any more.",
 			revision, stale, votes);
@@ -215,15 +214,15 @@ static void
 tell_policy(Story *story)
 {
 	const JsonbContainer *policy = object_of(story->facts, "policy");
-	char *because = joined(opsflow_policy_texts(story->facts, "because"), "; ");
+	char *because = joined(opsflow_json_texts(story->facts, "because"), "; ");
 
 	if (because[0] != '\0')
 		because = psprintf(": %s", because);
 	if (policy == NULL)
 		say(story, "It is under no policy%s.", because);
 	else
-		say(story, "It is under policy \"%s\", version %d%s.", opsflow_policy_text(policy, "name"),
-			opsflow_policy_int(policy, "version", 1), because);
+		say(story, "It is under policy \"%s\", version %d%s.", opsflow_json_text(policy, "name"),
+			opsflow_json_int(policy, "version", 1), because);
 }
 
 /* What was found about deciding without a person. */
@@ -231,17 +230,17 @@ static void
 tell_automatic(Story *story)
 {
 	const JsonbContainer *automatic = object_of(story->facts, "automatic");
-	char *verdict = automatic == NULL ? NULL : opsflow_policy_text(automatic, "verdict");
+	char *verdict = automatic == NULL ? NULL : opsflow_json_text(automatic, "verdict");
 	char *because;
 
 	if (verdict == NULL)
 		return;
-	because = joined(opsflow_policy_texts(automatic, "because"), "; ");
+	because = joined(opsflow_json_texts(automatic, "because"), "; ");
 	if (strcmp(verdict, "approve") != 0)
 		say(story, "It was not approved automatically: %s.", because);
-	else if (opsflow_policy_bool(automatic, "sampled"))
+	else if (opsflow_json_bool(automatic, "sampled"))
 		say(story, "It could have been approved automatically (%s), and is of the share that a person sees anyway.", because);
-	else if (opsflow_policy_bool(automatic, "shadow"))
+	else if (opsflow_json_bool(automatic, "shadow"))
 		say(story, "It would have been approved automatically (%s); the policy is only watched so far.", because);
 	else
 		say(story, "It was approved automatically: %s.", because);
@@ -253,8 +252,8 @@ tell_excluded(Story *story)
 	ListCell *lc;
 
 	foreach(lc, objects_of(story->facts, "excluded"))
-		say(story, "%s can never decide it, not by a delegate either: %s.", opsflow_policy_text(lfirst(lc), "name"),
-			opsflow_policy_text(lfirst(lc), "because"));
+		say(story, "%s can never decide it, not by a delegate either: %s.", opsflow_json_text(lfirst(lc), "name"),
+			opsflow_json_text(lfirst(lc), "because"));
 }
 
 /* ----------------------------------------------------------------
@@ -266,9 +265,9 @@ tell_excluded(Story *story)
 static char *
 stage_title(const Story *story, const JsonbContainer *stage)
 {
-	char *name = opsflow_policy_text(stage, "name");
+	char *name = opsflow_json_text(stage, "name");
 
-	return psprintf("stage %d of %d%s", opsflow_policy_int(stage, "position", 1), list_length(story->stages),
+	return psprintf("stage %d of %d%s", opsflow_json_int(stage, "position", 1), list_length(story->stages),
 					name == NULL ? "" : psprintf(" (%s)", name));
 }
 
@@ -276,10 +275,10 @@ stage_title(const Story *story, const JsonbContainer *stage)
 static char *
 stage_rule(const JsonbContainer *stage)
 {
-	char *type = opsflow_policy_text(stage, "approval_type");
-	int needed = opsflow_policy_int(stage, "needed", 0);
-	int asked = opsflow_policy_int(stage, "asked", 0);
-	const char *veto = opsflow_policy_bool(stage, "allow_veto") ? " and one rejection ends it" : "";
+	char *type = opsflow_json_text(stage, "approval_type");
+	int needed = opsflow_json_int(stage, "needed", 0);
+	int asked = opsflow_json_int(stage, "asked", 0);
+	const char *veto = opsflow_json_bool(stage, "allow_veto") ? " and one rejection ends it" : "";
 	const char *of = asked == 0 ? "" : psprintf(" of %d", asked);
 
 	if (strcmp(type, "single") == 0)
@@ -297,11 +296,11 @@ stage_rule(const JsonbContainer *stage)
 static char *
 stage_asks(const JsonbContainer *stage)
 {
-	List *whom = opsflow_policy_texts(stage, "asks_members");
-	char *permission = opsflow_policy_text(stage, "asks_permission");
+	List *whom = opsflow_json_texts(stage, "asks_members");
+	char *permission = opsflow_json_text(stage, "asks_permission");
 	ListCell *lc;
 
-	foreach(lc, opsflow_policy_texts(stage, "asks_roles"))
+	foreach(lc, opsflow_json_texts(stage, "asks_roles"))
 		whom = lappend(whom, psprintf("role \"%s\"", (char *) lfirst(lc)));
 	if (permission != NULL)
 		whom = lappend(whom, psprintf("who has permission \"%s\"", permission));
@@ -311,14 +310,14 @@ stage_asks(const JsonbContainer *stage)
 static void
 tell_progress(Story *story, const JsonbContainer *stage, const char *title)
 {
-	char *status = opsflow_policy_text(stage, "status");
+	char *status = opsflow_json_text(stage, "status");
 	char *rule = stage_rule(stage);
 	const char *ended = strcmp(status, "expired") == 0 ? "expired" : psprintf("was %s", status);
 
 	if (strcmp(status, "open") == 0)
 		say(story, "%s, in which %s, is open: %d approved, %d rejected, %d more needed.", title, rule,
-			opsflow_policy_int(stage, "approvals", 0), opsflow_policy_int(stage, "rejections", 0),
-			opsflow_policy_int(stage, "more", 0));
+			opsflow_json_int(stage, "approvals", 0), opsflow_json_int(stage, "rejections", 0),
+			opsflow_json_int(stage, "more", 0));
 	else if (strcmp(status, "waiting") == 0)
 		say(story, "%s, in which %s, opens after the one before it, and asks %s.", title, rule,
 			stage_asks(stage));
@@ -332,7 +331,7 @@ tell_progress(Story *story, const JsonbContainer *stage, const char *title)
 static char *
 through(const JsonbContainer *member)
 {
-	char *source = opsflow_policy_text(member, "through");
+	char *source = opsflow_json_text(member, "through");
 
 	if (strcmp(source, "reassignment") == 0)
 		return psprintf("in place of %s", name_of(member, "instead_of"));
@@ -344,7 +343,7 @@ through(const JsonbContainer *member)
 static char *
 vote_word(const JsonbContainer *vote)
 {
-	return strcmp(opsflow_policy_text(vote, "decision"), "approve") == 0 ? "approved" : "rejected";
+	return strcmp(opsflow_json_text(vote, "decision"), "approve") == 0 ? "approved" : "rejected";
 }
 
 /* Each vote that was cast for a member; the last one counts. */
@@ -356,7 +355,7 @@ tell_votes(Story *story, const JsonbContainer *member, const char *who, List *vo
 		const JsonbContainer *vote = list_nth(votes, i);
 		const char *at_first = i + 1 < list_length(votes) ? " at first" : "";
 
-		if (opsflow_policy_bool(vote, "by_delegation"))
+		if (opsflow_json_bool(vote, "by_delegation"))
 			say(story, "%s %s%s for %s, by delegation,%s%s", name_of(vote, "by"), vote_word(vote), at_first, who,
 				on_time(vote, "at"), quoted_reason(vote, "reason"));
 		else
@@ -377,7 +376,7 @@ tell_missing(Story *story, const JsonbContainer *member, const char *who)
 	{
 		char *until = time_of(lfirst(lc), "until");
 
-		names = lappend(names, psprintf("%s (until %s)", opsflow_policy_text(lfirst(lc), "name"), until));
+		names = lappend(names, psprintf("%s (until %s)", opsflow_json_text(lfirst(lc), "name"), until));
 	}
 	if (names == NIL)
 		say(story, "%s has not answered.", who);
@@ -389,7 +388,7 @@ static void
 tell_member(Story *story, const JsonbContainer *member, bool stage_is_open)
 {
 	List *votes = objects_of(member, "votes");
-	char *who = psprintf("%s (%s)", opsflow_policy_text(member, "name"), through(member));
+	char *who = psprintf("%s (%s)", opsflow_json_text(member, "name"), through(member));
 
 	tell_votes(story, member, who, votes);
 	if (has_status(member, "pending"))
@@ -399,15 +398,15 @@ tell_member(Story *story, const JsonbContainer *member, bool stage_is_open)
 	else if (has_status(member, "not_required"))
 		say(story, "%s %s.", who, stage_is_open ? "was passed over when it moved up" : "did not have to answer");
 	else if (votes == NIL)
-		say(story, "%s: %s.", who, opsflow_policy_text(member, "status"));
+		say(story, "%s: %s.", who, opsflow_json_text(member, "status"));
 }
 
 /* What happens when the time of the open stage is up. */
 static char *
 timeout_text(const JsonbContainer *stage)
 {
-	char *action = opsflow_policy_text(stage, "on_timeout");
-	char *role = opsflow_policy_text(stage, "escalates_to_role");
+	char *action = opsflow_json_text(stage, "on_timeout");
+	char *role = opsflow_json_text(stage, "escalates_to_role");
 
 	if (strcmp(action, "approve") == 0)
 		return "the stage counts as approved";
@@ -447,8 +446,8 @@ static void
 tell_use(Story *story)
 {
 	char *until = time_of(story->facts, "usable_until");
-	int uses = opsflow_policy_int(story->facts, "uses", 0);
-	int max_uses = opsflow_policy_int(story->facts, "max_uses", 1);
+	int uses = opsflow_json_int(story->facts, "uses", 0);
+	int max_uses = opsflow_json_int(story->facts, "max_uses", 1);
 
 	say(story, "What was approved can be done %d %s%s; it was done %d %s.", max_uses,
 		max_uses == 1 ? "time" : "times", until == NULL ? "" : psprintf(", until %s", until), uses,
@@ -459,7 +458,7 @@ tell_use(Story *story)
 static char *
 ending(const JsonbContainer *facts)
 {
-	char *status = opsflow_policy_text(facts, "status");
+	char *status = opsflow_json_text(facts, "status");
 	const char *by = "";
 
 	if (object_of(facts, "decided_by") != NULL)
@@ -501,7 +500,7 @@ static char *
 awaited(const JsonbContainer *stage)
 {
 	List *names = names_of(missing(stage));
-	int more = opsflow_policy_int(stage, "more", 0);
+	int more = opsflow_json_int(stage, "more", 0);
 
 	if (names == NIL)
 		return "somebody to be asked";
@@ -526,7 +525,7 @@ waiting(const Story *story)
 static char *
 summary(const Story *story)
 {
-	if (opsflow_policy_bool(story->facts, "is_open"))
+	if (opsflow_json_bool(story->facts, "is_open"))
 		return waiting(story);
 	if (has_status(story->facts, "pending") || has_status(story->facts, "escalated"))
 		return psprintf("Its time was up on %s: nobody can decide it any more.", story->until);
@@ -536,7 +535,7 @@ summary(const Story *story)
 static void
 tell_end(Story *story)
 {
-	if (!opsflow_policy_bool(story->facts, "is_open"))
+	if (!opsflow_json_bool(story->facts, "is_open"))
 		say(story, "%s", summary(story));
 	else if (story->until != NULL)
 		say(story, "The request expires on %s.", story->until);

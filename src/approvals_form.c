@@ -247,9 +247,9 @@ text_problem(const Field *field, const JsonbValue *value)
 {
 	char *text = string_of(value);
 	int length = pg_mbstrlen(text);
-	int least = opsflow_policy_int(field->object, "min_length", 0);
-	int most = opsflow_policy_int(field->object, "max_length", -1);
-	char *pattern = opsflow_policy_text(field->object, "pattern");
+	int least = opsflow_json_int(field->object, "min_length", 0);
+	int most = opsflow_json_int(field->object, "max_length", -1);
+	char *pattern = opsflow_json_text(field->object, "pattern");
 
 	if (length < least)
 		return psprintf("must have at least %d characters", least);
@@ -265,9 +265,9 @@ range_problem(const Field *field, const JsonbValue *value)
 {
 	JsonbValue limit;
 
-	if (opsflow_policy_value(field->object, "min", &limit) && compare_values(field->type, value, &limit) < 0)
+	if (opsflow_json_value(field->object, "min", &limit) && compare_values(field->type, value, &limit) < 0)
 		return psprintf("must be at least %s", text_of(field->type, &limit));
-	if (opsflow_policy_value(field->object, "max", &limit) && compare_values(field->type, value, &limit) > 0)
+	if (opsflow_json_value(field->object, "max", &limit) && compare_values(field->type, value, &limit) > 0)
 		return psprintf("must be at most %s", text_of(field->type, &limit));
 	return NULL;
 }
@@ -276,8 +276,8 @@ static char *
 choices_problem(const Field *field, const JsonbValue *value, const JsonbValue *choices)
 {
 	uint32 count = element_count(value);
-	int least = opsflow_policy_int(field->object, "min", 0);
-	int most = opsflow_policy_int(field->object, "max", -1);
+	int least = opsflow_json_int(field->object, "min", 0);
+	int most = opsflow_json_int(field->object, "max", -1);
 
 	for (uint32 i = 0; i < count; i++)
 	{
@@ -312,10 +312,10 @@ value_problem(const Field *field, const JsonbValue *value)
 		case FIELD_BOOLEAN:
 			return NULL;
 		case FIELD_CHOICE:
-			(void) opsflow_policy_value(field->object, "enum", &choices);
+			(void) opsflow_json_value(field->object, "enum", &choices);
 			return contains(&choices, element_count(&choices), value) ? NULL : psprintf("must be %s", types[field->type].value);
 		case FIELD_MULTI_CHOICE:
-			(void) opsflow_policy_value(field->object, "enum", &choices);
+			(void) opsflow_json_value(field->object, "enum", &choices);
 			return choices_problem(field, value, &choices);
 	}
 	return NULL;
@@ -361,9 +361,9 @@ field_at(Jsonb *schema, uint32 at)
 	JsonbValue *element = getIthJsonbValueFromContainer(&schema->root, at);
 	Field field = {.object = element->val.binary.data};
 
-	field.name = opsflow_policy_text(field.object, "name");
-	field.required = opsflow_policy_bool(field.object, "required");
-	(void) find_type(opsflow_policy_text(field.object, "type"), &field.type);
+	field.name = opsflow_json_text(field.object, "name");
+	field.required = opsflow_json_bool(field.object, "required");
+	(void) find_type(opsflow_json_text(field.object, "type"), &field.type);
 	return field;
 }
 
@@ -393,7 +393,7 @@ check_key_type(const Field *field, const char *argument, const char *shown, cons
 {
 	JsonbValue value;
 
-	if (opsflow_policy_value(field->object, key, &value) && value.type != type)
+	if (opsflow_json_value(field->object, key, &value) && value.type != type)
 		bad_field(argument, shown, psprintf("has a \"%s\" that is not %s", key, what));
 }
 
@@ -409,7 +409,7 @@ check_limits(const Field *field, const char *argument, const char *shown, const 
 
 	for (int i = 0; i < 2; i++)
 	{
-		has[i] = opsflow_policy_value(field->object, keys[i], &limits[i]);
+		has[i] = opsflow_json_value(field->object, keys[i], &limits[i]);
 		if (has[i] && (counts ? !is_count(&limits[i]) : !has_type(type, &limits[i])))
 			bad_field(argument, shown, psprintf("has a \"%s\" that is not %s", keys[i], counts ? "a whole number from 0 to 1000000" : types[type].value));
 	}
@@ -421,7 +421,7 @@ static void
 check_pattern(const Field *field, const char *argument, const char *shown)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	char *pattern = opsflow_policy_text(field->object, "pattern");
+	char *pattern = opsflow_json_text(field->object, "pattern");
 
 	if (pattern == NULL)
 		return;
@@ -448,7 +448,7 @@ check_choices(const Field *field, const char *argument, const char *shown)
 {
 	JsonbValue choices;
 
-	if (!opsflow_policy_value(field->object, "enum", &choices) || !is_array(&choices) || element_count(&choices) == 0)
+	if (!opsflow_json_value(field->object, "enum", &choices) || !is_array(&choices) || element_count(&choices) == 0)
 		bad_field(argument, shown, "needs \"enum\", an array of the choices");
 	for (uint32 i = 0; i < element_count(&choices); i++)
 	{
@@ -465,7 +465,7 @@ check_default(const Field *field, const char *argument, const char *shown)
 	JsonbValue value;
 	char *problem;
 
-	if (!opsflow_policy_value(field->object, "default", &value))
+	if (!opsflow_json_value(field->object, "default", &value))
 		return;
 	problem = value_problem(field, &value);
 	if (problem != NULL)
@@ -491,7 +491,7 @@ check_field(Jsonb *schema, uint32 at, const char *argument)
 		if (strcmp(field_at(schema, i).name, field.name) == 0)
 			bad_field(argument, shown, "is there twice");
 	}
-	if (!find_type(opsflow_policy_text(field.object, "type"), &type))
+	if (!find_type(opsflow_json_text(field.object, "type"), &type))
 		bad_field(argument, shown, "has no \"type\" that there is");
 	check_keys(&field, argument, shown);
 	check_key_type(&field, argument, shown, "label", jbvString, "a string");
@@ -530,7 +530,7 @@ opsflow_form_check_schema(Jsonb *schema, const char *argument)
 static bool
 is_empty(const Field *field, Jsonb *data, JsonbValue *value)
 {
-	if (data == NULL || !opsflow_policy_value(&data->root, field->name, value))
+	if (data == NULL || !opsflow_json_value(&data->root, field->name, value))
 		return true;
 	if (value->type == jbvString)
 		return value->val.string.len == 0;
@@ -567,7 +567,7 @@ with_default(Jsonb *data, const Field *field)
 	JsonbParseState *state = NULL;
 	JsonbValue *object;
 
-	if (!opsflow_policy_value(field->object, "default", &value))
+	if (!opsflow_json_value(field->object, "default", &value))
 		return data;
 	key.val.string.val = field->name;
 	key.val.string.len = strlen(field->name);

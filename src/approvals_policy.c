@@ -38,90 +38,9 @@ void (*opsflow_approval_subject_hook)(const pg_uuid_t *organization_id, const pg
 									  ApprovalAsk *ask) = NULL;
 
 /* ----------------------------------------------------------------
- * Reading and writing jsonb
+ * Columns as members of an object
  * ----------------------------------------------------------------
  */
-
-/* The value of a key; false if the key is missing or null, or this is no object. */
-bool
-opsflow_json_find(const JsonbContainer *object, const char *key, JsonbValue *value)
-{
-	return JsonContainerIsObject(object) &&
-		getKeyJsonValueFromContainer(unconstify(JsonbContainer *, object), key, strlen(key), value) != NULL &&
-		value->type != jbvNull;
-}
-
-/* The text that a key has, or NULL if it has none. */
-char *
-opsflow_json_text(const JsonbContainer *object, const char *key)
-{
-	JsonbValue value;
-
-	if (!opsflow_json_find(object, key, &value) || value.type != jbvString)
-		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
-}
-
-static void
-put_string(JsonbParseState **state, JsonbIteratorToken token, const char *text)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, text);
-	value.val.string.len = strlen(text);
-	(void) pushJsonbValue(state, token, &value);
-}
-
-void
-opsflow_json_key(JsonbParseState **state, const char *key)
-{
-	put_string(state, WJB_KEY, key);
-}
-
-/* Nothing, if there is no text.  It must last until the whole is made. */
-void
-opsflow_json_put_text(JsonbParseState **state, const char *key, const char *text)
-{
-	if (text == NULL)
-		return;
-	opsflow_json_key(state, key);
-	put_string(state, WJB_VALUE, text);
-}
-
-void
-opsflow_json_put_int(JsonbParseState **state, const char *key, int number)
-{
-	JsonbValue value;
-
-	opsflow_json_key(state, key);
-	value.type = jbvNumeric;
-	value.val.numeric = int64_to_numeric(number);
-	(void) pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-void
-opsflow_json_put_bool(JsonbParseState **state, const char *key, bool boolean)
-{
-	JsonbValue value;
-
-	opsflow_json_key(state, key);
-	value.type = jbvBool;
-	value.val.boolean = boolean;
-	(void) pushJsonbValue(state, WJB_VALUE, &value);
-}
-
-void
-opsflow_json_put_texts(JsonbParseState **state, const char *key, List *texts)
-{
-	ListCell *lc;
-
-	opsflow_json_key(state, key);
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
-	foreach(lc, texts)
-		put_string(state, WJB_ELEM, lfirst(lc));
-	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
-}
 
 /* A column that is an array of texts or uuids; nothing, if it is null. */
 static void
@@ -133,6 +52,7 @@ put_array(JsonbParseState **state, TupleDesc tupdesc, HeapTuple row, const char 
 	Datum *elements;
 	bool *nulls;
 	int count;
+	List *texts = NIL;
 
 	if (isnull)
 		return;
@@ -141,18 +61,16 @@ put_array(JsonbParseState **state, TupleDesc tupdesc, HeapTuple row, const char 
 		deconstruct_array(array, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR, &elements, &nulls, &count);
 	else
 		deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &count);
-	opsflow_json_key(state, column);
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < count; i++)
 	{
 		if (nulls[i])
 			continue;
 		if (ARR_ELEMTYPE(array) == UUIDOID)
-			put_string(state, WJB_ELEM, opsflow_uuid_text(DatumGetUUIDP(elements[i])));
+			texts = lappend(texts, opsflow_uuid_text(DatumGetUUIDP(elements[i])));
 		else
-			put_string(state, WJB_ELEM, TextDatumGetCString(elements[i]));
+			texts = lappend(texts, TextDatumGetCString(elements[i]));
 	}
-	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
+	opsflow_json_put_texts(state, column, texts);
 }
 
 /* An interval as text, whatever IntervalStyle the session has; nothing, if there is none. */
@@ -322,7 +240,7 @@ match_kind(TupleDesc tupdesc, HeapTuple row, Jsonb *action)
 
 	if (wanted == NULL)
 		return POLICY_YES;
-	if (!opsflow_json_find(&action->root, "kind", &kind))
+	if (!opsflow_json_value(&action->root, "kind", &kind))
 		return POLICY_NO;
 	if (kind.type != jbvString)
 		return POLICY_PERHAPS;

@@ -106,13 +106,4 @@ extern char *opsflow_preferences_problem(Jsonb *preferences);
 extern char *opsflow_approval_rules_problem(Jsonb *rules);
 OPSFLOW_NORETURN extern void opsflow_rule_refuse(char *problem, const char *hint);
 
-/* Reading and writing jsonb by key; a JSON null is no value (approvals_policy.c) */
-extern bool opsflow_json_find(const JsonbContainer *object, const char *key, JsonbValue *value);
-extern char *opsflow_json_text(const JsonbContainer *object, const char *key);
-extern void opsflow_json_key(JsonbParseState **state, const char *key);
-extern void opsflow_json_put_text(JsonbParseState **state, const char *key, const char *text);
-extern void opsflow_json_put_int(JsonbParseState **state, const char *key, int number);
-extern void opsflow_json_put_bool(JsonbParseState **state, const char *key, bool boolean);
-extern void opsflow_json_put_texts(JsonbParseState **state, const char *key, List *texts);
-
 #endif /* OPSFLOW_APPROVALS_POLICY_H */

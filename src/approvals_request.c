@@ -109,7 +109,7 @@ static OpsflowPlan insert_request_once = {
 	{REQUEST_TYPES}};
 
 static OpsflowPlan find_by_key = {
-	"SELECT id, title, action_digest, execution_id, work_item_id FROM opsflow.approval_requests"
+	"SELECT id, asked_digest FROM opsflow.approval_requests"
 	" WHERE organization_id = $1 AND idempotency_key = $2",
 	2,
 	{UUIDOID, TEXTOID}};
@@ -299,7 +299,20 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
  * ----------------------------------------------------------------
  */
 
-/* Who may never decide it: who asks, who made the workflow if the rules say so, who started the execution. */
+/* Add a member to a set that has room for one more. */
+static int
+add_member(Datum *ids, int count, const pg_uuid_t *id)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (opsflow_uuid_equal(DatumGetUUIDP(ids[i]), id))
+			return count;
+	}
+	ids[count] = UUIDPGetDatum(id);
+	return count + 1;
+}
+
+/* Who may never decide it: who asks, who made the workflow if the rules say so, who started the execution; each once. */
 static ArrayType *
 excluded_members(const ApprovalRequest *request, const ApprovalAsk *ask, const ApprovalRoute *route)
 {
@@ -307,11 +320,11 @@ excluded_members(const ApprovalRequest *request, const ApprovalAsk *ask, const A
 	int			count = 0;
 
 	if (request->has_requester)
-		ids[count++] = UUIDPGetDatum(&request->requested_by);
+		count = add_member(ids, count, &request->requested_by);
 	if (ask->has_author && route->exclude_author)
-		ids[count++] = UUIDPGetDatum(&ask->author);
+		count = add_member(ids, count, &ask->author);
 	if (ask->has_starter)
-		ids[count++] = UUIDPGetDatum(&ask->starter);
+		count = add_member(ids, count, &ask->starter);
 	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
@@ -365,15 +378,15 @@ choose_approvers(ApprovalRequest *request, ArrayType *approvers)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("approver %s is not among those whom approval policy \"%s\" asks", opsflow_uuid_text(other),
-						opsflow_policy_text(&request->policy->root, "name")),
+						opsflow_json_text(&request->policy->root, "name")),
 				 errhint("Name some of those whom its first stage asks, or leave approvers out.")));
 	chosen = with_approvers(request->policy, approvers);
-	if (asks_for_a_share(opsflow_policy_text(first, "approval_type")) &&
+	if (asks_for_a_share(opsflow_json_text(first, "approval_type")) &&
 		opsflow_approval_asks(request, opsflow_approval_definition(chosen, 1)) < opsflow_approval_asks(request, first))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("approval policy \"%s\" asks more members than are named",
-						opsflow_policy_text(&request->policy->root, "name")),
+						opsflow_json_text(&request->policy->root, "name")),
 				 errdetail("How many of them agree is what counts in its first stage."),
 				 errhint("Leave approvers out.")));
 	request->policy = chosen;
@@ -384,7 +397,7 @@ static void
 raise_quorum(ApprovalRequest *request, int at_least)
 {
 	const JsonbContainer *first = opsflow_approval_definition(request->policy, 1);
-	char	   *approval_type = opsflow_policy_text(first, "approval_type");
+	char	   *approval_type = opsflow_json_text(first, "approval_type");
 	int			asked;
 	Datum		result = JsonbPGetDatum(request->policy);
 
@@ -445,13 +458,13 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 	request->form_schema = join_forms(route->form_schema, terms->form_schema);
 	request->policy = route->policy;
 	if (route->has_stages && terms->approval_type != NULL)
-		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.", opsflow_policy_text(&request->policy->root, "name")));
+		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.", opsflow_json_text(&request->policy->root, "name")));
 	if (!route->has_stages)
 		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
 	else if (terms->approvers != NULL)
 		choose_approvers(request, terms->approvers);
 	raise_quorum(request, route->required_approvals);
-	approval_type = opsflow_policy_text(opsflow_approval_definition(request->policy, 1), "approval_type");
+	approval_type = opsflow_json_text(opsflow_approval_definition(request->policy, 1), "approval_type");
 	request->approval_type = approval_type == NULL ? "single" : approval_type;
 }
 
@@ -509,47 +522,45 @@ insert(const Datum *values, const char *nulls)
 	return inserted;
 }
 
-/* Is the value of a row that was found the id that is asked for, or both NULL? */
 static bool
-same_id(int column, Datum value, char null)
+is_digest(const bytea *bytes, const uint8 *digest)
 {
-	bool		isnull;
-	Datum		known = opsflow_result(0, column, &isnull);
+	return VARSIZE_ANY_EXHDR(bytes) == OPSFLOW_DIGEST_LEN &&
+		memcmp(VARDATA_ANY(bytes), digest, OPSFLOW_DIGEST_LEN) == 0;
+}
 
-	return isnull == (null == 'n') && (isnull || opsflow_uuid_equal(DatumGetUUIDP(known), DatumGetUUIDP(value)));
+static const pg_uuid_t *
+uuid_value(const Datum *values, const char *nulls, int parameter)
+{
+	return nulls[parameter] == 'n' ? NULL : DatumGetUUIDP(values[parameter]);
 }
 
 /*
  * The request that was made before with this key, or false if there is none.
- * OF011 if it was another one.
+ * OF011 if it asked something else; what it asks by now does not matter.
  */
 static bool
 find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
 {
 	Datum		arguments[2] = {values[PARAM_ORGANIZATION_ID], values[REQUEST_IDEMPOTENCY_KEY]};
 	uint8		digest[OPSFLOW_DIGEST_LEN];
-	bytea	   *known_digest;
-	bool		same;
+	Datum		asked;
 	bool		isnull;
-	Datum		known;
 
 	if (nulls[REQUEST_IDEMPOTENCY_KEY] == 'n' ||
 		opsflow_execute(&find_by_key, arguments, NULL, SPI_OK_SELECT) == 0)
 		return false;
 
 	*id = *DatumGetUUIDP(opsflow_result(0, 1, &isnull));
-	known = opsflow_result(0, 2, &isnull);
-	same = strcmp(TextDatumGetCString(known), TextDatumGetCString(values[REQUEST_TITLE])) == 0;
-	same = same && same_id(4, values[REQUEST_EXECUTION_ID], nulls[REQUEST_EXECUTION_ID]) &&
-		same_id(5, values[REQUEST_WORK_ITEM_ID], nulls[REQUEST_WORK_ITEM_ID]);
-	opsflow_action_digest(DatumGetJsonbP(values[REQUEST_ACTION]), digest);
-	known_digest = DatumGetByteaPP(opsflow_result(0, 3, &isnull));
-	same = same && memcmp(VARDATA_ANY(known_digest), digest, OPSFLOW_DIGEST_LEN) == 0;
-	if (!same)
+	asked = opsflow_result(0, 2, &isnull);
+	opsflow_asked_digest(TextDatumGetCString(values[REQUEST_TITLE]), DatumGetJsonbP(values[REQUEST_ACTION]),
+						 uuid_value(values, nulls, REQUEST_EXECUTION_ID),
+						 uuid_value(values, nulls, REQUEST_WORK_ITEM_ID), digest);
+	if (isnull || !is_digest(DatumGetByteaPP(asked), digest))
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_KEY_REUSED),
 				 errmsg("the idempotency key was used before for another request"),
-				 errdetail("Title, requested action, execution or work item differ from those of request %s.",
+				 errdetail("Title, requested action, execution or work item differ from what request %s asked at first.",
 						   opsflow_uuid_text(id)),
 				 errhint("Use a new key for a new request.")));
 	return true;
@@ -641,7 +652,7 @@ opsflow_approval_automatic_reason(Jsonb *automatic)
 
 	initStringInfo(&reason);
 	appendStringInfoString(&reason, "approved automatically");
-	foreach(lc, automatic == NULL ? NIL : opsflow_policy_texts(&automatic->root, "because"))
+	foreach(lc, automatic == NULL ? NIL : opsflow_json_texts(&automatic->root, "because"))
 	{
 		appendStringInfo(&reason, "%s%s", separator, (char *) lfirst(lc));
 		separator = "; ";
@@ -705,7 +716,6 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 	{
 		opsflow_approval_begin(&request);
 		opsflow_approval_publish(&request, "approval.requested", 1, NULL, NULL);
-		opsflow_approvals_notify(&settings);
 	}
 }
 

@@ -16,7 +16,6 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
-#include "utils/numeric.h"
 #include "utils/timestamp.h"
 
 #include "approvals.h"
@@ -201,81 +200,6 @@ opsflow_approval_excludes(const ApprovalRequest *request, const pg_uuid_t *user_
 }
 
 /* ----------------------------------------------------------------
- * What a policy says
- * ----------------------------------------------------------------
- */
-
-bool
-opsflow_policy_value(const JsonbContainer *object, const char *key, JsonbValue *value)
-{
-	return object != NULL &&
-		getKeyJsonValueFromContainer(unconstify(JsonbContainer *, object), key, strlen(key), value) != NULL &&
-		value->type != jbvNull;
-}
-
-bool
-opsflow_policy_bool(const JsonbContainer *object, const char *key)
-{
-	JsonbValue value;
-
-	return opsflow_policy_value(object, key, &value) && value.type == jbvBool && value.val.boolean;
-}
-
-char *
-opsflow_policy_text(const JsonbContainer *object, const char *key)
-{
-	JsonbValue value;
-
-	if (!opsflow_policy_value(object, key, &value) || value.type != jbvString)
-		return NULL;
-	return pnstrdup(value.val.string.val, value.val.string.len);
-}
-
-int
-opsflow_policy_int(const JsonbContainer *object, const char *key, int missing)
-{
-	JsonbValue value;
-
-	if (!opsflow_policy_value(object, key, &value) || value.type != jbvNumeric)
-		return missing;
-	return DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value.val.numeric)));
-}
-
-Interval *
-opsflow_policy_interval(const JsonbContainer *object, const char *key)
-{
-	char *text = opsflow_policy_text(object, key);
-
-	if (text == NULL)
-		return NULL;
-	return DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid),
-												 Int32GetDatum(-1)));
-}
-
-/* A list of char *: the strings of an array, or a single string. */
-List *
-opsflow_policy_texts(const JsonbContainer *object, const char *key)
-{
-	JsonbValue value;
-	List *texts = NIL;
-
-	if (!opsflow_policy_value(object, key, &value))
-		return NIL;
-	if (value.type == jbvString)
-		return list_make1(pnstrdup(value.val.string.val, value.val.string.len));
-	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
-		return NIL;
-	for (uint32 i = 0; i < JsonContainerSize(value.val.binary.data); i++)
-	{
-		JsonbValue *element = getIthJsonbValueFromContainer(value.val.binary.data, i);
-
-		if (element->type == jbvString)
-			texts = lappend(texts, pnstrdup(element->val.string.val, element->val.string.len));
-	}
-	return texts;
-}
-
-/* ----------------------------------------------------------------
  * What others hear of it
  * ----------------------------------------------------------------
  */
@@ -321,6 +245,16 @@ opsflow_approval_publish(const ApprovalRequest *request, const char *event_type,
 					event_payload(stage, on_behalf_of, reason));
 }
 
+/* A member need not answer any more: what asks for it and has not been sent is called off. */
+void
+opsflow_approval_call_off(const ApprovalRequest *request, const pg_uuid_t *user_id)
+{
+	Datum user = UUIDPGetDatum(user_id);
+
+	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id,
+								 construct_array(&user, 1, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR));
+}
+
 /* What who asked is told: what became of it. */
 static OpsflowMessage
 outcome_message(const ApprovalRequest *request, const char *reason)
@@ -354,13 +288,10 @@ tell_requester(const ApprovalRequest *request, const char *reason)
 void
 opsflow_approval_tell(const ApprovalRequest *request, const char *reason)
 {
-	ApprovalSettings settings;
-
 	opsflow_approval_publish(request, psprintf("approval.%s", request->status), request->current_stage, NULL, reason);
 	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	tell_requester(request, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
+	opsflow_approvals_notify(&request->organization_id);
 }
 
 /* The same of many requests of one organization that have all ended alike. */
@@ -373,7 +304,6 @@ opsflow_approval_tell_all(const ApprovalRequest *requests, int count)
 	pg_uuid_t *requesters = palloc(count * sizeof(pg_uuid_t));
 	OpsflowMessage *messages = palloc(count * sizeof(OpsflowMessage));
 	int told = 0;
-	ApprovalSettings settings;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -389,8 +319,7 @@ opsflow_approval_tell_all(const ApprovalRequest *requests, int count)
 						construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR),
 						construct_array(payloads, count, JSONBOID, -1, false, TYPALIGN_INT));
 	opsflow_notify_each(organization_id, requesters, messages, told);
-	if (opsflow_approval_settings(organization_id, &settings))
-		opsflow_approvals_notify(&settings);
+	opsflow_approvals_notify(organization_id);
 }
 
 /* ----------------------------------------------------------------
@@ -442,9 +371,9 @@ permit_and_execute(ApprovalRequest *request, OpsflowPlan *plan, const Datum *val
 static void
 set_use(ApprovalRequest *request, TimestampTz decided_at)
 {
-	Interval *ttl = opsflow_policy_interval(&request->policy->root, "approval_ttl");
+	Interval *ttl = opsflow_json_interval(&request->policy->root, "approval_ttl");
 
-	request->max_uses = opsflow_policy_int(&request->policy->root, "max_uses", request->max_uses);
+	request->max_uses = opsflow_json_int(&request->policy->root, "max_uses", request->max_uses);
 	request->has_usable_until = ttl != NULL;
 	if (ttl != NULL)
 		request->usable_until = DatumGetTimestampTz(DirectFunctionCall2(

@@ -22,7 +22,6 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/formatting.h"
-#include "utils/formatting.h"
 #include "utils/timestamp.h"
 
 #include "approvals.h"
@@ -249,10 +248,10 @@ static Asked
 resolve(const ApprovalRequest *request, const JsonbContainer *definition)
 {
 	Asked asked = {.request = request};
-	List *roles = opsflow_policy_texts(definition, "approver_roles");
-	char *permission = opsflow_policy_text(definition, "approver_permission");
+	List *roles = opsflow_json_texts(definition, "approver_roles");
+	char *permission = opsflow_json_text(definition, "approver_permission");
 
-	ask_named(&asked, opsflow_policy_texts(definition, "approver_ids"));
+	ask_named(&asked, opsflow_json_texts(definition, "approver_ids"));
 	if (roles != NIL)
 		ask_users(&asked, find_role_members(&request->organization_id, roles), "role");
 	if (permission != NULL)
@@ -279,7 +278,7 @@ opsflow_approval_definition(Jsonb *policy, int position)
 	JsonbValue stages;
 	JsonbValue *definition;
 
-	if (policy == NULL || !opsflow_policy_value(&policy->root, "stages", &stages) || stages.type != jbvBinary ||
+	if (policy == NULL || !opsflow_json_value(&policy->root, "stages", &stages) || stages.type != jbvBinary ||
 		!JsonContainerIsArray(stages.val.binary.data))
 		return NULL;
 	definition = getIthJsonbValueFromContainer(stages.val.binary.data, position - 1);
@@ -440,7 +439,7 @@ urgency(const char *priority)
 	return 1;
 }
 
-/* Tell members that they are asked. The inbox of the application shows it anyhow. */
+/* Tell members that they are asked, and who listens. The inbox of the application shows it anyhow. */
 static void
 tell_approvers(const ApprovalRequest *request, ArrayType *users, bool escalated)
 {
@@ -453,6 +452,7 @@ tell_approvers(const ApprovalRequest *request, ArrayType *users, bool escalated)
 		.kind = "approvals"};
 
 	opsflow_notify(&request->organization_id, users, &message);
+	opsflow_approvals_notify(&request->organization_id);
 }
 
 /* Write the assignments of members who have been found fit. */
@@ -502,11 +502,11 @@ bool
 opsflow_approval_due(const ApprovalRequest *request, const JsonbContainer *definition, TimestampTz from,
 					 TimestampTz *due_at)
 {
-	Interval *timeout = opsflow_policy_interval(definition, "timeout");
+	Interval *timeout = opsflow_json_interval(definition, "timeout");
 
 	if (timeout == NULL)
 		return false;
-	if (opsflow_policy_bool(&request->policy->root, "working_hours_only"))
+	if (opsflow_json_bool(&request->policy->root, "working_hours_only"))
 		*due_at = opsflow_working_time_add(&request->organization_id, from, timeout);
 	else
 		*due_at = opsflow_calendar_time_add(&request->organization_id, from, timeout);
@@ -516,7 +516,7 @@ opsflow_approval_due(const ApprovalRequest *request, const JsonbContainer *defin
 TimestampTz
 opsflow_approval_wake_at(const ApprovalRequest *request, const ApprovalStage *stage)
 {
-	Interval *reminder = opsflow_policy_interval(stage->definition, "reminder_before");
+	Interval *reminder = opsflow_json_interval(stage->definition, "reminder_before");
 	TimestampTz due_at = stage->has_due ? Min(stage->due_at, request->expires_at) : request->expires_at;
 
 	if (reminder == NULL || stage->has_reminded)
@@ -538,14 +538,14 @@ opsflow_approval_first_wake_at(const ApprovalRequest *request)
 static int
 least_approvers(const JsonbContainer *definition)
 {
-	return opsflow_policy_int(definition, "required_approvals", 1);
+	return opsflow_json_int(definition, "required_approvals", 1);
 }
 
 static void
 too_few(const ApprovalRequest *request, const JsonbContainer *definition, int position, int asked)
 {
-	char *policy = opsflow_policy_text(&request->policy->root, "name");
-	char *name = opsflow_policy_text(definition, "name");
+	char *policy = opsflow_json_text(&request->policy->root, "name");
+	char *name = opsflow_json_text(definition, "name");
 	char *stage = name == NULL ? psprintf("stage %d", position) : psprintf("stage %d (\"%s\")", position, name);
 
 	if (policy == NULL)
@@ -628,7 +628,7 @@ make_stages(const ApprovalRequest *request, ApprovalStage *first)
 	Datum values[7] = {
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->id), Int32GetDatum(request->revision)};
 
-	if (!opsflow_policy_value(&request->policy->root, "stages", &stages))
+	if (!opsflow_json_value(&request->policy->root, "stages", &stages))
 		elog(ERROR, "approval request %s has no stages", opsflow_uuid_text(&request->id));
 	opsflow_new_uuid(&first->id);
 	values[3] = JsonbPGetDatum(JsonbValueToJsonb(&stages));

@@ -48,8 +48,11 @@ PG_FUNCTION_INFO_V1(opsflow_expire_approvals);
 #define LOCK_TIMEOUT "1s"
 #define SHORT_LOCK_TIMEOUT "10ms"
 
-/* Where that many requests fail, the rest of the organization is left to the next run. */
+/* Where that many requests fail in a CALL, the rest of the organization is left to the next run. */
 #define MAX_FAILURES 100
+
+/* Organizations in which something failed, of which the next batch of the CALL knows. */
+#define MAX_KNOWN 100
 
 /* The highest risk tier, which silence never approves. */
 #define HIGHEST_TIER 5
@@ -79,7 +82,8 @@ typedef struct Trouble
 {
 	pg_uuid_t organization_id;
 	int failures;
-	bool locked; /* by somebody who does not let go */
+	bool locked;	 /* by somebody who does not let go */
+	bool one_by_one; /* in this batch */
 } Trouble;
 
 /* ----------------------------------------------------------------
@@ -195,7 +199,7 @@ expire_overdue(const DueGroup *group)
 static void
 time_is_up(ApprovalRequest *request, ApprovalStage *stage)
 {
-	char *action = opsflow_policy_text(stage->definition, "timeout_action");
+	char *action = opsflow_json_text(stage->definition, "timeout_action");
 
 	if (action == NULL)
 		action = "expire";
@@ -370,16 +374,20 @@ work_on_organization(DueGroup *group, List **troubles)
 	Trouble *trouble = find_trouble(*troubles, &group->due[0].organization_id);
 	ErrorData *error;
 
-	if (trouble != NULL)
+	if (trouble != NULL && (trouble->one_by_one || trouble->failures >= MAX_FAILURES))
 		return work_one_by_one(group, trouble);
-	group->lock_timeout = LOCK_TIMEOUT;
+	group->lock_timeout = trouble != NULL && trouble->locked ? SHORT_LOCK_TIMEOUT : LOCK_TIMEOUT;
 	error = opsflow_attempt(work_on_group, group);
 	if (error == NULL)
 		return group->done;
-	trouble = palloc0(sizeof(Trouble));
-	trouble->organization_id = group->due[0].organization_id;
-	trouble->locked = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	*troubles = lappend(*troubles, trouble);
+	if (trouble == NULL)
+	{
+		trouble = palloc0(sizeof(Trouble));
+		trouble->organization_id = group->due[0].organization_id;
+		*troubles = lappend(*troubles, trouble);
+	}
+	trouble->one_by_one = true;
+	trouble->locked = trouble->locked || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
 	FreeErrorData(error);
 	return work_one_by_one(group, trouble);
 }
@@ -491,35 +499,64 @@ work_until(Run *run, const DueRequest *end)
 }
 
 /*
- * Where the last full batch ended.  The next one of the same CALL goes on there: what is
- * left behind in the index may stay for long, as long as somebody else's transaction is
- * open, and is not to be walked over once more for each batch.
+ * Where the last full batch ended, and where something failed.  The next one of the same
+ * CALL goes on there: what is left behind in the index may stay for long, as long as
+ * somebody else's transaction is open, and is not to be walked over, or tried in vain,
+ * once more for each batch.
  */
 static struct
 {
 	TransactionId xid; /* in which that was; it may have been rolled back */
 	TimestampTz statement;
 	DueRequest last;
+	Trouble troubles[MAX_KNOWN];
+	int known;
 } stopped = {InvalidTransactionId};
 
 static const DueRequest first = {.wake_at = DT_NOBEGIN};
 
-static DueRequest
-where_to_begin(void)
+/* Where little failed, what comes now may do well together. */
+static List *
+known_troubles(void)
+{
+	List *troubles = NIL;
+
+	for (int i = 0; i < stopped.known; i++)
+	{
+		Trouble *trouble = palloc(sizeof(Trouble));
+
+		*trouble = stopped.troubles[i];
+		trouble->one_by_one = false;
+		troubles = lappend(troubles, trouble);
+	}
+	return troubles;
+}
+
+static void
+begin(Run *run)
 {
 	bool goes_on = TransactionIdIsValid(stopped.xid) && stopped.statement == GetCurrentStatementStartTimestamp() &&
 		TransactionIdDidCommit(stopped.xid);
 
 	stopped.xid = InvalidTransactionId;
-	return goes_on ? stopped.last : first;
+	run->last = goes_on ? stopped.last : first;
+	run->troubles = goes_on ? known_troubles() : NIL;
 }
 
 static void
-note_where_it_stopped(const DueRequest *last)
+note_where_it_stopped(const Run *run)
 {
+	ListCell *lc;
+
 	stopped.xid = GetTopTransactionIdIfAny();
 	stopped.statement = GetCurrentStatementStartTimestamp();
-	stopped.last = *last;
+	stopped.last = run->last;
+	stopped.known = 0;
+	foreach(lc, run->troubles)
+	{
+		if (stopped.known < MAX_KNOWN)
+			stopped.troubles[stopped.known++] = *(Trouble *) lfirst(lc);
+	}
 }
 
 /*
@@ -532,7 +569,7 @@ Datum
 opsflow_expire_approvals(PG_FUNCTION_ARGS)
 {
 	Run *run = palloc0(sizeof(Run));
-	DueRequest begin;
+	DueRequest begun;
 
 	if (!opsflow_is_administrator(GetUserId()))
 		ereport(ERROR,
@@ -542,18 +579,19 @@ opsflow_expire_approvals(PG_FUNCTION_ARGS)
 		opsflow_approval_invalid("batch", "It must be at least 1.");
 	run->batch = PG_GETARG_INT32(0);
 	run->now = GetCurrentTimestamp();
-	run->last = begin = where_to_begin();
 
 	SPI_connect();
+	begin(run);
+	begun = run->last;
 	work_until(run, NULL);
 	/* What was passed by before, or has become due since: then nothing is left. */
-	if (run->total < run->batch && begin.wake_at != DT_NOBEGIN)
+	if (run->total < run->batch && begun.wake_at != DT_NOBEGIN)
 	{
 		run->last = first;
-		work_until(run, &begin);
+		work_until(run, &begun);
 	}
-	SPI_finish();
 	if (run->total >= run->batch)
-		note_where_it_stopped(&run->last);
+		note_where_it_stopped(run);
+	SPI_finish();
 	PG_RETURN_INT64(run->total);
 }

@@ -13,6 +13,7 @@
 #include "utils/jsonb.h"
 
 #include "core.h"
+#include "core_json.h"
 #include "core_row.h"
 #include "core_search.h"
 #include "identity_credential.h"
@@ -30,21 +31,20 @@ row_is(TupleDesc tupdesc, HeapTuple row, const char *column, const char *value)
 
 /* A member of an object that is no object or array itself, as text, or NULL. */
 static char *
-scalar_setting(JsonbContainer *object, const char *name)
+scalar_setting(const JsonbContainer *object, const char *name)
 {
-	JsonbValue buffer;
-	JsonbValue *value = getKeyJsonValueFromContainer(object, name, strlen(name), &buffer);
+	JsonbValue value;
 
-	if (value == NULL)
+	if (!opsflow_json_value(object, name, &value))
 		return NULL;
-	switch (value->type)
+	switch (value.type)
 	{
 		case jbvString:
-			return pnstrdup(value->val.string.val, value->val.string.len);
+			return pnstrdup(value.val.string.val, value.val.string.len);
 		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
 		case jbvBool:
-			return pstrdup(value->val.boolean ? "true" : "false");
+			return pstrdup(value.val.boolean ? "true" : "false");
 		default:
 			return NULL;
 	}
@@ -66,21 +66,16 @@ parse_timeout(const char *text)
 static void
 read_settings(Jsonb *settings, OpsflowSecuritySettings *result)
 {
-	JsonbValue buffer;
-	JsonbValue *security;
+	JsonbValue security;
 	char *required;
 
 	memset(result, 0, sizeof(OpsflowSecuritySettings));
-	if (!JB_ROOT_IS_OBJECT(settings))
+	if (!opsflow_json_value(&settings->root, "security_settings", &security) || security.type != jbvBinary)
 		return;
-	security = getKeyJsonValueFromContainer(&settings->root, "security_settings",
-											strlen("security_settings"), &buffer);
-	if (security == NULL || security->type != jbvBinary || !JsonContainerIsObject(security->val.binary.data))
-		return;
-	required = scalar_setting(security->val.binary.data, "require_2fa");
+	required = scalar_setting(security.val.binary.data, "require_2fa");
 	if (required != NULL && !parse_bool(required, &result->require_2fa))
 		result->require_2fa = false;
-	result->idle_timeout = parse_timeout(scalar_setting(security->val.binary.data, "session_timeout"));
+	result->idle_timeout = parse_timeout(scalar_setting(security.val.binary.data, "session_timeout"));
 }
 
 static bool

@@ -12,12 +12,9 @@
 #include "access/table.h"
 #include "catalog/pg_collation.h"
 #include "executor/spi.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/json.h"
-#include "utils/jsonb.h"
 #include "utils/rel.h"
 
 #include "audit.h"
@@ -272,17 +269,6 @@ opsflow_person_execute(const OpsflowPerson *person, OpsflowPlan *plan, const Dat
 	opsflow_become(caller);
 	opsflow_leave_organization(nest_level);
 	return rows;
-}
-
-/* A text as JSON writes it. */
-char *
-opsflow_json_string(const char *text)
-{
-	StringInfoData buf;
-
-	initStringInfo(&buf);
-	escape_json(&buf, text);
-	return buf.data;
 }
 
 /*

@@ -42,7 +42,6 @@ extern int opsflow_person_execute(const OpsflowPerson *person, OpsflowPlan *plan
 extern void opsflow_person_event(const OpsflowPerson *person, const char *action, const char *severity,
 								 const char *metadata);
 extern char *opsflow_person_organization_name(const OpsflowPerson *person);
-extern char *opsflow_json_string(const char *text);
 
 /* By what a person proves it; each is counted by itself. */
 typedef enum OpsflowFactor

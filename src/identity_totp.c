@@ -28,6 +28,7 @@
 
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "identity.h"
 #include "identity_person.h"
 #include "secrets.h"

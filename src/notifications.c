@@ -20,6 +20,7 @@
 
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "core_row.h"
 #include "core_search.h"
 #include "notifications.h"
@@ -119,6 +120,12 @@ channel_bit(const JsonbValue *name)
 	return 0;
 }
 
+bool
+opsflow_is_channel(const JsonbValue *name)
+{
+	return channel_bit(name) != 0;
+}
+
 /* The channels of an organization.  What is no array, and names of no channel, are none. */
 static bool
 note_channels(TupleDesc tupdesc, HeapTuple organization, void *arg)
@@ -129,8 +136,7 @@ note_channels(TupleDesc tupdesc, HeapTuple organization, void *arg)
 	JsonbValue list;
 	JsonbValue *name;
 
-	if (getKeyJsonValueFromContainer(&preferences->root, CHANNELS_KEY, strlen(CHANNELS_KEY), &list) == NULL ||
-		list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+	if (!opsflow_json_value(&preferences->root, CHANNELS_KEY, &list) || list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
 		return true;
 	for (uint32 i = 0; (name = getIthJsonbValueFromContainer(list.val.binary.data, i)) != NULL; i++)
 		wanted->channels |= channel_bit(name) & ~IN_APP;
@@ -142,8 +148,7 @@ is_switched_off(Jsonb *preferences, const char *key)
 {
 	JsonbValue value;
 
-	return getKeyJsonValueFromContainer(&preferences->root, key, strlen(key), &value) != NULL &&
-		value.type == jbvBool && !value.val.boolean;
+	return opsflow_json_value(&preferences->root, key, &value) && value.type == jbvBool && !value.val.boolean;
 }
 
 /* Take away what the person does not want; true for somebody with an account that is active. */
@@ -386,22 +391,22 @@ is_waiting(const pg_uuid_t *organization_id, const pg_uuid_t *entity_id)
 }
 
 /*
- * Cancel what has not been sent yet about a thing: all of it (type NULL), or that of one
- * type.  It never waits for a sender: what one is taking at this moment goes out.  What a
- * sender has already is not tried again; if it was sent after all, the sender says so.
+ * Cancel what has not been sent yet about a thing: to these users, or to everybody (NULL).
+ * It never waits for a sender: what one is taking at this moment goes out.  What a sender
+ * has already is not tried again; if it was sent after all, the sender says so.
  */
 void
 opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entity_type, const pg_uuid_t *entity_id,
-							 const char *type)
+							 ArrayType *user_ids)
 {
 	static OpsflowPlan plan = {
 		"WITH waiting AS MATERIALIZED (SELECT id FROM opsflow.notifications"
 		" WHERE organization_id = $1 AND entity_id = $2 AND status = 'pending' AND entity_type = $3"
-		" AND ($4 IS NULL OR type = $4) FOR UPDATE SKIP LOCKED)"
+		" AND ($4 IS NULL OR user_id = ANY ($4)) FOR UPDATE SKIP LOCKED)"
 		" UPDATE opsflow.notifications n SET status = 'cancelled', lease_expires_at = NULL"
 		" FROM waiting WHERE n.organization_id = $1 AND n.id = waiting.id",
 		4,
-		{UUIDOID, UUIDOID, TEXTOID, TEXTOID}};
+		{UUIDOID, UUIDOID, TEXTOID, UUIDARRAYOID}};
 	OpsflowUser caller;
 	Datum values[4] = {UUIDPGetDatum(organization_id), UUIDPGetDatum(entity_id)};
 
@@ -410,8 +415,8 @@ opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entit
 	caller = opsflow_become_owner();
 	SPI_connect();
 	values[2] = CStringGetTextDatum(entity_type);
-	values[3] = type == NULL ? (Datum) 0 : CStringGetTextDatum(type);
-	(void) opsflow_execute(&plan, values, type == NULL ? "   n" : NULL, SPI_OK_UPDATE);
+	values[3] = PointerGetDatum(user_ids);
+	(void) opsflow_execute(&plan, values, user_ids == NULL ? "   n" : NULL, SPI_OK_UPDATE);
 	SPI_finish();
 	opsflow_become(caller);
 }

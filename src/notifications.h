@@ -38,6 +38,9 @@ extern void opsflow_notify(const pg_uuid_t *organization_id, ArrayType *user_ids
 extern void opsflow_notify_each(const pg_uuid_t *organization_id, const pg_uuid_t *users,
 								const OpsflowMessage *messages, int count);
 extern void opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entity_type,
-										 const pg_uuid_t *entity_id, const char *type);
+										 const pg_uuid_t *entity_id, ArrayType *user_ids);
+
+/* Is this the name of a way to tell somebody? */
+extern bool opsflow_is_channel(const JsonbValue *name);
 
 #endif /* OPSFLOW_NOTIFICATIONS_H */

@@ -654,16 +654,31 @@ WITH problems AS (
         WHEN j.last_started_at IS NULL THEN format('job %s has never run', j.name)
         ELSE format('job %s has not succeeded since %s', j.name, coalesce(j.last_succeeded_at::text, 'long')) END
     FROM opsflow.jobs j WHERE j.enabled AND (j.is_overdue OR j.last_outcome = 'failed')
+    UNION ALL
+    SELECT 'approvals', CASE WHEN min(r.wake_at) < now() - INTERVAL '1 day' THEN 'error' ELSE 'warning' END,
+        format('%s approval requests have waited for the job expire_approvals, since %s', count(*), min(r.wake_at))
+    FROM opsflow.approval_requests r
+    WHERE r.status IN ('pending', 'escalated') AND r.wake_at < now() - INTERVAL '10 minutes'
+    HAVING count(*) > 0
+    UNION ALL
+    -- Senders are given nothing of an organization that is not active.
+    SELECT 'notifications', 'warning',
+        format('%s notifications by %s have waited for a sender, since %s', count(*), n.channel, min(n.next_attempt_at))
+    FROM opsflow.notifications n
+    JOIN opsflow.organizations o ON o.id = n.organization_id AND o.status = 'active' AND o.deleted_at IS NULL
+    WHERE n.status = 'pending' AND n.next_attempt_at < now() - INTERVAL '1 hour'
+    GROUP BY n.channel
 )
 -- error sorts before warning: the worst counts.
 SELECT c.name, coalesce(min(p.status), 'ok'), string_agg(p.detail, '; ' ORDER BY p.status, p.detail)
-FROM unnest(ARRAY['version', 'lint', 'audit', 'secrets', 'partitions', 'jobs']) WITH ORDINALITY c (name, place)
+FROM unnest(ARRAY['version', 'lint', 'audit', 'secrets', 'partitions', 'jobs', 'approvals', 'notifications'])
+    WITH ORDINALITY c (name, place)
 LEFT JOIN problems p ON p.check_name = c.name
 GROUP BY c.name, c.place
 ORDER BY c.place
 $function$;
 COMMENT ON FUNCTION opsflow.health_check() IS
-'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), lint (opsflow.lint() finds nothing: row security, policies, triggers, privileges, functions and roles are as they have to be), audit (no ledger has entries that have waited for a seal for more than ten minutes, an error after a day, and no recorded verification found tampering), secrets (there is a master key, and it unwraps the data keys), partitions (made ahead, no rows waiting), jobs (not overdue, not failed). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
+'Checks what the promises of opsflow stand on, a row each: version (library, extension and tables agree), lint (opsflow.lint() finds nothing: row security, policies, triggers, privileges, functions and roles are as they have to be), audit (no ledger has entries that have waited for a seal for more than ten minutes, an error after a day, and no recorded verification found tampering), secrets (there is a master key, and it unwraps the data keys), partitions (made ahead, no rows waiting), jobs (not overdue, not failed), approvals (no open request has waited for the job expire_approvals for more than ten minutes, an error after a day), notifications (none has waited for a sender for more than an hour). status is ok, warning or error; detail says what is wrong. For opsflow_admin and superusers.';
 
 GRANT EXECUTE ON FUNCTION
     opsflow.library_version(), opsflow.health_check(), opsflow.lint(regclass[]), opsflow.lint_relations(regclass[]),

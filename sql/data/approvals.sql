@@ -68,7 +68,7 @@ COMMENT ON COLUMN opsflow.approval_policies.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.approval_policies.name IS 'Name, up to 255 characters, unique in the organization whatever the case.';
 COMMENT ON COLUMN opsflow.approval_policies.description IS 'What the policy is for.';
 COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number; of several, the one that was made first.';
-COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about (execution, work_item, ...), up to 50 characters; null matches everything.';
+COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about: execution, work_item, or action for neither; null matches everything.';
 COMMENT ON COLUMN opsflow.approval_policies.category IS 'Category of the workflow it has to come from, up to 50 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.action_kind IS 'Kind of action that has to be asked for, up to 100 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.min_risk_level IS 'Lowest risk tier it is for, 0 to 5; null means no lower bound.';
@@ -256,6 +256,7 @@ CREATE TABLE opsflow.approval_requests (
     requested_by_agent uuid,
     excluded_ids uuid[] NOT NULL DEFAULT '{}',
     idempotency_key text,
+    asked_digest bytea,
     context jsonb NOT NULL DEFAULT '{}',
     attachments jsonb NOT NULL DEFAULT '[]',
     -- what the AI thinks of it
@@ -336,6 +337,7 @@ COMMENT ON COLUMN opsflow.approval_requests.requested_by IS 'The member who asks
 COMMENT ON COLUMN opsflow.approval_requests.requested_by_agent IS 'The agent that asks, if one does.';
 COMMENT ON COLUMN opsflow.approval_requests.excluded_ids IS 'Members who cannot decide it, in no way: who asked, and who its rules exclude.';
 COMMENT ON COLUMN opsflow.approval_requests.idempotency_key IS 'Key of the caller, up to 255 characters, unique in the organization: asking twice makes one request.';
+COMMENT ON COLUMN opsflow.approval_requests.asked_digest IS 'SHA-256 over title, requested_action, execution_id and work_item_id as they were asked at first, of a request with an idempotency_key, made by the database: what asking again is compared with.';
 COMMENT ON COLUMN opsflow.approval_requests.context IS 'Circumstances the application wants to keep with the request: a JSON object.';
 COMMENT ON COLUMN opsflow.approval_requests.attachments IS 'References to what belongs to it: a JSON array of objects with at least name and url.';
 COMMENT ON COLUMN opsflow.approval_requests.ai_recommendation IS 'What the AI recommends: approve, reject or review.';

@@ -124,6 +124,9 @@ CREATE POLICY own_updates ON opsflow.notifications AS RESTRICTIVE FOR UPDATE TO 
 -- A sender for all organizations asks where something waits: C code in the organization of nobody.
 CREATE POLICY system ON opsflow.notifications FOR SELECT TO opsflow_owner
     USING (opsflow.current_organization_id() = '00000000-0000-0000-0000-000000000000');
+-- opsflow.health_check() looks for what waits everywhere, whatever it says.
+CREATE POLICY admin_reads ON opsflow.notifications FOR SELECT TO opsflow_admin USING (true);
+GRANT SELECT (organization_id, channel, status, next_attempt_at) ON opsflow.notifications TO opsflow_admin;
 -- Who shows the token has the notification: it is for the sender that got it.
 GRANT SELECT (organization_id, id, user_id, type, channel, title, body, data, priority, entity_type, entity_id, status,
         attempt, error_details, next_attempt_at, lease_expires_at, sent_at, read_at, created_at, updated_at)

@@ -181,6 +181,20 @@ SELECT results_eq(format('SELECT s.revision, s.status, a.status FROM opsflow.app
 SELECT is((SELECT count(*)::int FROM opsflow.approval_decisions WHERE approval_id = :'pay_request'), 1, 'the vote stays on record');
 SELECT is(votes(:ana, :'pay_request'), 'pending', 'but does not count');
 SELECT is(votes(:max, :'pay_request'), 'approved', 'two approve what is asked now');
+-- Who has had no answer asks once more, whatever has become of it since.
+SELECT act(:mia);
+SELECT opsflow.request_approval('Do it', 'd', '{"kind": "pay", "usd": 500, "note": "a"}', idempotency_key => 'pay 500') AS keyed \gset
+SELECT opsflow.amend_approval(:'keyed', '{"kind": "pay", "usd": 500, "note": "b"}') \g /dev/null
+SELECT is(opsflow.request_approval('Do it', 'd', '{"kind": "pay", "usd": 500, "note": "a"}', idempotency_key => 'pay 500'), :'keyed', 'what was asked at first gives the same request, though it was amended');
+SELECT opsflow.amend_approval(:'keyed', '{"kind": "pay", "usd": 600}', 'Do more') \g /dev/null
+SELECT is(opsflow.request_approval('Do it', 'd', '{"kind": "pay", "usd": 500, "note": "a"}', idempotency_key => 'pay 500'), :'keyed', 'in what matters, too');
+SELECT refused(format('SELECT opsflow.request_approval(%L, ''d'', %L, idempotency_key => ''pay 500'')', title, action), 'OF011', :'keyed', format('%s %s is no retry', title, action))
+    FROM (VALUES ('Do it', '{"kind": "pay", "usd": 501, "note": "a"}'), ('Do more', '{"kind": "pay", "usd": 600}')) v (title, action);
+SELECT act(NULL);
+INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_action, requested_by, expires_at, idempotency_key, asked_digest)
+    SELECT organization_id, 'Do less', description, '{}', requested_by, expires_at, 'copied', asked_digest FROM request(:'keyed') RETURNING id AS copied \gset
+SELECT act(:mia);
+SELECT is(opsflow.request_approval('Do it', 'd', '{"kind": "pay", "usd": 500, "note": "a"}', idempotency_key => 'copied'), :'copied', 'of one that was loaded as well');
 SELECT act(NULL);
 SELECT results_eq(format('SELECT metadata->>''reason'', metadata->>''revision'', actor_id FROM opsflow.audit_trail WHERE entity_id = %L AND action = ''amend'' ORDER BY timestamp, lane, seq', :'pay_request'),
     format('VALUES (''typo'', ''1'', %L::uuid), (''VAT'', ''2'', %1$L)', :mia), 'the ledger says why');

@@ -173,7 +173,18 @@ UPDATE opsflow.approval_delegations SET revoked_at = NULL WHERE id = :'delegatio
 UPDATE opsflow.organization_members SET status = 'suspended' WHERE user_id = :ana;
 SELECT is(about(:'payment', 'Eve'), 'Eve (by name) has not answered; Olga (until NOW) can do so by delegation.', 'not who is suspended');
 SELECT is((stages(:'payment'))[5], 'The time of the stage is up on NOW; then it moves up to role "owner", or expires if nobody of it is left.', 'to whom it does not escalate either');
-UPDATE opsflow.organization_members SET status = 'active' WHERE user_id = :ana;
+UPDATE opsflow.organization_members SET status = 'active', role = 'viewer' WHERE user_id = :ana;
+SELECT is(about(:'payment', 'Eve'), 'Eve (by name) has not answered; Olga (until NOW) can do so by delegation.', 'not who may not decide any more');
+SELECT is((stages(:'payment'))[5], 'The time of the stage is up on NOW; then it moves up to role "owner", or expires if nobody of it is left.', 'to whom it does not escalate either');
+SELECT is(explained(:'payment') #> '{stages,0,escalates_to}', 'null', 'for programs');
+UPDATE opsflow.organization_members SET role = 'admin' WHERE user_id = :ana;
+UPDATE opsflow.users SET status = 'suspended' WHERE id = :ana;
+SELECT is((stages(:'payment'))[5], 'The time of the stage is up on NOW; then it moves up to role "owner", or expires if nobody of it is left.', 'nor to whom opsflow lets in nowhere');
+UPDATE opsflow.users SET status = 'active' WHERE id = :ana;
+UPDATE opsflow.organization_members SET role = 'viewer' WHERE user_id = :eve;
+SELECT is(about(:'payment', 'Eve'), 'Eve (by name) has not answered.', 'nor for whom may not decide any more');
+UPDATE opsflow.organization_members SET role = 'member' WHERE user_id = :eve;
+SELECT is((stages(:'payment'))[5], 'The time of the stage is up on NOW; then it moves up to Ana.', 'to whom may again');
 
 -- votes
 SELECT vote(:ana, :'payment', 'approve', 'seen');

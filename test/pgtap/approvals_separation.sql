@@ -108,9 +108,29 @@ SELECT refused(format('SELECT opsflow.request_approval(''t'', ''d'', ''{"kind": 
     format('%s among one is not the two that the workflow wants', type)) FROM unnest('{single,unanimous,majority}'::text[]) type;
 SELECT opsflow.request_approval('t', 'd', '{"kind": "x"}', :'execution', 3, approvers => ARRAY[:pia, :per]::uuid[], approval_type => 'unanimous') AS both \gset
 SELECT is((SELECT approval_type FROM request(:'both')), 'unanimous', 'all of two are');
+SELECT is((SELECT excluded_ids FROM request(:'both')), ARRAY[:mia]::uuid[], 'who has started it and asks is excluded once');
 SELECT opsflow.request_approval('t', 'd', '{"kind": "x"}', :'execution', 3, approvers => ARRAY[:pia]::uuid[] || ARRAY[:per]::uuid[], approval_type => 'majority') AS most \gset
 SELECT act(:pia);
 SELECT is(opsflow.approve(:'most'), 'pending', 'one of two is no majority');
+
+-- ---------------------------------------------------------------------------
+-- Who is excluded
+
+-- Each member once, whatever the number of reasons.
+SELECT act(NULL);
+INSERT INTO opsflow.workflows (organization_id, name, created_by, status, primary_agent_id, approval_rules)
+    VALUES (:one, 'Her own', :per, 'active', :tame, '{"policy": "two"}') RETURNING id AS own_workflow \gset
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, agent_id, created_by) VALUES
+    (:one, :'own_workflow', :tame, :per) RETURNING id AS of_per \gset
+INSERT INTO opsflow.workflow_executions (organization_id, workflow_id, agent_id, created_by) VALUES
+    (:one, :'own_workflow', :tame, :mia) RETURNING id AS of_mia \gset
+UPDATE opsflow.approval_policies SET exclude_workflow_author = true WHERE name = 'two';
+SELECT act(:per);
+SELECT is((SELECT excluded_ids FROM request(opsflow.request_approval('t', 'd', '{"kind": "two"}', :'of_per'))), ARRAY[:per]::uuid[], 'who has made the workflow, started it and asks is one');
+SELECT act(:mia);
+SELECT is((SELECT excluded_ids FROM request(opsflow.request_approval('t', 'd', '{"kind": "two"}', :'of_mia'))), ARRAY[:mia, :per]::uuid[], 'with another who starts it and asks they are two');
+SELECT act(:max);
+SELECT is((SELECT excluded_ids FROM request(opsflow.request_approval('t', 'd', '{"kind": "two"}', :'of_mia'))), ARRAY[:max, :per, :mia]::uuid[], 'and three where somebody else asks');
 
 -- ---------------------------------------------------------------------------
 -- Whose work it is

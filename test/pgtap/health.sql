@@ -6,7 +6,7 @@ CREATE FUNCTION pg_temp.check_of(wanted text) RETURNS text LANGUAGE sql AS
 $$SELECT status || coalesce(': ' || detail, '') FROM opsflow.health_check() WHERE check_name = wanted$$;
 
 SELECT opsflow.seal_audit() \g /dev/null
-SELECT is(array_agg(check_name || ' ' || status), '{version ok,lint ok,audit ok,secrets ok,partitions ok,jobs warning}',
+SELECT is(array_agg(check_name || ' ' || status), '{version ok,lint ok,audit ok,secrets ok,partitions ok,jobs warning,approvals ok,notifications ok}',
     'a new database is healthy, but for jobs that have never run') FROM opsflow.health_check();
 CALL opsflow.run_job('fold_counters');
 SELECT matches(pg_temp.check_of('jobs'), '^warning: .*job expire_approvals has never run', 'a job that never ran is a warning');
@@ -128,9 +128,35 @@ SELECT is(opsflow.maintain_partitions(), 3, 'they are helped');
 SELECT is(pg_temp.check_of('partitions'), 'ok', 'and then all is well');
 SELECT is(tableoid::regclass::text, 'opsflow.ai_usage_logs_2020_02', 'in the partition of their month') FROM opsflow.ai_usage_logs;
 SELECT is(sum(calls), 1::numeric, 'a move is not counted as a call') FROM opsflow.counters WHERE subject = 'organization';
+ROLLBACK TO well;
+
+-- Jobs and senders that do not come by.
+INSERT INTO opsflow.organizations (id, name, slug) VALUES ('00000000-0000-7000-8000-000000000009', 'Nine', 'nine'), ('00000000-0000-7000-8000-00000000000a', 'Ten', 'ten');
+INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES ('00000000-0000-7000-8000-0000000000a1', '00000000-0000-7000-8000-000000000009', 'ada@nine.example', 'Ada', 'owner'),
+    ('00000000-0000-7000-8000-0000000000b1', '00000000-0000-7000-8000-00000000000a', 'bob@ten.example', 'Bob', 'owner');
+CREATE FUNCTION pg_temp.request(due timestamptz, status text DEFAULT 'pending', organization uuid DEFAULT '00000000-0000-7000-8000-000000000009') RETURNS void LANGUAGE sql AS
+$$INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at, wake_at, status, decided_at) VALUES ($3, 't', 'd', '2999-12-31', $1, $2, CASE $2 WHEN 'expired' THEN now() END)$$;
+SELECT pg_temp.request(now() + interval '1 day'), pg_temp.request(now() - interval '9 minutes'), pg_temp.request('2020-02-02', 'expired') \g /dev/null
+SELECT is(pg_temp.check_of('approvals'), 'ok', 'requests that the job comes to in time, or has come to, are well');
+SELECT pg_temp.request(now() - interval '11 minutes', 'escalated') \g /dev/null
+SELECT is(pg_temp.check_of('approvals'), format('warning: 1 approval requests have waited for the job expire_approvals, since %s', now() - interval '11 minutes'), 'one that has waited for more than ten minutes is a warning');
+SELECT pg_temp.request(now() - interval '25 hours', organization => '00000000-0000-7000-8000-00000000000a') \g /dev/null
+SELECT is(pg_temp.check_of('approvals'), format('error: 2 approval requests have waited for the job expire_approvals, since %s', now() - interval '25 hours'), 'after a day it is an error');
+
+CREATE FUNCTION pg_temp.notification(wanted timestamptz, channel text DEFAULT 'email', status text DEFAULT 'pending') RETURNS void LANGUAGE sql AS
+$$INSERT INTO opsflow.notifications (organization_id, user_id, type, channel, title, status, next_attempt_at) VALUES ('00000000-0000-7000-8000-000000000009', '00000000-0000-7000-8000-0000000000a1', 'x', $2, 't', $3, $1)$$;
+SELECT pg_temp.notification(now() + interval '1 minute'), pg_temp.notification(now() - interval '59 minutes'), pg_temp.notification('2020-02-02', 'email', 'sent'), pg_temp.notification('2020-02-02', 'slack', 'cancelled'), pg_temp.notification('2020-02-02', 'sms', 'failed') \g /dev/null
+SELECT is(pg_temp.check_of('notifications'), 'ok', 'notifications that a sender comes to in time, or has come to, are well');
+SELECT pg_temp.notification(now() - interval '61 minutes') \g /dev/null
+SELECT is(pg_temp.check_of('notifications'), format('warning: 1 notifications by email have waited for a sender, since %s', now() - interval '61 minutes'), 'those that have waited for more than an hour are a warning');
+INSERT INTO opsflow.notifications (organization_id, user_id, type, channel, title, next_attempt_at) VALUES ('00000000-0000-7000-8000-00000000000a', '00000000-0000-7000-8000-0000000000b1', 'x', 'email', 't', '2020-02-02');
+SELECT pg_temp.notification('2021-02-02', 'slack') \g /dev/null
+SELECT matches(pg_temp.check_of('notifications'), '^warning: 1 notifications by slack have waited for a sender, since 2021-02-02.*; 2 notifications by email have waited for a sender, since 2020-02-02', 'each channel of its own');
+DELETE FROM opsflow.notifications WHERE channel = 'slack';
 
 SET LOCAL ROLE opsflow_admin;
-SELECT is(count(*), 6::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
+SELECT is(count(*), 8::bigint, 'opsflow_admin may ask') FROM opsflow.health_check();
+SELECT matches(pg_temp.check_of('approvals') || pg_temp.check_of('notifications'), '^error: 2 .*warning: 2 ', 'and is told of every organization');
 SET LOCAL ROLE opsflow_service;
 SELECT throws_ok('SELECT * FROM opsflow.health_check()', '42501', NULL, 'an application may not');
 SELECT throws_ok('SELECT * FROM opsflow.partition_status()', '42501', NULL, 'neither this');

@@ -117,7 +117,7 @@ SELECT r, split_part(l, ': ', 1) AS relname, split_part(l, ': ', 2) AS operation
 FROM unnest('{auditor,admin}'::text[]) r, unnest(leaks('iso_' || r)) l;
 SELECT is(array_agg(DISTINCT relname ORDER BY relname), '{audit_chain_heads,audit_checkpoints,audit_prunes,audit_ranges,audit_retention,audit_tiles,audit_trail,audit_verifications,organizations}'::text[],
     'what opsflow_auditor reads across organizations') FROM crossing WHERE r = 'auditor' AND operation = 'select';
-SELECT is(array_agg(DISTINCT relname ORDER BY relname), '{approval_requests,audit_chain_heads,audit_checkpoints,audit_prunes,audit_ranges,audit_retention,audit_trail,audit_verifications,counters,encryption_keys,execution_queue,invitations,member_roles,metric_changes,organizations,provider_credit_pools,sign_in_failures,user_sessions,workflow_schedules}'::text[],
+SELECT is(array_agg(DISTINCT relname ORDER BY relname), '{approval_requests,audit_chain_heads,audit_checkpoints,audit_prunes,audit_ranges,audit_retention,audit_trail,audit_verifications,counters,encryption_keys,execution_queue,invitations,member_roles,metric_changes,notifications,organizations,provider_credit_pools,sign_in_failures,user_sessions,workflow_schedules}'::text[],
     'what opsflow_admin reads across organizations') FROM crossing WHERE r = 'admin' AND operation = 'select';
 SELECT is(array_agg(DISTINCT r || ': ' || relname || ': ' || operation), NULL, 'they change nothing in any')
     FROM crossing WHERE operation NOT IN ('select', 'copy to') AND NOT (r = 'admin' AND relname = 'audit_retention');

@@ -7,9 +7,10 @@ SELECT no_plan();
 \set ada '''00000000-0000-7000-8000-0000000000a1'''
 \set bob '''00000000-0000-7000-8000-0000000000b1'''
 \set cai '''00000000-0000-7000-8000-0000000000d1'''
+\set dea '''00000000-0000-7000-8000-0000000000d2'''
 \i test/data/two_organizations.sql
 SELECT opsflow.expire_approvals() > 0;
-INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:cai, :one, 'cai@one.example', 'Cai', 'admin');
+INSERT INTO opsflow.users (id, organization_id, email, full_name, role) VALUES (:cai, :one, 'cai@one.example', 'Cai', 'admin'), (:dea, :one, 'dea@one.example', 'Of D1', 'member');
 DELETE FROM opsflow.notifications;
 DELETE FROM opsflow.events;
 UPDATE opsflow.approval_policies SET is_active = false;
@@ -27,7 +28,7 @@ BEGIN
     RETURN opsflow.decide_approval(request, how, 'because');
 END $$;
 CREATE FUNCTION told(request uuid) RETURNS text[] LANGUAGE sql AS $$
-    SELECT array_agg(concat_ws(' ', CASE full_name WHEN 'Cai' THEN 'C' ELSE split_part(full_name, ' ', 2) END, type, channel, n.status) ORDER BY u.id, type, channel)
+    SELECT array_agg(concat_ws(' ', CASE full_name WHEN 'Cai' THEN 'C' ELSE split_part(full_name, ' ', 2) END, type, channel, n.status) ORDER BY u.id, type, channel, n.status)
     FROM opsflow.notifications n JOIN opsflow.users u ON u.id = user_id WHERE entity_id = request
 $$;
 CREATE FUNCTION happened(request uuid) RETURNS text[] LANGUAGE sql AS $$ SELECT array_agg(event_type ORDER BY id) FROM opsflow.events WHERE entity_id = request $$;
@@ -120,6 +121,32 @@ SELECT is(opsflow.fail_notification(:'note', :'lease_token', 'busy'), 'cancelled
 SELECT act(:cai);
 SELECT is(opsflow.cancel_approval(:'other'), 'cancelled', 'a request is withdrawn');
 SELECT is(array_agg(n), '{"A1 approval_requested email cancelled","B1 approval_requested email cancelled"}', 'and nobody is asked to decide it any more') FROM unnest(told(:'other')) n WHERE n NOT LIKE 'C %';
+
+-- Whoever need not answer any more is not asked to, while others are.
+CREATE FUNCTION ask_them(VARIADIC who uuid[]) RETURNS uuid LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM act('00000000-0000-7000-8000-0000000000d1');
+    RETURN opsflow.request_approval('Both', 'why', approvers => who, approval_type => 'unanimous');
+END $$;
+SELECT ask_them(:ada, :bob) AS id \gset
+SELECT is(decide(:'id'), 'pending', 'one of two has voted');
+SELECT is(told(:'id'), '{"A1 approval_requested email pending","B1 approval_requested email cancelled"}', 'who has voted is not asked any more');
+SELECT act(:ada);
+SELECT is(opsflow.reassign_approval(:'id', :dea), 'pending', 'the other passes it on');
+SELECT is(told(:'id'), '{"A1 approval_requested email cancelled","B1 approval_requested email cancelled","D1 approval_requested email pending"}', 'who has passed it on is not either, who has it now is');
+SELECT ask_them(:ada, :bob) AS id \gset
+SELECT act(:ada);
+SELECT opsflow.delegate_approvals(:dea, now(), now() + interval '1 day') AS delegation \gset
+SELECT is(decide(:'id', who => :dea), 'pending', 'a delegate votes');
+SELECT is(told(:'id'), '{"A1 approval_requested email cancelled","B1 approval_requested email pending"}', 'whoever it was for is not asked any more');
+SELECT ask_them(:bob, :dea) AS id \gset
+SELECT act(:bob);
+SELECT is(opsflow.escalate_approval(:'id'), 'escalated', 'it moves up');
+SELECT is(told(:'id'), '{"A1 approval_escalated email pending","B1 approval_requested email cancelled","D1 approval_requested email cancelled"}', 'who was passed over is not asked any more');
+SELECT ask_them(:bob, :dea) AS id \gset
+SELECT act(:cai);
+SELECT opsflow.amend_approval(:'id', '{"more": 1}') \g /dev/null
+SELECT is(told(:'id'), '{"B1 approval_requested email cancelled","B1 approval_requested email pending","D1 approval_requested email cancelled","D1 approval_requested email pending"}', 'what was asked before is called off, what is asked now is told');
 
 -- The job that ends what nobody has decided tells as a person's decision does, many at once.
 SELECT ask('First') AS id \gset

@@ -92,6 +92,20 @@ is(sql("SELECT count(*), count(*) FILTER (WHERE status = 'expired'), (SELECT cou
 		(SELECT count(*) FROM opsflow.notifications n WHERE n.entity_id = ANY (array_agg(r.id))) FROM opsflow.approval_requests r WHERE title = 'long backlog'"),
 	"$all|$all|$all|$all", 'the next run does the rest, and each is told of once');
 is(sql("SELECT count(*) FROM opsflow.verify_audit() WHERE verdict = 'tampered'"), 0, 'the ledger is whole');
+
+# An organization in which much fails, among what is due in another.
+my $two = '00000000-0000-7000-8000-000000000002';
+sql(qq{INSERT INTO opsflow.organizations (id, name, slug) VALUES ('$two', 'Two', 'two');
+	INSERT INTO opsflow.approval_requests (organization_id, title, description, expires_at)
+		SELECT CASE WHEN n < 2000 OR n % 2 = 0 THEN '$org' ELSE '$two' END::uuid, 'mixed', 'd', clock_timestamp() - interval '2 hours' + n * interval '1 second'
+		FROM generate_series(1, 6000) n;
+	CREATE SEQUENCE attempts;
+	CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \$\$ BEGIN PERFORM nextval('public.attempts'); RAISE EXCEPTION 'broken'; END \$\$;
+	CREATE TRIGGER fail BEFORE UPDATE ON opsflow.approval_requests FOR EACH ROW WHEN (OLD.title = 'mixed' AND OLD.organization_id = '$org') EXECUTE FUNCTION fail();});
+sql("SET client_min_messages = error; CALL opsflow.run_job('expire_approvals')");
+is(sql("SELECT organization_id, status, count(*) FROM opsflow.approval_requests WHERE title = 'mixed' GROUP BY 1, 2 ORDER BY 1"), "$org|pending|4000\n$two|expired|2000",
+	'much that fails in one organization holds up nothing of another');
+is(sql('SELECT last_value FROM attempts'), 101, 'and costs the run no more than a hundred tries, and one of all together');
 $node->stop;
 
 done_testing();
