@@ -251,7 +251,7 @@ opsflow_preferences_problem(Jsonb *preferences)
 	char *problem = problem_of(&preferences->root, "automation_preferences", settings, lengthof(settings), &any);
 	JsonbValue names;
 
-	if (problem == NULL && opsflow_json_find(&preferences->root, "notification_channels", &names))
+	if (problem == NULL && opsflow_json_value(&preferences->root, "notification_channels", &names))
 		problem = channels_problem(names.val.binary.data);
 	return problem;
 }
