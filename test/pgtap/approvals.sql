@@ -564,6 +564,8 @@ BEGIN
 END $$;
 INSERT INTO opsflow.approval_requests (organization_id, title, description, status, decided_at, created_at)
     SELECT :one, 't', 'd', 'approved', now(), now() - n * interval '1 minute' FROM generate_series(1, 3000) n;
+SELECT is((SELECT i.indexrelid::regclass::text FROM pg_index i WHERE i.indrelid = 'opsflow.approval_requests'::regclass AND i.indpred IS NULL ORDER BY i.indexrelid DESC LIMIT 1),
+    'opsflow.approval_requests_pkey', 'of indexes that cost the same in an empty table the planner takes the youngest: that of the key');
 ANALYZE opsflow.approval_requests;
 :as_one :olga :go
 SELECT matches(plan_of('SELECT * FROM opsflow.approval_requests WHERE status = ''pending'' ORDER BY created_at DESC LIMIT 50'),
