@@ -183,7 +183,7 @@ SELECT isnt(opsflow.request_approval('Key', 'd', '{"a": 1, "b": 2}', idempotency
 :as_dba
 CREATE FUNCTION inbox() RETURNS text LANGUAGE sql AS $$ SELECT string_agg(title, ', ' ORDER BY n) FROM (SELECT title, row_number() OVER () AS n FROM opsflow.approval_inbox) i $$;
 SAVEPOINT inbox;
-ALTER TABLE opsflow.approval_requests DISABLE TRIGGER approval_guard_truncate;
+SELECT format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname) FROM pg_trigger WHERE tgname IN ('approval_guard_truncate', 'approval_rows_guard_truncate', 'keep_row_truncate') \gexec
 TRUNCATE opsflow.approval_requests CASCADE;
 :as_one :mia :go
 SELECT opsflow.request_approval('medium', 'd', expires_at => now() + interval '1 hour');
