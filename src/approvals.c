@@ -221,7 +221,8 @@ functions_only(const char *column)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("column \"%s\" of an approval request changes through functions only", column),
-			 errhint("Use opsflow.approve(), opsflow.reject(), opsflow.decide_approval() or opsflow.cancel_approval().")));
+			 errhint("Use opsflow.approve(), opsflow.reject(), opsflow.decide_approval() or "
+					 "opsflow.cancel_approval().")));
 }
 
 static void
@@ -230,7 +231,8 @@ asked_never_changes(const char *column, bool by_amending)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("column \"%s\" of an approval request never changes", column),
-			 by_amending ? errhint("Use opsflow.amend_approval().") : errhint("Cancel the request and make a new one.")));
+			 by_amending ? errhint("Use opsflow.amend_approval().") :
+						   errhint("Cancel the request and make a new one.")));
 }
 
 /* ----------------------------------------------------------------
