@@ -765,8 +765,8 @@ opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open
 /*
  * What the answers to a stage come to: approved, rejected, or NULL while it is open.
  *
- * Who was passed over when it escalated does not count any more.  Then fewer may be left
- * than had to agree: all of them have to.
+ * Who was passed over when it escalated does not count any more.  If fewer were left then
+ * than had to agree, required_approvals is what was left (approvals_escalate.c).
  */
 static const char *
 outcome(const ApprovalStage *stage, const ApprovalTally *tally)
@@ -778,7 +778,7 @@ outcome(const ApprovalStage *stage, const ApprovalTally *tally)
 	if (asked == 0)
 		return NULL;
 	if (strcmp(stage->approval_type, "multiple") == 0)
-		needed = stage->escalation_count > 0 ? Min(stage->required_approvals, asked) : stage->required_approvals;
+		needed = stage->required_approvals;
 	else if (strcmp(stage->approval_type, "unanimous") == 0)
 		needed = asked;
 	else if (strcmp(stage->approval_type, "majority") == 0)

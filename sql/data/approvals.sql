@@ -798,8 +798,7 @@ SELECT
     v.rejections,
     CASE s.approval_type
         WHEN 'single' THEN 1
-        WHEN 'multiple' THEN CASE WHEN s.escalation_count > 0 THEN least(s.required_approvals, v.asked)
-            ELSE s.required_approvals END
+        WHEN 'multiple' THEN s.required_approvals
         WHEN 'unanimous' THEN v.asked
         ELSE v.asked / 2 + 1 END AS approvals_needed,
     r.revision
