@@ -612,10 +612,15 @@ opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *se
 	return tuple != NULL;
 }
 
-/* Tell who listens that there is something new, if the organization wants that. */
+/*
+ * Tell who listens that there is something new, if the organization wants that: members
+ * are asked, or a request has ended.  A transaction sends it once.
+ */
 void
-opsflow_approvals_notify(const ApprovalSettings *settings)
+opsflow_approvals_notify(const pg_uuid_t *organization_id)
 {
-	if (settings->notify)
+	ApprovalSettings settings;
+
+	if (opsflow_approval_settings(organization_id, &settings) && settings.notify)
 		Async_Notify(APPROVALS_CHANNEL, "");
 }

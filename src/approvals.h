@@ -65,7 +65,7 @@ extern void opsflow_approval_require(FunctionCallInfo fcinfo, int arg, const cha
 extern void opsflow_approval_require_object(FunctionCallInfo fcinfo, int arg, const char *name);
 extern bool opsflow_approval_status_is_final(const char *status);
 extern bool opsflow_approval_settings(const pg_uuid_t *organization_id, ApprovalSettings *settings);
-extern void opsflow_approvals_notify(const ApprovalSettings *settings);
+extern void opsflow_approvals_notify(const pg_uuid_t *organization_id);
 
 /* What is said of a change, and kept in the ledger with it (approvals_change.c) */
 extern Jsonb *opsflow_approval_object(const char *const *members);

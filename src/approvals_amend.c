@@ -310,18 +310,14 @@ ask_anew(ApprovalRequest *request, const Amendment *amendment)
 		opsflow_approval_begin(request);
 }
 
-/* Who listens and the ledger are told, with why. */
+/* Events and the ledger say so, with why. */
 static void
 tell(const ApprovalRequest *request, const char *reason)
 {
-	ApprovalSettings settings;
-
 	opsflow_approval_record(&request->organization_id, "approval", &request->id, "amend",
 							opsflow_approval_details("revision", psprintf("%d", request->revision),
 													 "reason", reason, NULL));
 	opsflow_approval_publish(request, "approval.amended", 0, NULL, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
 }
 
 /*

@@ -146,7 +146,7 @@ mark_reassigned(const ApprovalRequest *request, const ApprovalStage *stage, cons
 {
 	static OpsflowPlan plan = {
 		"UPDATE opsflow.approval_assignments SET status = 'reassigned', responded_at = $4"
-		" WHERE organization_id = $1 AND stage_id = $2 AND user_id = $3 AND status = 'pending'",
+		" WHERE organization_id = $1 AND stage_id = $2 AND user_id = $3 AND status IS NOT DISTINCT FROM 'pending'",
 		4,
 		{UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID}};
 	Datum values[4] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), UUIDPGetDatum(from),

@@ -371,7 +371,7 @@ opsflow_approval_delegator(const ApprovalRequest *request, const ApprovalStage *
 		" JOIN opsflow.approval_assignments a ON a.organization_id = d.organization_id AND a.user_id = d.delegator_id"
 		" WHERE d.organization_id = $1 AND d.delegate_id = $3 AND d.revoked_at IS NULL"
 		" AND d.starts_at <= $4 AND d.ends_at > $4 AND (d.risk_levels IS NULL OR $5 = ANY (d.risk_levels))"
-		" AND a.stage_id = $2 AND a.status = 'pending' ORDER BY a.created_at, a.id FOR SHARE OF d",
+		" AND a.stage_id = $2 AND a.status IS NOT DISTINCT FROM 'pending' ORDER BY a.created_at, a.id FOR SHARE OF d",
 		5,
 		{UUIDOID, UUIDOID, UUIDOID, TIMESTAMPTZOID, INT4OID}};
 	Datum values[5] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id), UUIDPGetDatum(user_id),

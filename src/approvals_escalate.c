@@ -123,9 +123,10 @@ ask(ApprovalRequest *request, const ApprovalStage *stage, bool owners_too, Asked
  * ----------------------------------------------------------------
  */
 
+/* Pending is said so that the index of inboxes is no candidate, which is not by stage. */
 static OpsflowPlan release_others = {
 	"UPDATE opsflow.approval_assignments SET status = 'not_required'"
-	" WHERE organization_id = $1 AND stage_id = $2 AND status = 'pending' AND user_id <> ALL ($3)"
+	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending' AND user_id <> ALL ($3)"
 	" RETURNING user_id",
 	3,
 	{UUIDOID, UUIDOID, UUIDARRAYOID}};
@@ -170,7 +171,6 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 {
 	Asked asked;
 	Datum values[3] = {UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&stage->id)};
-	ApprovalSettings settings;
 
 	if (!ask(request, stage, owners_too, &asked))
 		return false;
@@ -184,8 +184,6 @@ opsflow_approval_escalate(ApprovalRequest *request, ApprovalStage *stage, const 
 	opsflow_approval_set(request, "escalated", request->current_stage, request->escalation_count + 1,
 						 opsflow_approval_wake_at(request, stage));
 	opsflow_approval_publish(request, "approval.escalated", stage->position, NULL, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
 	return true;
 }
 
@@ -200,8 +198,8 @@ is_asked(const ApprovalRequest *request, const pg_uuid_t *user_id)
 	static OpsflowPlan plan = {
 		"SELECT FROM opsflow.approval_assignments a JOIN opsflow.approval_stages s"
 		" ON s.organization_id = a.organization_id AND s.id = a.stage_id"
-		" WHERE a.organization_id = $1 AND a.approval_id = $2 AND a.user_id = $3 AND a.status = 'pending'"
-		" AND s.status = 'open'",
+		" WHERE a.organization_id = $1 AND a.approval_id = $2 AND a.user_id = $3"
+		" AND a.status IS NOT DISTINCT FROM 'pending' AND s.status = 'open'",
 		3,
 		{UUIDOID, UUIDOID, UUIDOID}};
 	Datum values[3] = {

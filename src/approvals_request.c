@@ -727,7 +727,6 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 	{
 		opsflow_approval_begin(&request);
 		opsflow_approval_publish(&request, "approval.requested", 1, NULL, NULL);
-		opsflow_approvals_notify(&settings);
 	}
 }
 

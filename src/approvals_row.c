@@ -288,13 +288,10 @@ tell_requester(const ApprovalRequest *request, const char *reason)
 void
 opsflow_approval_tell(const ApprovalRequest *request, const char *reason)
 {
-	ApprovalSettings settings;
-
 	opsflow_approval_publish(request, psprintf("approval.%s", request->status), request->current_stage, NULL, reason);
 	opsflow_cancel_notifications(&request->organization_id, "approval", &request->id, NULL);
 	tell_requester(request, reason);
-	if (opsflow_approval_settings(&request->organization_id, &settings))
-		opsflow_approvals_notify(&settings);
+	opsflow_approvals_notify(&request->organization_id);
 }
 
 /* The same of many requests of one organization that have all ended alike. */
@@ -307,7 +304,6 @@ opsflow_approval_tell_all(const ApprovalRequest *requests, int count)
 	pg_uuid_t *requesters = palloc(count * sizeof(pg_uuid_t));
 	OpsflowMessage *messages = palloc(count * sizeof(OpsflowMessage));
 	int told = 0;
-	ApprovalSettings settings;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -323,8 +319,7 @@ opsflow_approval_tell_all(const ApprovalRequest *requests, int count)
 						construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR),
 						construct_array(payloads, count, JSONBOID, -1, false, TYPALIGN_INT));
 	opsflow_notify_each(organization_id, requesters, messages, told);
-	if (opsflow_approval_settings(organization_id, &settings))
-		opsflow_approvals_notify(&settings);
+	opsflow_approvals_notify(organization_id);
 }
 
 /* ----------------------------------------------------------------

@@ -59,15 +59,23 @@ has_variable(const char *path)
 	return false;
 }
 
-/* Intervals can be infinite since PostgreSQL 17. */
+/* A time that passes.  Intervals can be infinite since PostgreSQL 17. */
 static void
-check_finite(const OpsflowChange *change, const char *column, const char *of)
+check_span(const OpsflowChange *change, const char *column, const char *of)
 {
+	Interval none = {0};
 	bool isnull;
 	Datum value = opsflow_row_value(change->tupdesc, change->after, column, &isnull);
+	char *span;
 
-	if (!isnull && strstr(DatumGetCString(DirectFunctionCall1(interval_out, value)), "infinity") != NULL)
+	if (isnull)
+		return;
+	span = DatumGetCString(DirectFunctionCall1(interval_out, value));
+	if (strstr(span, "infinity") != NULL)
 		opsflow_rule_refuse(psprintf("%s of %s must be finite", column, of), "Leave it out to set no limit.");
+	if (DatumGetBool(DirectFunctionCall2(interval_le, value, IntervalPGetDatum(&none))))
+		opsflow_rule_refuse(psprintf("%s of %s must be positive, and is %s", column, of, span),
+							"Give a time such as \"4 hours\", or leave it out.");
 }
 
 /* Texts of an array: none empty, none null. */
@@ -91,6 +99,24 @@ texts_of(const OpsflowChange *change, const char *column, const char *of)
 		texts = lappend(texts, TextDatumGetCString(elements[i]));
 	}
 	return texts;
+}
+
+/* A policy about anything else would match nothing. */
+static void
+check_kind(const OpsflowChange *change, const char *of)
+{
+	static const char *const kinds[] = {"execution", "work_item", "action"};
+	char *kind = opsflow_row_text(change->tupdesc, change->after, "entity_kind");
+
+	if (kind == NULL)
+		return;
+	for (int i = 0; i < lengthof(kinds); i++)
+	{
+		if (strcmp(kinds[i], kind) == 0)
+			return;
+	}
+	opsflow_rule_refuse(psprintf("entity_kind of %s is \"%s\", which no request is about", of, kind),
+						"Use execution, work_item, or action for requests about neither; leave it out for all of them.");
 }
 
 static void
@@ -163,8 +189,9 @@ opsflow_check_approval_policy(PG_FUNCTION_ARGS)
 		return PointerGetDatum(change.after);
 	name = opsflow_row_text(change.tupdesc, change.after, "name");
 	of = psprintf("policy \"%s\"", name == NULL ? "" : name);
+	check_kind(&change, of);
 	check_condition(&change, of);
-	check_finite(&change, "approval_ttl", of);
+	check_span(&change, "approval_ttl", of);
 	(void) texts_of(&change, "immaterial_fields", of);
 	schema = opsflow_row_value(change.tupdesc, change.after, "form_schema", &isnull);
 	if (!isnull && JB_ROOT_IS_ARRAY(DatumGetJsonbP(schema)) && !JB_ROOT_IS_SCALAR(DatumGetJsonbP(schema)))
@@ -242,6 +269,21 @@ check_role(const Stage *stage, const char *column, char *name)
 							"Use owner, admin, manager, operator, member or viewer, or a role in opsflow.roles.");
 }
 
+/* By its name, before the foreign key says so without. */
+static void
+check_permission(const Stage *stage, const char *column)
+{
+	OpsflowSearch search = {"permissions"};
+	char *name = opsflow_row_text(stage->change->tupdesc, stage->change->after, column);
+
+	if (name == NULL)
+		return;
+	opsflow_search_text(&search, "name", name);
+	if (!opsflow_search_rows(&search, NULL, NULL))
+		opsflow_rule_refuse(psprintf("%s of %s names \"%s\", which is no permission", column, stage->of, name),
+							"The table opsflow.permissions has their names.");
+}
+
 /* Members who may decide, each counted once. */
 static int
 check_members(const Stage *stage, const char *column)
@@ -292,6 +334,7 @@ check_approvers(const Stage *stage)
 
 	foreach(lc, roles)
 		check_role(stage, "approver_roles", lfirst(lc));
+	check_permission(stage, "approver_permission");
 	if (members == 0 && roles == NIL && no_permission)
 		opsflow_rule_refuse(psprintf("%s asks nobody", stage->of),
 							"Give approver_ids, approver_roles or approver_permission.");
@@ -326,8 +369,8 @@ check_times(const Stage *stage)
 	Datum timeout = opsflow_row_value(tupdesc, row, "timeout", &no_timeout);
 	Datum reminder = opsflow_row_value(tupdesc, row, "reminder_before", &no_reminder);
 
-	check_finite(stage->change, "timeout", stage->of);
-	check_finite(stage->change, "reminder_before", stage->of);
+	check_span(stage->change, "timeout", stage->of);
+	check_span(stage->change, "reminder_before", stage->of);
 	if (!no_timeout && !no_reminder && DatumGetBool(DirectFunctionCall2(interval_ge, reminder, timeout)))
 		opsflow_rule_refuse(psprintf("reminder_before of %s is as long as its timeout, or longer", stage->of),
 							"Give a shorter one: it counts back from the end.");

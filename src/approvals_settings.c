@@ -18,6 +18,7 @@
 #include "approvals_policy.h"
 #include "core.h"
 #include "core_row.h"
+#include "notifications.h"
 #include "tenancy.h"
 
 PG_FUNCTION_INFO_V1(opsflow_check_approval_settings);
@@ -222,6 +223,21 @@ opsflow_thresholds_problem(Jsonb *thresholds)
 	return problem;
 }
 
+/* A channel that there is not would tell nobody. */
+static char *
+channels_problem(JsonbContainer *names)
+{
+	JsonbValue *name;
+
+	for (uint32 i = 0; (name = getIthJsonbValueFromContainer(names, i)) != NULL; i++)
+	{
+		if (!opsflow_is_channel(name))
+			return psprintf("\"automation_preferences.notification_channels\" has \"%s\", which is none of in_app, email, slack, webhook and sms",
+							pnstrdup(name->val.string.val, name->val.string.len));
+	}
+	return NULL;
+}
+
 /* automation_preferences of an organization, which have keys of the application, too. */
 char *
 opsflow_preferences_problem(Jsonb *preferences)
@@ -232,8 +248,12 @@ opsflow_preferences_problem(Jsonb *preferences)
 		{"working_hours_only", SETTING_BOOLEAN},
 		{"notification_channels", SETTING_NAMES}};
 	static const Setting any = {NULL, SETTING_ANY};
+	char *problem = problem_of(&preferences->root, "automation_preferences", settings, lengthof(settings), &any);
+	JsonbValue names;
 
-	return problem_of(&preferences->root, "automation_preferences", settings, lengthof(settings), &any);
+	if (problem == NULL && opsflow_json_value(&preferences->root, "notification_channels", &names))
+		problem = channels_problem(names.val.binary.data);
+	return problem;
 }
 
 /* approval_rules of a workflow. */

@@ -442,7 +442,7 @@ urgency(const char *priority)
 	return 1;
 }
 
-/* Tell members that they are asked. The inbox of the application shows it anyhow. */
+/* Tell members that they are asked, and who listens. The inbox of the application shows it anyhow. */
 static void
 tell_approvers(const ApprovalRequest *request, ArrayType *users, bool escalated)
 {
@@ -455,6 +455,7 @@ tell_approvers(const ApprovalRequest *request, ArrayType *users, bool escalated)
 		.kind = "approvals"};
 
 	opsflow_notify(&request->organization_id, users, &message);
+	opsflow_approvals_notify(&request->organization_id);
 }
 
 /* Write the assignments of members who have been found fit. */

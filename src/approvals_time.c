@@ -92,35 +92,37 @@ typedef struct Trouble
  */
 
 /*
- * By key, request by request.  Open is said as decided_at IS NULL, which the guard
- * holds equal to the status: with the status the partial indexes would be
- * candidates, and they walk over everything that is open.
+ * By key, request by request, whatever the statistics: after a restore there are none.
+ * The keys come from a sub-select, since the planner takes those for few.  Open is said
+ * as decided_at IS NULL, which the guard holds equal to the status, and pending as IS
+ * NOT DISTINCT FROM: otherwise the partial indexes would be candidates, and they walk
+ * over everything that is open.
  */
+#define IDS "ANY (ARRAY(SELECT unnest($2)))"
+
 static OpsflowPlan lock_overdue = {
-	"SELECT r.id, r.title, r.priority, r.current_stage, r.requested_by FROM unnest($2) AS u (id)"
-	" JOIN opsflow.approval_requests r ON r.organization_id = $1 AND r.id = u.id"
-	" WHERE r.decided_at IS NULL AND r.expires_at <= $3 FOR NO KEY UPDATE OF r SKIP LOCKED",
+	"SELECT id, title, priority, current_stage, requested_by FROM opsflow.approval_requests"
+	" WHERE organization_id = $1 AND id = " IDS " AND decided_at IS NULL AND expires_at <= $3"
+	" FOR NO KEY UPDATE SKIP LOCKED",
 	3,
 	{UUIDOID, UUIDARRAYOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan expire_requests = {
-	"UPDATE opsflow.approval_requests r SET status = 'expired', decided_at = $3 FROM unnest($2) AS u (id)"
-	" WHERE r.organization_id = $1 AND r.id = u.id",
+	"UPDATE opsflow.approval_requests SET status = 'expired', decided_at = $3"
+	" WHERE organization_id = $1 AND id = " IDS,
 	3,
 	{UUIDOID, UUIDARRAYOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan expire_stages = {
-	"UPDATE opsflow.approval_stages s"
-	" SET status = CASE WHEN s.status = 'open' THEN 'expired' ELSE 'skipped' END, closed_at = $3"
-	" FROM unnest($2) AS u (id)"
-	" WHERE s.organization_id = $1 AND s.approval_id = u.id AND s.status IN ('open', 'waiting')",
+	"UPDATE opsflow.approval_stages"
+	" SET status = CASE WHEN status = 'open' THEN 'expired' ELSE 'skipped' END, closed_at = $3"
+	" WHERE organization_id = $1 AND approval_id = " IDS " AND status IN ('open', 'waiting')",
 	3,
 	{UUIDOID, UUIDARRAYOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan expire_assignments = {
-	"UPDATE opsflow.approval_assignments a SET status = 'not_required'"
-	" FROM unnest($2) AS u (id)"
-	" WHERE a.organization_id = $1 AND a.approval_id = u.id AND a.status = 'pending'",
+	"UPDATE opsflow.approval_assignments SET status = 'not_required'"
+	" WHERE organization_id = $1 AND approval_id = " IDS " AND status IS NOT DISTINCT FROM 'pending'",
 	2,
 	{UUIDOID, UUIDARRAYOID}};
 
@@ -211,7 +213,7 @@ time_is_up(ApprovalRequest *request, ApprovalStage *stage)
 
 static OpsflowPlan remind_approvers = {
 	"UPDATE opsflow.approval_assignments SET reminded_at = $3"
-	" WHERE organization_id = $1 AND stage_id = $2 AND status = 'pending' RETURNING user_id",
+	" WHERE organization_id = $1 AND stage_id = $2 AND status IS NOT DISTINCT FROM 'pending' RETURNING user_id",
 	3,
 	{UUIDOID, UUIDOID, TIMESTAMPTZOID}};
 

@@ -32,7 +32,6 @@
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "commands/trigger.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -609,22 +608,25 @@ opsflow_require_context(PG_FUNCTION_ARGS)
  * ----------------------------------------------------------------
  */
 
-/* By SPI, not set_config_option(): the privilege is the caller's to have. */
+static void
+set_part_as(GucContext privilege, ContextPart part, const char *value, bool is_local)
+{
+	(void) set_config_option(part_settings[part], value, privilege, PGC_S_SESSION,
+							 is_local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, true, 0, false);
+}
+
+/* As SET does it: the privilege is the caller's to have. */
 static void
 set_part(ContextPart part, const char *value, bool is_local)
 {
-	if (SPI_execute(psprintf("SET %s %s = '%s'", is_local ? "LOCAL" : "SESSION",
-							 part_settings[part], value),
-					false, 0) != SPI_OK_UTILITY)
-		elog(ERROR, "could not set %s", part_settings[part]);
+	set_part_as(superuser() ? PGC_SUSET : PGC_USERSET, part, value, is_local);
 }
 
 /* Who the user is, and by which credential: for C alone to say. */
 static void
 set_part_unchecked(ContextPart part, const char *value, bool is_local)
 {
-	(void) set_config_option(part_settings[part], value, PGC_SUSET, PGC_S_SESSION,
-							 is_local ? GUC_ACTION_LOCAL : GUC_ACTION_SET, true, 0, false);
+	set_part_as(PGC_SUSET, part, value, is_local);
 }
 
 /*
@@ -687,12 +689,8 @@ opsflow_set_context(PG_FUNCTION_ARGS)
 				 errhint("Call opsflow.clear_context() to act in no organization.")));
 	check_lifetime(is_local);
 
-	SPI_connect();
 	for (int part = PART_ORGANIZATION; part <= PART_AGENT; part++)
-		set_part(part,
-				 PG_ARGISNULL(part) ? "" : opsflow_uuid_text(PG_GETARG_UUID_P(part)),
-				 is_local);
-	SPI_finish();
+		set_part(part, PG_ARGISNULL(part) ? "" : opsflow_uuid_text(PG_GETARG_UUID_P(part)), is_local);
 	if (parts[PART_CREDENTIAL].given)
 		set_part_unchecked(PART_CREDENTIAL, "", is_local);
 	(void) opsflow_context();
@@ -708,10 +706,8 @@ opsflow_set_context(PG_FUNCTION_ARGS)
 Datum
 opsflow_clear_context(PG_FUNCTION_ARGS)
 {
-	SPI_connect();
 	for (int part = PART_ORGANIZATION; part <= PART_AGENT; part++)
 		set_part(part, "", false);
-	SPI_finish();
 	set_part_unchecked(PART_CREDENTIAL, "", false);
 	PG_RETURN_VOID();
 }

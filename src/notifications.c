@@ -120,6 +120,12 @@ channel_bit(const JsonbValue *name)
 	return 0;
 }
 
+bool
+opsflow_is_channel(const JsonbValue *name)
+{
+	return channel_bit(name) != 0;
+}
+
 /* The channels of an organization.  What is no array, and names of no channel, are none. */
 static bool
 note_channels(TupleDesc tupdesc, HeapTuple organization, void *arg)

@@ -40,4 +40,7 @@ extern void opsflow_notify_each(const pg_uuid_t *organization_id, const pg_uuid_
 extern void opsflow_cancel_notifications(const pg_uuid_t *organization_id, const char *entity_type,
 										 const pg_uuid_t *entity_id, ArrayType *user_ids);
 
+/* Is this the name of a way to tell somebody? */
+extern bool opsflow_is_channel(const JsonbValue *name);
+
 #endif /* OPSFLOW_NOTIFICATIONS_H */

@@ -25,14 +25,14 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_check_approval_policy';
 COMMENT ON FUNCTION opsflow.check_approval_policy() IS
-'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policies: refuses, by name, a condition with variables, a form_schema that is none, an empty element of immaterial_fields and an infinite approval_ttl (OF007); gives a policy that changes the next version.';
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policies: refuses, by name, an entity_kind that no request has, a condition with variables, a form_schema that is none, an empty element of immaterial_fields and an approval_ttl that is infinite or not positive (OF007); gives a policy that changes the next version.';
 
 CREATE FUNCTION opsflow.check_approval_stage()
 RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_check_approval_stage';
 COMMENT ON FUNCTION opsflow.check_approval_stage() IS
-'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policy_stages: refuses, by name, a stage that asks nobody, or fewer members than have to agree, or escalates to nobody; members who are not active or may not decide; roles that there are not; infinite times, and a reminder that would come before the stage begins (OF007).';
+'Trigger, BEFORE INSERT or UPDATE for each row of opsflow.approval_policy_stages: refuses, by name, a stage that asks nobody, or fewer members than have to agree, or escalates to nobody; members who are not active or may not decide; roles and permissions that there are not; times that are infinite or not positive, and a reminder that would come before the stage begins (OF007).';
 
 CREATE FUNCTION opsflow.version_approval_policy()
 RETURNS trigger
@@ -47,7 +47,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_check_approval_settings';
 COMMENT ON FUNCTION opsflow.check_approval_settings() IS
-'Trigger, BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences for each row of opsflow.organizations: refuses settings that could not be read, by name (OF007). doc/approval_policies.md says what each means.';
+'Trigger, BEFORE INSERT or UPDATE of approval_thresholds or automation_preferences for each row of opsflow.organizations: refuses settings that could not be read, and channels that there are not, by name (OF007). doc/approval_policies.md says what each means.';
 
 CREATE FUNCTION opsflow.check_approval_rules()
 RETURNS trigger

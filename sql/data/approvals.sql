@@ -68,7 +68,7 @@ COMMENT ON COLUMN opsflow.approval_policies.id IS 'Identity (UUIDv7).';
 COMMENT ON COLUMN opsflow.approval_policies.name IS 'Name, up to 255 characters, unique in the organization whatever the case.';
 COMMENT ON COLUMN opsflow.approval_policies.description IS 'What the policy is for.';
 COMMENT ON COLUMN opsflow.approval_policies.priority IS 'Which policy is tried first: the one with the higher number; of several, the one that was made first.';
-COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about (execution, work_item, ...), up to 50 characters; null matches everything.';
+COMMENT ON COLUMN opsflow.approval_policies.entity_kind IS 'What a request has to be about: execution, work_item, or action for neither; null matches everything.';
 COMMENT ON COLUMN opsflow.approval_policies.category IS 'Category of the workflow it has to come from, up to 50 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.action_kind IS 'Kind of action that has to be asked for, up to 100 characters; null matches every one.';
 COMMENT ON COLUMN opsflow.approval_policies.min_risk_level IS 'Lowest risk tier it is for, 0 to 5; null means no lower bound.';
@@ -885,7 +885,7 @@ WHERE CASE
             ON m.organization_id = d.organization_id AND m.user_id = d.delegator_id AND m.status = 'active'
         WHERE older.organization_id = r.organization_id
             AND older.stage_id = s.id
-            AND older.status = 'pending'
+            AND older.status IS NOT DISTINCT FROM 'pending'
             AND (older.created_at, older.id) < (a.created_at, a.id)
             AND d.delegate_id = opsflow.current_user_id()
             AND d.starts_at <= now()

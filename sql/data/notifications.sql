@@ -37,7 +37,6 @@ COMMENT ON COLUMN opsflow.events.occurred_at IS 'When it happened.';
 COMMENT ON COLUMN opsflow.events.created_at IS 'When it was recorded.';
 
 CREATE INDEX events_created_at_idx ON opsflow.events (organization_id, created_at);
-CREATE INDEX events_event_type_idx ON opsflow.events (organization_id, event_type, created_at);
 CREATE INDEX events_entity_id_idx ON opsflow.events (organization_id, entity_id) WHERE entity_id IS NOT NULL;
 
 -- An event is what it is: whoever has read it need not look again.

@@ -3,6 +3,7 @@
 # "N passed, N failed"; exit status 1 when something failed or nothing ran.
 #   SUITE=regress|isolation|pgtap|tap   only that one
 #   ONLY=pattern                        only test files whose name matches (a regular expression)
+#   TMPDIR=directory                    where the clusters are, by default in memory if there is plenty
 # Logs, results and diffs stay in .build/check. With ubsan or valgrind as its argument: under that (make check-ubsan,
 # make check-valgrind).
 
@@ -16,11 +17,21 @@ only=${ONLY:-}
 kept=$builddir/check
 passed=0
 failed=0
+isolation=
 
 case $suite in
 	all | regress | isolation | pgtap | tap) ;;
 	*) fail "SUITE=$suite: it is regress, isolation, pgtap or tap" 2 ;;
 esac
+
+# room_in_memory: whether there is plenty. Clusters and copies of databases are thousands of small files, which a disk that
+# others use too is slow to make.
+room_in_memory()
+{
+	[ -w /dev/shm ] && [ "$(df --output=avail /dev/shm | tail -n 1)" -gt 4000000 ] &&
+		[ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt 8000000 ] &&
+		! grep -q ' /dev/shm [^ ]* [^ ]*noexec' /proc/mounts
+}
 
 wanted()
 {
@@ -76,22 +87,57 @@ regress_report()
 	fi
 }
 
-# run_regress NAME PROGRAM DATABASE SUFFIX
+# run_regress NAME PROGRAM SUFFIX OPTION...
 run_regress()
 {
-	local out=$work/$1 list name
-	say "$1:"
+	local name=$1 program=$2 suffix=$3 out=$work/$1 list test
+	shift 3
+	say "$name:"
 	as_user mkdir "$out"
-	list=$(names "$4")
+	list=$(names "$suffix")
 	as_user mkdir -p "$work/tree/expected"
 	# pg_regress stops at a test without expected output; it is to fail like any other.
-	for name in $list; do
-		[ -e "$work/tree/expected/$name.out" ] || as_user touch "$work/tree/expected/$name.out"
+	for test in $list; do
+		[ -e "$work/tree/expected/$test.out" ] || as_user touch "$work/tree/expected/$test.out"
 	done
 	# shellcheck disable=SC2086 # the names of tests
-	in_cluster "$pgxs_src/test/$2" --inputdir=test --outputdir="$out" --bindir="$bindir" --host="$PGHOST" \
-		--port="$PGPORT" --user="$PGUSER" --dbname="$3" $list >"$out/output.log" 2>&1 </dev/null || true
+	in_cluster "$pgxs_src/test/$program" --inputdir=test --outputdir="$out" --bindir="$bindir" --host="$PGHOST" \
+		--port="$PGPORT" --user="$PGUSER" "$@" $list >"$out/output.log" 2>&1 </dev/null || true
 	regress_report "$out"
+}
+
+# Beside the other suites, in a cluster of its own: what a snapshot sees and waits for does not end at the database.
+run_isolation()
+{
+	local work=$work/beside passed=0 failed=0
+	as_user mkdir "$work" "$work/sock"
+	as_user ln -s ../tree "$work/tree"
+	cluster_start
+	run_regress isolation isolation/pg_isolation_regress .spec --dbname=isolation_regression \
+		--load-extension=pgcrypto --load-extension=opsflow --launcher=test/bin/isolation.sh
+	check_server_log
+	cluster_stop
+	echo "$passed $failed" >"$work/count"
+}
+
+# A process group of its own, which can be stopped as a whole. What it says is kept until it is over.
+start_isolation()
+{
+	set -m
+	run_isolation >"$work/isolation.log" 2>&1 </dev/null &
+	isolation=$!
+	set +m
+}
+
+finish_isolation()
+{
+	local counts
+	wait "$isolation" || true
+	isolation=
+	cat "$work/isolation.log"
+	counts=$(cat "$work/beside/count" 2>/dev/null) || counts="0 1"
+	passed=$((passed + ${counts% *}))
+	failed=$((failed + ${counts#* }))
 }
 
 # run_tap NAME JOBS TIMEOUT COMMAND
@@ -166,12 +212,14 @@ put_back()
 before_cleanup()
 {
 	local name
+	[ -z "$isolation" ] || kill -- "-$isolation" || true
 	put_back
 	rm -rf "$kept"
 	mkdir -p "$kept"
-	for name in server.log regress isolation pgtap; do
+	for name in server.log regress pgtap beside/isolation; do
 		[ ! -e "$work/$name" ] || cp -r "$work/$name" "$kept/"
 	done
+	[ ! -e "$work/beside/server.log" ] || cp "$work/beside/server.log" "$kept/isolation.server.log"
 	if [ -d "$work/tap" ]; then
 		mkdir "$kept/tap"
 		find "$work/tap" -maxdepth 1 -name '*.log' -exec cp {} "$kept/tap/" \;
@@ -191,26 +239,30 @@ case ${1:-} in
 esac
 build
 install_extension
+if [ -z "${TMPDIR:-}" ] && room_in_memory; then
+	export TMPDIR=/dev/shm
+fi
 copy_tree
 
-if [ "$suite" != tap ]; then
-	cluster_start
-fi
-if wanted regress && select_tests 'test/sql/*.sql'; then
-	run_regress regress regress/pg_regress contrib_regression .sql
-fi
 if wanted isolation && select_tests 'test/specs/*.spec'; then
-	run_regress isolation isolation/pg_isolation_regress isolation_regression .spec
+	start_isolation
 fi
-if wanted pgtap && select_tests 'test/pgtap/*.sql'; then
-	run_pgtap
-fi
-if [ "$suite" != tap ]; then
+if wanted regress || wanted pgtap; then
+	cluster_start
+	if wanted regress && select_tests 'test/sql/*.sql'; then
+		run_regress regress regress/pg_regress .sql --dbname=contrib_regression
+	fi
+	if wanted pgtap && select_tests 'test/pgtap/*.sql'; then
+		run_pgtap
+	fi
 	check_server_log
 	cluster_stop
-	if declare -F after_cluster >/dev/null; then
-		after_cluster
-	fi
+fi
+if [ -n "$isolation" ]; then
+	finish_isolation
+fi
+if [ "$suite" != tap ] && declare -F after_cluster >/dev/null; then
+	after_cluster
 fi
 if [ -z "${skip_tap:-}" ] && wanted tap && select_tests 'test/t/*.pl'; then
 	run_tap_perl

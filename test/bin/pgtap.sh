@@ -7,4 +7,7 @@ database=pgtap_${name//[^A-Za-z0-9_]/_}
 
 # A parallel run's other file may be copying the template at this moment, or autovacuum be looking at it.
 createdb -T opsflow_pgtap "$database"
-exec psql -XqAt -d "$database" -v ON_ERROR_STOP=1 -P pager=off -f "$1"
+status=0
+psql -XqAt -d "$database" -v ON_ERROR_STOP=1 -P pager=off -f "$1" || status=$?
+dropdb --force "$database"
+exit "$status"

@@ -180,6 +180,12 @@ FROM (VALUES
     ('condition', '''$.a > $limit''', 'OF007', '"Bad"', 'a condition with a variable'),
     ('condition', '''$.a > 1 && $."x$y" == "\"$z" && $"limit" > 0''', 'OF007', '"Bad"', 'also behind keys and strings'),
     ('form_schema', '''[{"name": "a", "type": "color"}]''', 'OF007', 'Bad', 'a form schema that is none'),
+    ('approval_ttl', '''-1 hour''', 'OF007', 'approval_ttl of policy "Bad" must be positive, and is -01:00:00', 'a negative time to live'),
+    ('approval_ttl', '''0''', 'OF007', 'approval_ttl of policy "Bad" must be positive, and is 00:00:00', 'none at all'),
+    ('approval_ttl', '''1 month -30 days''', 'OF007', 'approval_ttl of policy "Bad" must be positive, and is 1 mon -30 days', 'what comes to none'),
+    ('entity_kind', '''workitem''', 'OF007', 'entity_kind of policy "Bad" is "workitem", which no request is about', 'a kind that no request has'),
+    ('entity_kind', '''Execution''', 'OF007', '"Execution"', 'nor in another case'),
+    ('entity_kind', '''''', 'OF007', 'entity_kind of policy "Bad" is ""', 'nor an empty one'),
     ('immaterial_fields', '''{a,NULL}''', 'OF007', '"Bad"', 'a field without a name'),
     ('immaterial_fields', '''{""}''', 'OF007', '"Bad"', 'nor an empty one')) p (columns, v, state, offender, why);
 SELECT throws_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name, %s) VALUES (%L, ''Bad'', %s)', columns, :one, v), state, NULL, 'policy: ' || why)
@@ -188,7 +194,6 @@ FROM (VALUES
     ('min_risk_level, max_risk_level', '3, 2', '23514', 'no tier'),
     ('sample_rate', '1.5', '23514', 'a share of more than all'),
     ('auto_approve_max_risk', '5', '23514', 'tier 5 without a person'),
-    ('approval_ttl', '''-1 hour''', '23514', 'a negative time to live'),
     ('max_uses', '0', '23514', 'an approval for nothing')) p (columns, v, state, why);
 SELECT lives_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name, condition) VALUES (%L, ''Fine'', ''$."$a" == "$b" && $.c > 1'')', :one), 'a dollar sign in a key or a string is no variable');
 
@@ -211,15 +216,18 @@ FROM (VALUES
     ('approver_roles, timeout_action, escalate_to', '''{owner}'', ''escalate'', ''{}''', 'escalates to nobody', 'nor to an empty list'),
     ('approver_roles, escalate_to', format('''{owner}'', ARRAY[%L]::uuid[]', :tom), 'escalate_to of stage 1', 'escalating to another organization'),
     ('approver_roles, escalate_to_role', '''{owner}'', ''chief''', '"chief"', 'escalating to a role that there is not'),
-    ('approver_roles, timeout, reminder_before', '''{owner}'', ''1 hour'', ''1 hour''', 'reminder_before', 'a reminder as the stage begins')) s (columns, v, offender, why);
+    ('approver_roles, timeout, reminder_before', '''{owner}'', ''1 hour'', ''1 hour''', 'reminder_before', 'a reminder as the stage begins'),
+    ('approver_roles, timeout', '''{owner}'', ''-1 hour''', 'timeout of stage 1 of policy "Checked" must be positive, and is -01:00:00', 'a negative timeout'),
+    ('approver_roles, timeout', '''{owner}'', ''0''', 'timeout of stage 1 of policy "Checked" must be positive, and is 00:00:00', 'none at all'),
+    ('approver_roles, reminder_before', '''{owner}'', ''-1 hour''', 'reminder_before of stage 1 of policy "Checked" must be positive, and is -01:00:00', 'a negative reminder'),
+    ('approver_permission', '''no.such''', 'approver_permission of stage 1 of policy "Checked" names "no.such"', 'a permission that there is not'),
+    ('approver_permission', '''''', 'approver_permission of stage 1 of policy "Checked" names ""', 'nor an empty one')) s (columns, v, offender, why);
 SELECT throws_ok(format('INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approver_roles, %s) VALUES (%L, %L, 1, ''{owner}'', %s)', columns, :one, :'checked', v), state, NULL, 'stage: ' || why)
 FROM (VALUES
-    ('timeout', '''-1 hour''', '23514', 'a negative timeout'),
-    ('timeout', '''0''', '23514', 'none at all'),
-    ('reminder_before', '''-1 hour''', '23514', 'a negative reminder'),
     ('approval_type', '''multiple''', '23514', 'multiple without a number'),
-    ('approval_type, required_approvals', '''multiple'', 0', '23514', 'zero approvals'),
-    ('approver_permission', '''no.such''', '23503', 'a permission that there is not')) s (columns, v, state, why);
+    ('approval_type, required_approvals', '''multiple'', 0', '23514', 'zero approvals')) s (columns, v, state, why);
+SELECT lives_ok(format('INSERT INTO opsflow.approval_policies (organization_id, name, entity_kind, is_active) VALUES (%L, %L, %L, false)', :one, 'About ' || kind, kind), 'policy: entity_kind ' || kind)
+FROM unnest(ARRAY['execution', 'work_item', 'action']) kind;
 SELECT is(version, 1, 'what was refused has left nothing') FROM opsflow.approval_policies WHERE id = :'checked';
 SELECT lives_ok(format('INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approver_roles, approval_type, required_approvals) VALUES (%L, %L, 1, ''{TREASURER,member}'', ''multiple'', 50)', :one, :'checked'),
     'a role of the organization, whatever the case; how many have it shows when it is asked');
@@ -246,7 +254,12 @@ FROM (VALUES
     ('{"require_approval_above_confidence": 85}', '"automation_preferences.require_approval_above_confidence" must be a number from 0 to 1'),
     ('{"working_hours_only": 1}', '"automation_preferences.working_hours_only"'),
     ('{"notification_channels": "email"}', '"automation_preferences.notification_channels" must be an array of texts'),
-    ('{"notification_channels": ["email", 1]}', '"automation_preferences.notification_channels"')) s (v, offender);
+    ('{"notification_channels": ["email", 1]}', '"automation_preferences.notification_channels"'),
+    ('{"notification_channels": ["email", "pigeon"]}', '"automation_preferences.notification_channels" has "pigeon"'),
+    ('{"notification_channels": ["Email"]}', '"Email"'),
+    ('{"notification_channels": [""]}', 'has ""')) s (v, offender);
+SELECT lives_ok(format('UPDATE opsflow.organizations SET automation_preferences = %L WHERE id = %L', v, :one), 'automation_preferences: ' || v)
+FROM unnest(ARRAY['{"notification_channels": []}', '{"notification_channels": null}', '{"notification_channels": ["in_app", "email", "slack", "webhook", "sms"]}']) v;
 SELECT lives_ok(format('UPDATE opsflow.organizations SET approval_thresholds = %L, automation_preferences = %L WHERE id = %L', '{"financial_impact": {"high": 5}, "data_access": null}', '{"max_execution_time": 600, "working_hours_only": null}', :one),
     'null is no value, and preferences have keys of others');
 UPDATE opsflow.organizations SET approval_thresholds = '{}', automation_preferences = '{}';

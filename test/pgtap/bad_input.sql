@@ -309,6 +309,10 @@ INSERT INTO cases (name, column_name, says, ways, change, answers) VALUES
     ('environment_variables', 'workflow_id', 'though it is global', '{insert,update}',
         '{"scope": "global", "workflow_id": "00000000-0000-7000-8000-0000000000d1"}', '{23514 environment_variables_workflow_id_check}');
 
+-- Triggers that name the policy, or the stage of it, come before the constraints that cannot.
+UPDATE cases SET answers = answers || format('OF007 %s of %%policy "Policy%%"%%', column_name)
+WHERE name IN ('approval_policies', 'approval_policy_stages');
+
 -- What has to be different, too, for the case to be the only thing that is wrong.
 CREATE TABLE besides (name text, column_name text, change jsonb);
 INSERT INTO besides VALUES
