@@ -136,8 +136,6 @@ static OpsflowPlan read_stages = {
 	" CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE a.status = 'approved') AS approvals,"
 	" count(*) FILTER (WHERE a.status = 'rejected') AS rejections, count(*) FILTER (WHERE a.counts) AS asked,"
 	" CASE WHEN s.approval_type = 'single' THEN 1"
-	" WHEN s.approval_type = 'multiple' AND s.escalation_count > 0"
-	" THEN least(s.required_approvals, count(*) FILTER (WHERE a.counts))"
 	" WHEN s.approval_type = 'multiple' THEN s.required_approvals WHEN s.status = 'waiting' THEN NULL"
 	" WHEN s.approval_type = 'unanimous' THEN count(*) FILTER (WHERE a.counts)"
 	" ELSE count(*) FILTER (WHERE a.counts) / 2 + 1 END AS needed,"

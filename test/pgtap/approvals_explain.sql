@@ -3,37 +3,7 @@ BEGIN;
 SELECT no_plan();
 SET LOCAL timezone = 'UTC';
 
--- In One: Olga (owner), Ana (admin), Max (manager), Mia, Per and Eve (members), Vic (a viewer), and an agent. In Two: Tom (owner).
-\set one '''00000000-0000-7000-8000-000000000001'''
-\set two '''00000000-0000-7000-8000-000000000002'''
-\set olga '''00000000-0000-7000-8000-0000000000a1'''
-\set max '''00000000-0000-7000-8000-0000000000a2'''
-\set ana '''00000000-0000-7000-8000-0000000000a3'''
-\set mia '''00000000-0000-7000-8000-0000000000a4'''
-\set vic '''00000000-0000-7000-8000-0000000000a5'''
-\set per '''00000000-0000-7000-8000-0000000000a8'''
-\set eve '''00000000-0000-7000-8000-0000000000a9'''
-\set tom '''00000000-0000-7000-8000-0000000000b1'''
-\set bot '''00000000-0000-7000-8000-0000000000c1'''
-\set nobody '''00000000-0000-7000-8000-0000000000ff'''
-INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two');
-INSERT INTO opsflow.users (id, email, full_name) VALUES
-    (:olga, 'olga@one.example', 'Olga'), (:max, 'max@one.example', 'Max'), (:ana, 'ana@one.example', 'Ana'), (:mia, 'mia@one.example', 'Mia'),
-    (:vic, 'vic@one.example', 'Vic'), (:per, 'per@one.example', 'Per'), (:eve, 'eve@one.example', 'Eve'), (:tom, 'tom@two.example', 'Tom');
-INSERT INTO opsflow.organization_members (organization_id, user_id, role) VALUES
-    (:one, :olga, 'owner'), (:one, :max, 'manager'), (:one, :ana, 'admin'), (:one, :mia, 'member'), (:one, :per, 'member'),
-    (:one, :eve, 'member'), (:one, :vic, 'viewer'), (:two, :tom, 'owner');
-INSERT INTO opsflow.agents (organization_id, id, name, agent_type, system_prompt, created_by) VALUES (:one, :bot, 'Bot', 'custom', 'prompt', :olga);
-
--- Acting: SELECT act(:mia); who is null is a DBA.
-CREATE FUNCTION act(who uuid, organization uuid DEFAULT '00000000-0000-7000-8000-000000000001', agent uuid DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('role', 'none', true);
-    PERFORM set_config('opsflow.organization_id', CASE WHEN who IS NULL THEN '' ELSE organization::text END, true);
-    PERFORM set_config('opsflow.user_id', coalesce(who::text, ''), true);
-    PERFORM set_config('opsflow.agent_id', coalesce(agent::text, ''), true);
-    PERFORM set_config('role', CASE WHEN who IS NULL THEN 'none' ELSE 'opsflow_member' END, true);
-END $$;
+\i test/data/approvals.sql
 -- Mia asks, for a policy by its name, or members.
 CREATE FUNCTION ask(kind text, approvers uuid[] DEFAULT NULL, type text DEFAULT NULL, needed int DEFAULT NULL, risk int DEFAULT 2) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
