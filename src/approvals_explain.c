@@ -107,12 +107,12 @@ static OpsflowPlan read_candidates = {
 #define ESCALATES_TO                                                                                                \
 	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                                   \
 	" FROM " NAMED("escalate_to") " AS e"                                                                           \
-	" JOIN opsflow.users w ON w.id = e.id WHERE w.id = ANY ($3)"                                                    \
-	" AND w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                    \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id"       \
-	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                                 \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"         \
-	" AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
+								  " JOIN opsflow.users w ON w.id = e.id WHERE w.id = ANY ($3)"                                              \
+								  " AND w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                              \
+								  " AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id" \
+								  " AND o.stage_id = s.id AND o.user_id = w.id)"                                                            \
+								  " AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"   \
+								  " AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
 
 /* The stages of its revision that counts, with all who are asked; $3 are the candidates who may decide. */
 static OpsflowPlan read_stages = {
@@ -129,26 +129,26 @@ static OpsflowPlan read_stages = {
 	" 'asks_permission', t.stage -> 'approver_permission',"
 	" 'asks_members', (SELECT jsonb_agg(w.full_name ORDER BY w.full_name)"
 	" FROM " NAMED("approver_ids") " AS e JOIN opsflow.users w ON w.id = e.id WHERE w.id <> ALL (r.excluded_ids)))"
-	" ELSE '{}' END ORDER BY s.position), '[]'))"
-	" FROM opsflow.approval_requests r JOIN opsflow.approval_stages s ON s.organization_id = r.organization_id"
-	" AND s.approval_id = r.id AND s.revision = r.revision"
-	" CROSS JOIN LATERAL (SELECT r.policy -> 'stages' -> (s.position - 1)) t (stage)"
-	" CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE a.status = 'approved') AS approvals,"
-	" count(*) FILTER (WHERE a.status = 'rejected') AS rejections, count(*) FILTER (WHERE a.counts) AS asked,"
-	" CASE WHEN s.approval_type = 'single' THEN 1"
-	" WHEN s.approval_type = 'multiple' THEN s.required_approvals WHEN s.status = 'waiting' THEN NULL"
-	" WHEN s.approval_type = 'unanimous' THEN count(*) FILTER (WHERE a.counts)"
-	" ELSE count(*) FILTER (WHERE a.counts) / 2 + 1 END AS needed,"
-	" coalesce(jsonb_agg(jsonb_build_object('id', a.user_id, 'name', u.full_name, 'through', a.source,"
-	" 'instead_of', " PERSON " a.reassigned_from), 'status', a.status, 'asked_at', a.created_at,"
-	" 'reminded_at', a.reminded_at, 'votes', " VOTES ","
-	" 'delegates', CASE WHEN a.status = 'pending' THEN " DELEGATES " ELSE '[]' END)"
-	" ORDER BY a.created_at, u.full_name, a.user_id) FILTER (WHERE a.id IS NOT NULL), '[]') AS members"
-	" FROM (SELECT o.*, o.status IN ('pending', 'approved', 'rejected')"
-	" OR (s.status <> 'open' AND o.status = 'not_required') AS counts FROM opsflow.approval_assignments o"
-	" WHERE o.organization_id = s.organization_id AND o.stage_id = s.id) a"
-	" LEFT JOIN opsflow.users u ON u.id = a.user_id) n"
-	" WHERE r.organization_id = $1 AND r.id = $2",
+								   " ELSE '{}' END ORDER BY s.position), '[]'))"
+								   " FROM opsflow.approval_requests r JOIN opsflow.approval_stages s ON s.organization_id = r.organization_id"
+								   " AND s.approval_id = r.id AND s.revision = r.revision"
+								   " CROSS JOIN LATERAL (SELECT r.policy -> 'stages' -> (s.position - 1)) t (stage)"
+								   " CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE a.status = 'approved') AS approvals,"
+								   " count(*) FILTER (WHERE a.status = 'rejected') AS rejections, count(*) FILTER (WHERE a.counts) AS asked,"
+								   " CASE WHEN s.approval_type = 'single' THEN 1"
+								   " WHEN s.approval_type = 'multiple' THEN s.required_approvals WHEN s.status = 'waiting' THEN NULL"
+								   " WHEN s.approval_type = 'unanimous' THEN count(*) FILTER (WHERE a.counts)"
+								   " ELSE count(*) FILTER (WHERE a.counts) / 2 + 1 END AS needed,"
+								   " coalesce(jsonb_agg(jsonb_build_object('id', a.user_id, 'name', u.full_name, 'through', a.source,"
+								   " 'instead_of', " PERSON " a.reassigned_from), 'status', a.status, 'asked_at', a.created_at,"
+								   " 'reminded_at', a.reminded_at, 'votes', " VOTES ","
+								   " 'delegates', CASE WHEN a.status = 'pending' THEN " DELEGATES " ELSE '[]' END)"
+								   " ORDER BY a.created_at, u.full_name, a.user_id) FILTER (WHERE a.id IS NOT NULL), '[]') AS members"
+								   " FROM (SELECT o.*, o.status IN ('pending', 'approved', 'rejected')"
+								   " OR (s.status <> 'open' AND o.status = 'not_required') AS counts FROM opsflow.approval_assignments o"
+								   " WHERE o.organization_id = s.organization_id AND o.stage_id = s.id) a"
+								   " LEFT JOIN opsflow.users u ON u.id = a.user_id) n"
+								   " WHERE r.organization_id = $1 AND r.id = $2",
 	3,
 	{UUIDOID, UUIDOID, UUIDARRAYOID}};
 
