@@ -220,7 +220,7 @@ ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER approval_guard;
 ALTER TABLE opsflow.approval_requests ENABLE ALWAYS TRIGGER capture;
 INSERT INTO opsflow.approval_stages (organization_id, id, approval_id, position, status) SELECT :one, stage_id, id, 1, 'open' FROM many;
 INSERT INTO opsflow.approval_assignments (organization_id, approval_id, stage_id, user_id, urgency, expires_at)
-    SELECT :one, id, stage_id, CASE WHEN n > 10000 THEN :ida::uuid WHEN n % 2 = 0 THEN :ana ELSE :max END, 1, expires_at FROM many;
+    SELECT :one, id, stage_id, CASE WHEN n > 10000 THEN :per::uuid WHEN n % 2 = 0 THEN :ana ELSE :max END, 1, expires_at FROM many;
 SET LOCAL session_replication_role = origin;
 
 -- Without statistics, as after a restore, the job does not walk over what is open.
