@@ -383,8 +383,8 @@ CREATE INDEX approval_requests_work_item_id_idx ON opsflow.approval_requests (or
 CREATE UNIQUE INDEX approval_requests_idempotency_key_idx
     ON opsflow.approval_requests (organization_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
--- The last one: of indexes that cost the same, as they do while the table is small, the planner takes the youngest, and a
--- session keeps the plan (of foreign keys, too) until the table is analyzed.
+-- The last one: of indexes that cost the same, as they do while the table is small, the planner takes the youngest, and
+-- a session keeps the plan (of foreign keys, too) until the table is analyzed.
 ALTER TABLE opsflow.approval_requests ADD CONSTRAINT approval_requests_pkey PRIMARY KEY (organization_id, id);
 
 CREATE TRIGGER approval_guard BEFORE INSERT OR UPDATE OR DELETE ON opsflow.approval_requests
