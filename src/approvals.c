@@ -221,7 +221,8 @@ functions_only(const char *column)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("column \"%s\" of an approval request changes through functions only", column),
-			 errhint("Use opsflow.approve(), opsflow.reject(), opsflow.decide_approval() or opsflow.cancel_approval().")));
+			 errhint("Use opsflow.approve(), opsflow.reject(), opsflow.decide_approval() or "
+					 "opsflow.cancel_approval().")));
 }
 
 static void
@@ -230,7 +231,8 @@ asked_never_changes(const char *column, bool by_amending)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("column \"%s\" of an approval request never changes", column),
-			 by_amending ? errhint("Use opsflow.amend_approval().") : errhint("Cancel the request and make a new one.")));
+			 by_amending ? errhint("Use opsflow.amend_approval().") :
+						   errhint("Cancel the request and make a new one.")));
 }
 
 /* ----------------------------------------------------------------
@@ -443,7 +445,7 @@ opsflow_approval_guard(PG_FUNCTION_ARGS)
 	OpsflowChange change;
 
 	/* A logical subscriber gets what the publisher's guard has seen. */
-	if (CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_TRUNCATE(trigdata->tg_event))
+	if (opsflow_is_truncate(fcinfo))
 	{
 		if (!IsLogicalWorker())
 			refuse_removal(trigdata->tg_relation);
@@ -462,30 +464,52 @@ opsflow_approval_guard(PG_FUNCTION_ARGS)
 	return PointerGetDatum(change.after);
 }
 
+/* Does the change touch one of the columns that count, or remove the row? */
+static bool
+changes_what_counts(const OpsflowChange *change, const Trigger *trigger)
+{
+	if (change->before == NULL)
+		return false;
+	if (change->after == NULL)
+		return !opsflow_row_is_purged(change->tupdesc, change->before);
+	for (int i = 0; i < trigger->tgnargs; i++)
+	{
+		if (opsflow_changes(change, trigger->tgargs[i]))
+			return true;
+	}
+	return false;
+}
+
+static void
+refuse_to_write(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("rows of table \"%s\" change through functions only", RelationGetRelationName(rel)),
+			 errhint("Use opsflow.decide_approval(), opsflow.reassign_approval() or opsflow.escalate_approval().")));
+}
+
 /*
  * opsflow.approval_rows_guard(column, ...) returns trigger
  *
- * BEFORE UPDATE or DELETE for each row of stages and assignments: what they come to is
- * for votes to say.  Its arguments are the columns that count.
+ * BEFORE UPDATE or DELETE for each row of stages and assignments, BEFORE TRUNCATE: what
+ * they come to is for votes to say.  Its arguments are the columns that count.
  */
 Datum
 opsflow_approval_rows_guard(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
-	OpsflowChange change = opsflow_change(fcinfo, "opsflow.approval_rows_guard", OPSFLOW_BEFORE);
-	bool		changed = change.before != NULL && change.after == NULL &&
-		!opsflow_row_is_purged(change.tupdesc, change.before);
+	OpsflowChange change;
 
-	if (writing || IsLogicalWorker())
-		return PointerGetDatum(change.after != NULL ? change.after : change.before);
-	for (int i = 0; change.before != NULL && change.after != NULL && i < trigdata->tg_trigger->tgnargs && !changed; i++)
-		changed = opsflow_changes(&change, trigdata->tg_trigger->tgargs[i]);
-	if (changed)
-		ereport(ERROR,
-				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-				 errmsg("rows of table \"%s\" change through functions only",
-						RelationGetRelationName(trigdata->tg_relation)),
-				 errhint("Use opsflow.decide_approval(), opsflow.reassign_approval() or opsflow.escalate_approval().")));
+	if (opsflow_is_truncate(fcinfo))
+	{
+		if (!IsLogicalWorker())
+			refuse_to_write(trigdata->tg_relation);
+		return PointerGetDatum(NULL);
+	}
+	change = opsflow_change(fcinfo, "opsflow.approval_rows_guard", OPSFLOW_BEFORE);
+	if (!writing && !IsLogicalWorker() && changes_what_counts(&change, trigdata->tg_trigger))
+		refuse_to_write(trigdata->tg_relation);
 	return PointerGetDatum(change.after != NULL ? change.after : change.before);
 }
 

@@ -315,7 +315,8 @@ static void
 tell(const ApprovalRequest *request, const char *reason)
 {
 	opsflow_approval_record(&request->organization_id, "approval", &request->id, "amend",
-							opsflow_approval_details("revision", psprintf("%d", request->revision), "reason", reason, NULL));
+							opsflow_approval_details("revision", psprintf("%d", request->revision),
+													 "reason", reason, NULL));
 	opsflow_approval_publish(request, "approval.amended", 0, NULL, reason);
 }
 

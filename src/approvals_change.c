@@ -91,11 +91,13 @@ check_chooser(const ApprovalRequest *request, const OpsflowContext *context, con
 {
 	if (opsflow_approval_excludes(request, &context->user_id))
 		opsflow_approval_not_allowed("who may not decide an approval request does not choose who does",
-									 "Let one of its approvers do it, or somebody with permission \"approvals.reassign\".");
+									 "Let one of its approvers do it, or somebody with permission "
+									 "\"approvals.reassign\".");
 	opsflow_require_permission(opsflow_uuid_equal(from, &context->user_id) ? "approvals.decide" : "approvals.reassign");
 	if (opsflow_uuid_equal(to, &context->user_id) && !opsflow_uuid_equal(from, to))
 		opsflow_approval_not_allowed("nobody takes over what another member is asked",
-									 psprintf("Let member %s pass it on, or choose somebody else.", opsflow_uuid_text(from)));
+									 psprintf("Let member %s pass it on, or choose somebody else.",
+											  opsflow_uuid_text(from)));
 }
 
 static bool
@@ -154,7 +156,8 @@ mark_reassigned(const ApprovalRequest *request, const ApprovalStage *stage, cons
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("member %s is not asked in the stage that is open, or has answered", opsflow_uuid_text(from)),
-				 errhint("Give from_user_id a member whose answer is missing: opsflow.explain_approval() says whose.")));
+				 errhint("Give from_user_id a member whose answer is missing: opsflow.explain_approval() says "
+						 "whose.")));
 }
 
 /*
@@ -231,7 +234,8 @@ opsflow_approval_check_attachments(Jsonb *attachments)
 
 		if (element->type != jbvBinary || !JsonContainerIsObject(element->val.binary.data) ||
 			!has_text(element->val.binary.data, "name") || !has_text(element->val.binary.data, "url"))
-			opsflow_approval_invalid("attachments", psprintf("Element %u must be an object with a name and a url.", i + 1));
+			opsflow_approval_invalid("attachments",
+									 psprintf("Element %u must be an object with a name and a url.", i + 1));
 	}
 }
 

@@ -138,7 +138,8 @@ check_not_excluded(const ApprovalRequest *request, const pg_uuid_t *user_id)
 {
 	if (request->has_requester && opsflow_uuid_equal(&request->requested_by, user_id))
 		opsflow_approval_not_allowed("the requester cannot decide an approval request",
-									 "Somebody else has to decide; cancel it with opsflow.cancel_approval() if it is not wanted any more.");
+									 "Somebody else has to decide; cancel it with opsflow.cancel_approval() if it is "
+									 "not wanted any more.");
 	if (opsflow_approval_excludes(request, user_id))
 		opsflow_approval_not_allowed("the user is excluded from deciding this request",
 									 "Somebody has to decide who has nothing to do with what is asked.");
@@ -182,9 +183,12 @@ nothing_to_answer(ApprovalRequest *request, const ApprovalStage *stage, const pg
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("stage %d, in which the user is asked, is not open", position),
 				 errdetail("Stage %d is.", stage->position),
-				 position > stage->position ? errhint("Decide when it is its turn.") : errhint("What a stage has decided stays; the request can be cancelled.")));
+				 position > stage->position ?
+					 errhint("Decide when it is its turn.") :
+					 errhint("What a stage has decided stays; the request can be cancelled.")));
 	opsflow_approval_not_allowed("the user is not an approver of this request",
-								 psprintf("Who is asked in stage %d has to decide; opsflow.explain_approval() says who that is.",
+								 psprintf("Who is asked in stage %d has to decide; opsflow.explain_approval() says "
+										  "who that is.",
 										  stage->position));
 }
 
@@ -198,7 +202,9 @@ check_change(const ApprovalRequest *request, const Answer *answer)
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("the user has voted otherwise in this stage"),
 			 errdetail("The vote is \"%s\".", answer->status),
-			 answer->for_another ? errhint("One person has one vote in a stage, whoever it is cast for.") : errhint("A vote stays, unless the policy of the request has allow_vote_change.")));
+			 answer->for_another ?
+				 errhint("One person has one vote in a stage, whoever it is cast for.") :
+				 errhint("A vote stays, unless the policy of the request has allow_vote_change.")));
 }
 
 /* ----------------------------------------------------------------
@@ -207,12 +213,13 @@ check_change(const ApprovalRequest *request, const Answer *answer)
  */
 
 static OpsflowPlan insert_vote = {
-	"WITH vote AS (INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id, user_id,"
-	" on_behalf_of, decision, reason, action_digest, form_data)"
+	"WITH vote AS (INSERT INTO opsflow.approval_decisions (organization_id, approval_id, stage_id, assignment_id,"
+	" user_id, on_behalf_of, decision, reason, action_digest, form_data)"
 	" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, coalesce($10, '{}')))"
 	" UPDATE opsflow.approval_assignments SET status = $11, responded_at = $12 WHERE organization_id = $1 AND id = $4",
 	12,
-	{UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, BYTEAOID, JSONBOID, TEXTOID, TIMESTAMPTZOID}};
+	{UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, UUIDOID, TEXTOID, TEXTOID, BYTEAOID, JSONBOID, TEXTOID,
+	 TIMESTAMPTZOID}};
 
 static void
 record_vote(const ApprovalRequest *request, const ApprovalStage *stage, const Answer *answer, const ApprovalVote *vote)

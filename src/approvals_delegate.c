@@ -248,7 +248,8 @@ check_others(const pg_uuid_t *organization_id, const Delegation *new)
 		if (opsflow_uuid_equal(&other->delegate_id, &new->delegate_id))
 			ereport(ERROR,
 					(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-					 errmsg("member %s already decides for member %s in that time", opsflow_uuid_text(&new->delegate_id),
+					 errmsg("member %s already decides for member %s in that time",
+							opsflow_uuid_text(&new->delegate_id),
 							opsflow_uuid_text(&new->delegator_id)),
 					 errdetail("Delegation %s is from %s to %s.", opsflow_uuid_text(&other->id),
 							   time_text(other->starts_at), time_text(other->ends_at)),
@@ -260,7 +261,8 @@ check_others(const pg_uuid_t *organization_id, const Delegation *new)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 				 errmsg("delegations would go in a circle"),
-				 errdetail("By delegation %s member %s decides for member %s in that time.", opsflow_uuid_text(&last->id),
+				 errdetail("By delegation %s member %s decides for member %s in that time.",
+						   opsflow_uuid_text(&last->id),
 						   opsflow_uuid_text(&last->delegate_id), opsflow_uuid_text(&last->delegator_id)),
 				 errhint("Choose somebody else or another time, or have that one revoked first.")));
 }
@@ -417,7 +419,10 @@ tell_member(const OpsflowContext *context, const Delegation *delegation, const p
 					   &message);
 }
 
-/* One event, which says no reason (why somebody is away can be taken back, events cannot), and both members are told. */
+/*
+ * One event, which says no reason (why somebody is away can be taken back, events cannot),
+ * and both members are told.
+ */
 static void
 tell(const OpsflowContext *context, const Delegation *delegation, bool revoked, const char *reason)
 {
@@ -455,7 +460,8 @@ check_delegating(const OpsflowContext *context, const Delegation *new)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
 				 errmsg("nobody makes himself the delegate of another member"),
-				 errhint("Let member %s delegate, or choose another delegate.", opsflow_uuid_text(&new->delegator_id))));
+				 errhint("Let member %s delegate, or choose another delegate.",
+						 opsflow_uuid_text(&new->delegator_id))));
 }
 
 static void

@@ -28,6 +28,14 @@ PG_FUNCTION_INFO_V1(opsflow_explain_approval);
 /* A person, as {id, name}; NULL for nobody.  The id and a parenthesis follow. */
 #define PERSON "(SELECT jsonb_build_object('id', p.id, 'name', p.full_name) FROM opsflow.users p WHERE p.id ="
 
+/*
+ * Members that the definition of a stage names.  OFFSET keeps the cast out of the join with
+ * opsflow.users: row security would let it look at all people before their ids.
+ */
+#define NAMED(key)                                                                                                 \
+	"(SELECT n.id::uuid AS id, n.place FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> '" key "')"        \
+	" WHEN 'array' THEN t.stage -> '" key "' ELSE '[]' END) WITH ORDINALITY AS n (id, place) OFFSET 0)"
+
 /* A delegation that is on, for the risk of the request, and not given by who must not decide it. */
 #define IS_DELEGATED                                                                                                \
 	"d.starts_at <= now() AND d.ends_at > now() AND d.revoked_at IS NULL"                                           \
@@ -51,7 +59,7 @@ static OpsflowPlan read_request = {
 	" 'excluded', (SELECT coalesce(jsonb_agg(jsonb_build_object('id', u.id, 'name', u.full_name, 'because',"
 	" CASE WHEN u.id = r.requested_by THEN 'who asks does not decide' ELSE 'the rules it was made under say so' END)"
 	" ORDER BY u.id <> r.requested_by, u.full_name), '[]')"
-	" FROM opsflow.users u WHERE u.id = ANY (r.excluded_ids || r.requested_by)),"
+	" FROM (SELECT DISTINCT unnest(r.excluded_ids || r.requested_by)) AS e (id) JOIN opsflow.users u ON u.id = e.id),"
 	" 'stale_votes', (SELECT count(*) FROM opsflow.approval_decisions v JOIN opsflow.approval_stages s"
 	" ON s.organization_id = v.organization_id AND s.id = v.stage_id WHERE v.organization_id = r.organization_id"
 	" AND v.approval_id = r.id AND s.revision < r.revision))"
@@ -71,7 +79,7 @@ static OpsflowPlan read_candidates = {
 	" WHERE r.organization_id = $1 AND r.id = $2"
 	" UNION SELECT unnest(ARRAY[d.delegator_id, d.delegate_id]) FROM opsflow.approval_assignments a"
 	" JOIN opsflow.approval_delegations d ON d.organization_id = a.organization_id AND d.delegator_id = a.user_id"
-	" WHERE a.organization_id = $1 AND a.approval_id = $2 AND a.status = 'pending'"
+	" WHERE a.organization_id = $1 AND a.approval_id = $2 AND a.status IS NOT DISTINCT FROM 'pending'"
 	" AND d.starts_at <= now() AND d.ends_at > now() AND d.revoked_at IS NULL",
 	2,
 	{UUIDOID, UUIDOID}};
@@ -98,14 +106,13 @@ static OpsflowPlan read_candidates = {
 /* Who is asked next when the stage moves up: the first one of escalate_to who has had no part in it. */
 #define ESCALATES_TO                                                                                                \
 	"(SELECT jsonb_build_object('id', w.id, 'name', w.full_name)"                                                   \
-	" FROM jsonb_array_elements_text(CASE jsonb_typeof(t.stage -> 'escalate_to') WHEN 'array'"                      \
-	" THEN t.stage -> 'escalate_to' ELSE '[]' END) WITH ORDINALITY AS e (id, place)"                                \
-	" JOIN opsflow.users w ON w.id = e.id::uuid WHERE w.id = ANY ($3)"                                              \
-	" AND w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                                    \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id"       \
-	" AND o.stage_id = s.id AND o.user_id = w.id)"                                                                 \
-	" AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"         \
-	" AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
+	" FROM " NAMED("escalate_to") " AS e"                                                                           \
+								  " JOIN opsflow.users w ON w.id = e.id WHERE w.id = ANY ($3)"                                              \
+								  " AND w.id IS DISTINCT FROM r.requested_by AND w.id <> ALL (r.excluded_ids)"                              \
+								  " AND NOT EXISTS (SELECT FROM opsflow.approval_assignments o WHERE o.organization_id = s.organization_id" \
+								  " AND o.stage_id = s.id AND o.user_id = w.id)"                                                            \
+								  " AND NOT EXISTS (SELECT FROM opsflow.approval_decisions v WHERE v.organization_id = s.organization_id"   \
+								  " AND v.stage_id = s.id AND v.user_id = w.id) ORDER BY e.place LIMIT 1)"
 
 /* The stages of its revision that counts, with all who are asked; $3 are the candidates who may decide. */
 static OpsflowPlan read_stages = {
@@ -121,29 +128,27 @@ static OpsflowPlan read_stages = {
 	" WHEN 'waiting' THEN jsonb_build_object('asks_roles', t.stage -> 'approver_roles',"
 	" 'asks_permission', t.stage -> 'approver_permission',"
 	" 'asks_members', (SELECT jsonb_agg(w.full_name ORDER BY w.full_name)"
-	" FROM opsflow.users w WHERE t.stage -> 'approver_ids' ? w.id::text AND w.id <> ALL (r.excluded_ids)))"
-	" ELSE '{}' END ORDER BY s.position), '[]'))"
-	" FROM opsflow.approval_requests r JOIN opsflow.approval_stages s ON s.organization_id = r.organization_id"
-	" AND s.approval_id = r.id AND s.revision = r.revision"
-	" CROSS JOIN LATERAL (SELECT r.policy -> 'stages' -> (s.position - 1)) t (stage)"
-	" CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE a.status = 'approved') AS approvals,"
-	" count(*) FILTER (WHERE a.status = 'rejected') AS rejections, count(*) FILTER (WHERE a.counts) AS asked,"
-	" CASE WHEN s.approval_type = 'single' THEN 1"
-	" WHEN s.approval_type = 'multiple' AND s.escalation_count > 0"
-	" THEN least(s.required_approvals, count(*) FILTER (WHERE a.counts))"
-	" WHEN s.approval_type = 'multiple' THEN s.required_approvals WHEN s.status = 'waiting' THEN NULL"
-	" WHEN s.approval_type = 'unanimous' THEN count(*) FILTER (WHERE a.counts)"
-	" ELSE count(*) FILTER (WHERE a.counts) / 2 + 1 END AS needed,"
-	" coalesce(jsonb_agg(jsonb_build_object('id', a.user_id, 'name', u.full_name, 'through', a.source,"
-	" 'instead_of', " PERSON " a.reassigned_from), 'status', a.status, 'asked_at', a.created_at,"
-	" 'reminded_at', a.reminded_at, 'votes', " VOTES ","
-	" 'delegates', CASE WHEN a.status = 'pending' THEN " DELEGATES " ELSE '[]' END)"
-	" ORDER BY a.created_at, u.full_name, a.user_id) FILTER (WHERE a.id IS NOT NULL), '[]') AS members"
-	" FROM (SELECT o.*, o.status IN ('pending', 'approved', 'rejected')"
-	" OR (s.status <> 'open' AND o.status = 'not_required') AS counts FROM opsflow.approval_assignments o"
-	" WHERE o.organization_id = s.organization_id AND o.stage_id = s.id) a"
-	" LEFT JOIN opsflow.users u ON u.id = a.user_id) n"
-	" WHERE r.organization_id = $1 AND r.id = $2",
+	" FROM " NAMED("approver_ids") " AS e JOIN opsflow.users w ON w.id = e.id WHERE w.id <> ALL (r.excluded_ids)))"
+								   " ELSE '{}' END ORDER BY s.position), '[]'))"
+								   " FROM opsflow.approval_requests r JOIN opsflow.approval_stages s ON s.organization_id = r.organization_id"
+								   " AND s.approval_id = r.id AND s.revision = r.revision"
+								   " CROSS JOIN LATERAL (SELECT r.policy -> 'stages' -> (s.position - 1)) t (stage)"
+								   " CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE a.status = 'approved') AS approvals,"
+								   " count(*) FILTER (WHERE a.status = 'rejected') AS rejections, count(*) FILTER (WHERE a.counts) AS asked,"
+								   " CASE WHEN s.approval_type = 'single' THEN 1"
+								   " WHEN s.approval_type = 'multiple' THEN s.required_approvals WHEN s.status = 'waiting' THEN NULL"
+								   " WHEN s.approval_type = 'unanimous' THEN count(*) FILTER (WHERE a.counts)"
+								   " ELSE count(*) FILTER (WHERE a.counts) / 2 + 1 END AS needed,"
+								   " coalesce(jsonb_agg(jsonb_build_object('id', a.user_id, 'name', u.full_name, 'through', a.source,"
+								   " 'instead_of', " PERSON " a.reassigned_from), 'status', a.status, 'asked_at', a.created_at,"
+								   " 'reminded_at', a.reminded_at, 'votes', " VOTES ","
+								   " 'delegates', CASE WHEN a.status = 'pending' THEN " DELEGATES " ELSE '[]' END)"
+								   " ORDER BY a.created_at, u.full_name, a.user_id) FILTER (WHERE a.id IS NOT NULL), '[]') AS members"
+								   " FROM (SELECT o.*, o.status IN ('pending', 'approved', 'rejected')"
+								   " OR (s.status <> 'open' AND o.status = 'not_required') AS counts FROM opsflow.approval_assignments o"
+								   " WHERE o.organization_id = s.organization_id AND o.stage_id = s.id) a"
+								   " LEFT JOIN opsflow.users u ON u.id = a.user_id) n"
+								   " WHERE r.organization_id = $1 AND r.id = $2",
 	3,
 	{UUIDOID, UUIDOID, UUIDARRAYOID}};
 

@@ -239,7 +239,8 @@ tell_automatic(Story *story)
 	if (strcmp(verdict, "approve") != 0)
 		say(story, "It was not approved automatically: %s.", because);
 	else if (opsflow_json_bool(automatic, "sampled"))
-		say(story, "It could have been approved automatically (%s), and is of the share that a person sees anyway.", because);
+		say(story, "It could have been approved automatically (%s), and is of the share that a person sees anyway.",
+			because);
 	else if (opsflow_json_bool(automatic, "shadow"))
 		say(story, "It would have been approved automatically (%s); the policy is only watched so far.", because);
 	else

@@ -78,7 +78,8 @@ bad_field(const char *argument, const char *field, const char *problem)
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 			 errmsg("invalid value for \"%s\": field %s %s", argument, field, problem),
-			 errhint("A form schema is an array of objects with a name and a type: text, number, integer, boolean, date, choice or multi_choice. The page on approvals has the keys of each.")));
+			 errhint("A form schema is an array of objects with a name and a type: text, number, integer, boolean, "
+					 "date, choice or multi_choice. The page on approvals has the keys of each.")));
 }
 
 /* What was filled in does not fit. */
@@ -313,7 +314,9 @@ value_problem(const Field *field, const JsonbValue *value)
 			return NULL;
 		case FIELD_CHOICE:
 			(void) opsflow_json_value(field->object, "enum", &choices);
-			return contains(&choices, element_count(&choices), value) ? NULL : psprintf("must be %s", types[field->type].value);
+			if (contains(&choices, element_count(&choices), value))
+				return NULL;
+			return psprintf("must be %s", types[field->type].value);
 		case FIELD_MULTI_CHOICE:
 			(void) opsflow_json_value(field->object, "enum", &choices);
 			return choices_problem(field, value, &choices);
@@ -411,7 +414,9 @@ check_limits(const Field *field, const char *argument, const char *shown, const 
 	{
 		has[i] = opsflow_json_value(field->object, keys[i], &limits[i]);
 		if (has[i] && (counts ? !is_count(&limits[i]) : !has_type(type, &limits[i])))
-			bad_field(argument, shown, psprintf("has a \"%s\" that is not %s", keys[i], counts ? "a whole number from 0 to 1000000" : types[type].value));
+			bad_field(argument, shown,
+					  psprintf("has a \"%s\" that is not %s", keys[i],
+							   counts ? "a whole number from 0 to 1000000" : types[type].value));
 	}
 	if (has[0] && has[1] && compare_values(type, &limits[0], &limits[1]) > 0)
 		bad_field(argument, shown, psprintf("has a \"%s\" above its \"%s\"", min, max));

@@ -83,7 +83,8 @@ add_window(TupleDesc tupdesc, HeapTuple row, void *arg)
 	if (hours->count == hours->room)
 	{
 		hours->room = Max(8, hours->room * 2);
-		hours->windows = hours->windows == NULL ? palloc(hours->room * sizeof(Window)) : repalloc(hours->windows, hours->room * sizeof(Window));
+		hours->windows = hours->windows == NULL ? palloc(hours->room * sizeof(Window)) :
+												  repalloc(hours->windows, hours->room * sizeof(Window));
 	}
 	hours->windows[hours->count++] = window_of(tupdesc, row);
 	return false;
@@ -155,7 +156,8 @@ when_clock_shows(Timestamp clock, pg_tz *zone)
 	long after_offset;
 	int before_isdst;
 	int after_isdst;
-	int changes = pg_next_dst_boundary(&before, &before_offset, &before_isdst, &change, &after_offset, &after_isdst, zone);
+	int changes = pg_next_dst_boundary(&before, &before_offset, &before_isdst, &change, &after_offset, &after_isdst,
+									   zone);
 	TimestampTz changed_at;
 	TimestampTz as_before;
 	TimestampTz as_after;

@@ -279,13 +279,16 @@ distinct_approvers(ArrayType *given, const OpsflowContext *context, int *count)
 		if (!opsflow_member_has_permission(&context->organization_id, approver, "approvals.decide"))
 			ereport(ERROR,
 					(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
-					 errmsg("approver %s is no active member of this organization who may decide", opsflow_uuid_text(approver)),
-					 errhint("Name active members with permission \"approvals.decide\", or leave approvers out: then every owner, admin and manager may decide.")));
+					 errmsg("approver %s is no active member of this organization who may decide",
+							opsflow_uuid_text(approver)),
+					 errhint("Name active members with permission \"approvals.decide\", or leave approvers out: then "
+							 "every owner, admin and manager may decide.")));
 		ids[(*count)++] = ids[i];
 		others = others || !context->has_user || !opsflow_uuid_equal(approver, &context->user_id);
 	}
 	if (*count == 0)
-		opsflow_approval_invalid("approvers", "Name at least one, or leave approvers out: then every owner, admin and manager may decide.");
+		opsflow_approval_invalid("approvers", "Name at least one, or leave approvers out: then every owner, admin "
+											  "and manager may decide.");
 	if (!others)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_NOT_ALLOWED),
@@ -312,7 +315,7 @@ add_member(Datum *ids, int count, const pg_uuid_t *id)
 	return count + 1;
 }
 
-/* Who may never decide it: who asks, who made the workflow if the rules say so, who started the execution; each once. */
+/* Who may never decide it, each once: who asks, made the workflow if the rules say so, or started the execution. */
 static ArrayType *
 excluded_members(const ApprovalRequest *request, const ApprovalAsk *ask, const ApprovalRoute *route)
 {
@@ -409,7 +412,8 @@ raise_quorum(ApprovalRequest *request, int at_least)
 	result = DirectFunctionCall4(jsonb_set, result, path("stages", "0", "approval_type"),
 								 DirectFunctionCall1(jsonb_in, CStringGetDatum("\"multiple\"")), BoolGetDatum(true));
 	result = DirectFunctionCall4(jsonb_set, result, path("stages", "0", "required_approvals"),
-								 DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("%d", at_least))), BoolGetDatum(true));
+								 DirectFunctionCall1(jsonb_in, CStringGetDatum(psprintf("%d", at_least))),
+								 BoolGetDatum(true));
 	request->policy = DatumGetJsonbP(result);
 }
 
@@ -458,7 +462,9 @@ opsflow_approval_plan(ApprovalRequest *request, ApprovalAsk *ask, const Approval
 	request->form_schema = join_forms(route->form_schema, terms->form_schema);
 	request->policy = route->policy;
 	if (route->has_stages && terms->approval_type != NULL)
-		opsflow_approval_invalid("approval_type", psprintf("Policy \"%s\" says how many have to agree: leave it out.", opsflow_json_text(&request->policy->root, "name")));
+		opsflow_approval_invalid("approval_type",
+								 psprintf("Policy \"%s\" says how many have to agree: leave it out.",
+										  opsflow_json_text(&request->policy->root, "name")));
 	if (!route->has_stages)
 		request->policy = concat(request->policy, own_stage(terms, route->required_approvals));
 	else if (terms->approvers != NULL)
@@ -560,7 +566,8 @@ find_request_by_key(const Datum *values, const char *nulls, pg_uuid_t *id)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_KEY_REUSED),
 				 errmsg("the idempotency key was used before for another request"),
-				 errdetail("Title, requested action, execution or work item differ from what request %s asked at first.",
+				 errdetail("Title, requested action, execution or work item differ from what request %s asked at "
+						   "first.",
 						   opsflow_uuid_text(id)),
 				 errhint("Use a new key for a new request.")));
 	return true;
@@ -603,8 +610,11 @@ what_is_asked(FunctionCallInfo fcinfo, const OpsflowContext *context, const pg_u
 
 	if (ask.has_work_item)
 		ask.work_item_id = *PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID);
-	ask.entity_kind = !PG_ARGISNULL(REQUEST_EXECUTION_ID) ? "execution" : !PG_ARGISNULL(REQUEST_WORK_ITEM_ID) ? "work_item" :
-																												"action";
+	ask.entity_kind = "action";
+	if (!PG_ARGISNULL(REQUEST_EXECUTION_ID))
+		ask.entity_kind = "execution";
+	else if (ask.has_work_item)
+		ask.entity_kind = "work_item";
 	if (!PG_ARGISNULL(REQUEST_AI_CONFIDENCE))
 	{
 		ask.has_confidence = true;
@@ -711,7 +721,8 @@ make_request(FunctionCallInfo fcinfo, const OpsflowContext *context, Datum *valu
 	if (!PG_ARGISNULL(REQUEST_WORK_ITEM_ID))
 		opsflow_work_item_wait(context, PG_GETARG_UUID_P(REQUEST_WORK_ITEM_ID));
 	if (route.automatic)
-		opsflow_approval_end(&request, "approved", opsflow_approval_automatic_reason(route.automatic_jsonb), NULL, NULL);
+		opsflow_approval_end(&request, "approved", opsflow_approval_automatic_reason(route.automatic_jsonb), NULL,
+							 NULL);
 	else
 	{
 		opsflow_approval_begin(&request);

@@ -389,7 +389,8 @@ opsflow_approval_end(ApprovalRequest *request, const char *status, const char *r
 		UUIDPGetDatum(&request->organization_id), UUIDPGetDatum(&request->id),
 		CStringGetTextDatum(last_stage_status(status)), TimestampTzGetDatum(now)};
 	char nulls[9] = {
-		' ', ' ', ' ', by == NULL ? 'n' : ' ', ' ', reason == NULL ? 'n' : ' ', form_data == NULL ? 'n' : ' ', 'n', ' '};
+		' ', ' ', ' ', by == NULL ? 'n' : ' ', ' ', reason == NULL ? 'n' : ' ', form_data == NULL ? 'n' : ' ', 'n',
+		' '};
 
 	(void) opsflow_approval_write(&end_stages, values, NULL, SPI_OK_UPDATE);
 	if (strcmp(status, "approved") == 0)

@@ -311,7 +311,8 @@ check_members(const Stage *stage, const char *column)
 			seen = opsflow_uuid_equal(DatumGetUUIDP(ids[i]), DatumGetUUIDP(ids[j]));
 		distinct += seen ? 0 : 1;
 		if (!seen && !opsflow_member_has_permission(&stage->organization_id, DatumGetUUIDP(ids[i]), "approvals.decide"))
-			opsflow_rule_refuse(psprintf("%s of %s names %s, who is no active member of this organization who may decide",
+			opsflow_rule_refuse(psprintf("%s of %s names %s, who is no active member of this organization who may "
+										 "decide",
 										 column, stage->of, opsflow_uuid_text(DatumGetUUIDP(ids[i]))),
 								"Name active members with permission \"approvals.decide\".");
 	}

@@ -79,8 +79,10 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 	if (asked->count == asked->size)
 	{
 		asked->size = Max(8, asked->size * 2);
-		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t)) : repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
-		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *)) : repalloc(asked->sources, asked->size * sizeof(char *));
+		asked->users = asked->count == 0 ? palloc(asked->size * sizeof(pg_uuid_t)) :
+										   repalloc(asked->users, asked->size * sizeof(pg_uuid_t));
+		asked->sources = asked->count == 0 ? palloc(asked->size * sizeof(char *)) :
+											 repalloc(asked->sources, asked->size * sizeof(char *));
 	}
 	asked->users[asked->count] = *user_id;
 	asked->sources[asked->count++] = asked->source;
@@ -89,7 +91,6 @@ ask(Asked *asked, const pg_uuid_t *user_id)
 /* Members of an organization, or those of them who have a role. */
 typedef struct MemberSearch
 {
-	List *roles; /* words; NIL: whatever the role */
 	List *users; /* found: copies of their ids */
 	TimestampTz now;
 } MemberSearch;
@@ -119,10 +120,7 @@ add_user(MemberSearch *search, TupleDesc tupdesc, HeapTuple row)
 static bool
 note_member(TupleDesc tupdesc, HeapTuple member, void *arg)
 {
-	MemberSearch *search = arg;
-
-	if (search->roles == NIL || is_in(search->roles, opsflow_row_text(tupdesc, member, "role")))
-		add_user(search, tupdesc, member);
+	add_user(arg, tupdesc, member);
 	return false;
 }
 
@@ -173,15 +171,16 @@ ask_users(Asked *asked, List *users, const char *source)
 		ask(asked, lfirst(lc));
 }
 
-static List *
-find_members(const pg_uuid_t *organization_id, List *roles)
+/* Members whose membership says a role; NULL: all of them. */
+static void
+find_members(const pg_uuid_t *organization_id, const char *role, MemberSearch *members)
 {
-	OpsflowSearch search = {"organization_members", "organization_members_user_key"};
-	MemberSearch members = {.roles = roles};
+	OpsflowSearch search = {"organization_members", "organization_members_role_idx"};
 
 	opsflow_search_uuid(&search, "organization_id", organization_id);
-	(void) opsflow_search_rows(&search, note_member, &members);
-	return members.users;
+	if (role != NULL)
+		opsflow_search_text(&search, "role", asc_tolower(role, strlen(role)));
+	(void) opsflow_search_rows(&search, note_member, members);
 }
 
 /* Who has a role by the word of the membership, or was given it. */
@@ -190,9 +189,11 @@ find_role_members(const pg_uuid_t *organization_id, List *names)
 {
 	OpsflowSearch search = {"roles"};
 	RoleSearch roles = {.names = names};
-	MemberSearch members = {.users = find_members(organization_id, names), .now = GetCurrentTimestamp()};
+	MemberSearch members = {.now = GetCurrentTimestamp()};
 	ListCell *lc;
 
+	foreach(lc, names)
+		find_members(organization_id, lfirst(lc), &members);
 	opsflow_search_uuid(&search, "organization_id", organization_id);
 	(void) opsflow_search_rows(&search, note_role, &roles);
 	foreach(lc, roles.ids)
@@ -230,11 +231,12 @@ static void
 ask_holders(Asked *asked, const char *permission)
 {
 	const pg_uuid_t *organization_id = &asked->request->organization_id;
-	List *members = find_members(organization_id, NIL);
+	MemberSearch members = {NIL};
 	List *holders = NIL;
 	ListCell *lc;
 
-	foreach(lc, members)
+	find_members(organization_id, NULL, &members);
+	foreach(lc, members.users)
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (opsflow_member_has_permission(organization_id, lfirst(lc), permission))
@@ -305,7 +307,8 @@ note_stage(TupleDesc tupdesc, HeapTuple row, void *arg)
 		return false;
 	search->any = true;
 	status = opsflow_row_text(tupdesc, row, "status");
-	if (search->position == 0 ? strcmp(status, "open") != 0 : opsflow_row_int(tupdesc, row, "position", 0) != search->position)
+	if (search->position == 0 ? strcmp(status, "open") != 0 :
+								opsflow_row_int(tupdesc, row, "position", 0) != search->position)
 		return false;
 	memset(stage, 0, sizeof(ApprovalStage));
 	(void) opsflow_row_uuid(tupdesc, row, "id", &stage->id);
@@ -361,8 +364,8 @@ static OpsflowPlan insert_stages = {
 	{UUIDOID, UUIDOID, INT4OID, JSONBOID, UUIDOID, TIMESTAMPTZOID, TIMESTAMPTZOID}};
 
 static OpsflowPlan insert_assignments = {
-	"INSERT INTO opsflow.approval_assignments AS a (organization_id, approval_id, stage_id, user_id, source, reassigned_from,"
-	" urgency, expires_at, notified_at)"
+	"INSERT INTO opsflow.approval_assignments AS a (organization_id, approval_id, stage_id, user_id, source,"
+	" reassigned_from, urgency, expires_at, notified_at)"
 	" SELECT $1, $2, $3, u.user_id, u.source, $6, $7, $8, $9"
 	" FROM ROWS FROM (pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (user_id, source)"
 	" ON CONFLICT (organization_id, stage_id, user_id) DO UPDATE SET status = 'pending', source = excluded.source,"
@@ -518,10 +521,13 @@ opsflow_approval_wake_at(const ApprovalRequest *request, const ApprovalStage *st
 {
 	Interval *reminder = opsflow_json_interval(stage->definition, "reminder_before");
 	TimestampTz due_at = stage->has_due ? Min(stage->due_at, request->expires_at) : request->expires_at;
+	Datum reminded_at;
 
 	if (reminder == NULL || stage->has_reminded)
 		return due_at;
-	return Min(due_at, DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at), IntervalPGetDatum(reminder))));
+	reminded_at = DirectFunctionCall2(timestamptz_mi_interval, TimestampTzGetDatum(due_at),
+									  IntervalPGetDatum(reminder));
+	return Min(due_at, DatumGetTimestampTz(reminded_at));
 }
 
 /* When the job has to look at a request whose first stage opens now. */
@@ -530,7 +536,8 @@ opsflow_approval_first_wake_at(const ApprovalRequest *request)
 {
 	ApprovalStage stage = {.definition = opsflow_approval_definition(request->policy, 1)};
 
-	stage.has_due = opsflow_approval_due(request, stage.definition, GetCurrentTransactionStartTimestamp(), &stage.due_at);
+	stage.has_due = opsflow_approval_due(request, stage.definition, GetCurrentTransactionStartTimestamp(),
+										 &stage.due_at);
 	return opsflow_approval_wake_at(request, &stage);
 }
 
@@ -553,7 +560,8 @@ too_few(const ApprovalRequest *request, const JsonbContainer *definition, int po
 				(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 				 errmsg("%d members could decide this request, and it needs %d", asked, least_approvers(definition)),
 				 errdetail("Who asks does not count, nor who is not active or may not decide."),
-				 errhint("Name enough members with permission \"approvals.decide\", or give somebody else the role of an owner, admin or manager.")));
+				 errhint("Name enough members with permission \"approvals.decide\", or give somebody else the role of "
+						 "an owner, admin or manager.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OPSFLOW_INVALID_VALUE),
 			 errmsg("%s of approval policy \"%s\" asks %d members, and needs %d", stage, policy, asked,
@@ -739,7 +747,8 @@ opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open
 	ApprovalStage stage;
 	ApprovalTally tally;
 
-	for (int position = open->position - 1; position > 0 && opsflow_approval_stage_at(request, position, &stage); position--)
+	for (int position = open->position - 1; position > 0 && opsflow_approval_stage_at(request, position, &stage);
+		 position--)
 	{
 		opsflow_approval_tally(request, &stage, user_id, &tally);
 		if (tally.status != NULL && strcmp(tally.status, "reassigned") != 0)
@@ -758,8 +767,8 @@ opsflow_approval_position_of(ApprovalRequest *request, const ApprovalStage *open
 /*
  * What the answers to a stage come to: approved, rejected, or NULL while it is open.
  *
- * Who was passed over when it escalated does not count any more.  Then fewer may be left
- * than had to agree: all of them have to.
+ * Who was passed over when it escalated does not count any more.  If fewer were left then
+ * than had to agree, required_approvals is what was left (approvals_escalate.c).
  */
 static const char *
 outcome(const ApprovalStage *stage, const ApprovalTally *tally)
@@ -771,7 +780,7 @@ outcome(const ApprovalStage *stage, const ApprovalTally *tally)
 	if (asked == 0)
 		return NULL;
 	if (strcmp(stage->approval_type, "multiple") == 0)
-		needed = stage->escalation_count > 0 ? Min(stage->required_approvals, asked) : stage->required_approvals;
+		needed = stage->required_approvals;
 	else if (strcmp(stage->approval_type, "unanimous") == 0)
 		needed = asked;
 	else if (strcmp(stage->approval_type, "majority") == 0)

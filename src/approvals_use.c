@@ -74,7 +74,8 @@ check_action(const ApprovalRequest *request, Jsonb *action)
 		memcmp(VARDATA_ANY(request->action_digest), digest, OPSFLOW_DIGEST_LEN) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OPSFLOW_STALE),
-				 errmsg("what is to be done is not what was asked in approval request %s", opsflow_uuid_text(&request->id)),
+				 errmsg("what is to be done is not what was asked in approval request %s",
+						opsflow_uuid_text(&request->id)),
 				 errdetail("The digest of the action is not that of the requested action."),
 				 errhint("Do what was approved and nothing else, or ask for the other action.")));
 }

@@ -21,6 +21,13 @@
 
 PG_FUNCTION_INFO_V1(opsflow_keep_row);
 
+/* Is it fired by a TRUNCATE, for no row? */
+bool
+opsflow_is_truncate(FunctionCallInfo fcinfo)
+{
+	return CALLED_AS_TRIGGER(fcinfo) && TRIGGER_FIRED_BY_TRUNCATE(((TriggerData *) fcinfo->context)->tg_event);
+}
+
 /* The row trigger's change, or an error for a trigger that was made wrongly. */
 OpsflowChange
 opsflow_change(FunctionCallInfo fcinfo, const char *function, OpsflowTiming timing)
@@ -165,23 +172,37 @@ opsflow_change_set_text(OpsflowChange *change, const char *column, const char *v
 	set_column(change, column, CStringGetTextDatum(value), false);
 }
 
+static void
+refuse_to_change(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
+			 errmsg("rows of table \"%s\" do not change", RelationGetRelationName(rel)),
+			 errhint("What they record stays as it was. A new row records what is new.")));
+}
+
 /*
  * opsflow.keep_row() returns trigger
  *
- * BEFORE UPDATE or DELETE: a row that is written once and never changed, unless to take
- * away what it says of a person.
+ * BEFORE UPDATE or DELETE for each row, BEFORE TRUNCATE: a row that is written once and
+ * never changed, unless to take away what it says of a person.
  */
 Datum
 opsflow_keep_row(PG_FUNCTION_ARGS)
 {
-	OpsflowChange change = opsflow_change(fcinfo, "opsflow.keep_row", OPSFLOW_BEFORE);
 	TriggerData *trigdata = (TriggerData *) fcinfo->context;
+	OpsflowChange change;
 
-	if (change.before == NULL || IsLogicalWorker() || (change.after != NULL && opsflow_is_erasing()) ||
-		(change.after == NULL && opsflow_row_is_purged(change.tupdesc, change.before)))
-		return PointerGetDatum(change.after != NULL ? change.after : change.before);
-	ereport(ERROR,
-			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
-			 errmsg("rows of table \"%s\" do not change", RelationGetRelationName(trigdata->tg_relation)),
-			 errhint("What they record stays as it was. A new row records what is new.")));
+	if (opsflow_is_truncate(fcinfo))
+	{
+		/* A logical subscriber gets what the publisher has seen. */
+		if (!IsLogicalWorker())
+			refuse_to_change(trigdata->tg_relation);
+		return PointerGetDatum(NULL);
+	}
+	change = opsflow_change(fcinfo, "opsflow.keep_row", OPSFLOW_BEFORE);
+	if (change.before != NULL && !IsLogicalWorker() && !(change.after != NULL && opsflow_is_erasing()) &&
+		!(change.after == NULL && opsflow_row_is_purged(change.tupdesc, change.before)))
+		refuse_to_change(trigdata->tg_relation);
+	return PointerGetDatum(change.after != NULL ? change.after : change.before);
 }

@@ -27,6 +27,7 @@ typedef enum OpsflowTiming
 	OPSFLOW_AFTER
 } OpsflowTiming;
 
+extern bool opsflow_is_truncate(FunctionCallInfo fcinfo);
 extern OpsflowChange opsflow_change(FunctionCallInfo fcinfo, const char *function, OpsflowTiming timing);
 extern bool opsflow_changes(const OpsflowChange *change, const char *column);
 extern void opsflow_change_set(OpsflowChange *change, const char *column, Datum value);

@@ -136,7 +136,8 @@ note_channels(TupleDesc tupdesc, HeapTuple organization, void *arg)
 	JsonbValue list;
 	JsonbValue *name;
 
-	if (!opsflow_json_value(&preferences->root, CHANNELS_KEY, &list) || list.type != jbvBinary || !JsonContainerIsArray(list.val.binary.data))
+	if (!opsflow_json_value(&preferences->root, CHANNELS_KEY, &list) || list.type != jbvBinary ||
+		!JsonContainerIsArray(list.val.binary.data))
 		return true;
 	for (uint32 i = 0; (name = getIthJsonbValueFromContainer(list.val.binary.data, i)) != NULL; i++)
 		wanted->channels |= channel_bit(name) & ~IN_APP;

@@ -294,7 +294,8 @@ explain_refusal(const Report *report, bool was_sent)
 			(errcode(ERRCODE_OPSFLOW_INVALID_STATE),
 			 errmsg("notification %s is not with this sender", opsflow_uuid_text(report->id)),
 			 errdetail("Its status is %s, and lease_token is not that of a lease that still counts.", status),
-			 errhint("The lease has ended and others have taken over: claim again, for longer if sending takes longer.")));
+			 errhint("The lease has ended and others have taken over: claim again, for longer if sending takes "
+					 "longer.")));
 }
 
 /*

@@ -122,6 +122,7 @@ leave_organization(Erasure *e, const pg_uuid_t *organization_id)
 	change(e, organization_id, "opsflow.notifications",
 		   "DELETE FROM opsflow.notifications AS n USING opsflow.approval_delegations AS d"
 		   " WHERE n.organization_id = $1 AND n.entity_type = 'approval_delegation' AND n.entity_id = d.id"
+		   " AND n.user_id IN (d.delegator_id, d.delegate_id)"
 		   " AND d.organization_id = $1 AND (d.delegator_id = $2 OR d.delegate_id = $2)");
 	change(e, organization_id, "opsflow.organization_members",
 		   "UPDATE opsflow.organization_members SET status = 'left', permissions = '{}'"

@@ -16,7 +16,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_approval_rows_guard';
 COMMENT ON FUNCTION opsflow.approval_rows_guard() IS
-'Trigger, BEFORE UPDATE or DELETE for each row of opsflow.approval_stages and opsflow.approval_assignments: refuses with OF004 that a row goes, and that a column which its arguments name changes, but by the functions.';
+'Trigger, BEFORE UPDATE or DELETE for each row, and BEFORE TRUNCATE, of opsflow.approval_stages and opsflow.approval_assignments: refuses with OF004 that a row goes, and that a column which its arguments name changes, but by the functions.';
 
 -- What may be written into the rules: triggers (src/approvals_rules.c, approvals_settings.c).
 

@@ -32,7 +32,7 @@ RETURNS trigger
 LANGUAGE C VOLATILE
 AS 'MODULE_PATHNAME', 'opsflow_keep_row';
 COMMENT ON FUNCTION opsflow.keep_row() IS
-'Trigger, BEFORE UPDATE or DELETE for each row: refuses it with OF004. For tables whose rows are written once. Only opsflow.erase_user() takes away what they say of a person.';
+'Trigger, BEFORE UPDATE or DELETE for each row, and BEFORE TRUNCATE: refuses it with OF004. For tables whose rows are written once. Only opsflow.erase_user() takes away what they say of a person.';
 
 CREATE FUNCTION opsflow.check_status()
 RETURNS trigger

@@ -258,6 +258,7 @@ CREATE INDEX users_organization_id_idx ON opsflow.users (organization_id);
 CREATE INDEX users_status_idx ON opsflow.users (status);
 CREATE INDEX users_created_at_idx ON opsflow.users (created_at);
 CREATE INDEX organization_members_user_id_idx ON opsflow.organization_members (user_id);
+CREATE INDEX organization_members_role_idx ON opsflow.organization_members (organization_id, role);
 
 -- Triggers. bootstrap sorts before capture: the home membership must exist when
 -- the ledger asks whose ledgers the change of a person belongs to.

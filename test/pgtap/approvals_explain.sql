@@ -3,37 +3,7 @@ BEGIN;
 SELECT no_plan();
 SET LOCAL timezone = 'UTC';
 
--- In One: Olga (owner), Ana (admin), Max (manager), Mia, Per and Eve (members), Vic (a viewer), and an agent. In Two: Tom (owner).
-\set one '''00000000-0000-7000-8000-000000000001'''
-\set two '''00000000-0000-7000-8000-000000000002'''
-\set olga '''00000000-0000-7000-8000-0000000000a1'''
-\set max '''00000000-0000-7000-8000-0000000000a2'''
-\set ana '''00000000-0000-7000-8000-0000000000a3'''
-\set mia '''00000000-0000-7000-8000-0000000000a4'''
-\set vic '''00000000-0000-7000-8000-0000000000a5'''
-\set per '''00000000-0000-7000-8000-0000000000a8'''
-\set eve '''00000000-0000-7000-8000-0000000000a9'''
-\set tom '''00000000-0000-7000-8000-0000000000b1'''
-\set bot '''00000000-0000-7000-8000-0000000000c1'''
-\set nobody '''00000000-0000-7000-8000-0000000000ff'''
-INSERT INTO opsflow.organizations (id, name, slug) VALUES (:one, 'One', 'one'), (:two, 'Two', 'two');
-INSERT INTO opsflow.users (id, email, full_name) VALUES
-    (:olga, 'olga@one.example', 'Olga'), (:max, 'max@one.example', 'Max'), (:ana, 'ana@one.example', 'Ana'), (:mia, 'mia@one.example', 'Mia'),
-    (:vic, 'vic@one.example', 'Vic'), (:per, 'per@one.example', 'Per'), (:eve, 'eve@one.example', 'Eve'), (:tom, 'tom@two.example', 'Tom');
-INSERT INTO opsflow.organization_members (organization_id, user_id, role) VALUES
-    (:one, :olga, 'owner'), (:one, :max, 'manager'), (:one, :ana, 'admin'), (:one, :mia, 'member'), (:one, :per, 'member'),
-    (:one, :eve, 'member'), (:one, :vic, 'viewer'), (:two, :tom, 'owner');
-INSERT INTO opsflow.agents (organization_id, id, name, agent_type, system_prompt, created_by) VALUES (:one, :bot, 'Bot', 'custom', 'prompt', :olga);
-
--- Acting: SELECT act(:mia); who is null is a DBA.
-CREATE FUNCTION act(who uuid, organization uuid DEFAULT '00000000-0000-7000-8000-000000000001', agent uuid DEFAULT NULL) RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM set_config('role', 'none', true);
-    PERFORM set_config('opsflow.organization_id', CASE WHEN who IS NULL THEN '' ELSE organization::text END, true);
-    PERFORM set_config('opsflow.user_id', coalesce(who::text, ''), true);
-    PERFORM set_config('opsflow.agent_id', coalesce(agent::text, ''), true);
-    PERFORM set_config('role', CASE WHEN who IS NULL THEN 'none' ELSE 'opsflow_member' END, true);
-END $$;
+\i test/data/approvals.sql
 -- Mia asks, for a policy by its name, or members.
 CREATE FUNCTION ask(kind text, approvers uuid[] DEFAULT NULL, type text DEFAULT NULL, needed int DEFAULT NULL, risk int DEFAULT 2) RETURNS uuid LANGUAGE plpgsql AS $$
 DECLARE
@@ -302,6 +272,30 @@ SELECT set_config('opsflow.organization_id', :one, true);
 SET LOCAL ROLE opsflow_member;
 SELECT is(opsflow.explain_approval(:'plain') ->> 'status', 'approved', 'a report needs no user');
 RESET ROLE;
+
+-- ---------------------------------------------------------------------------
+-- The cost: however many members there are, those are read whom it is about
+
+SELECT set_config('opsflow.organization_id', '', true);
+INSERT INTO opsflow.users (id, email, full_name) SELECT ('00000000-0000-7000-9000-' || lpad(n::text, 12, '0'))::uuid, n || '@many.example', 'Crowd ' || n FROM generate_series(1, 3000) n;
+INSERT INTO opsflow.organization_members (organization_id, user_id) SELECT :one, id FROM opsflow.users WHERE full_name LIKE 'Crowd %';
+ANALYZE opsflow.users, opsflow.organization_members;
+INSERT INTO opsflow.approval_policies (organization_id, id, name, action_kind) VALUES (:one, :nobody, 'Many', 'many');
+INSERT INTO opsflow.approval_policy_stages (organization_id, policy_id, position, approver_roles, approver_ids, timeout, timeout_action, escalate_to) VALUES
+    (:one, :nobody, 1, '{Manager,viewer}', NULL, '1 day', 'escalate', ARRAY[:ana]::uuid[]), (:one, :nobody, 2, NULL, ARRAY[:olga, :ana]::uuid[], NULL, 'expire', NULL);
+CREATE FUNCTION rows_read(relation regclass) RETURNS bigint LANGUAGE sql AS $$
+    SELECT sum(pg_stat_get_xact_tuples_fetched(r) + pg_stat_get_xact_tuples_returned(r)) FROM (SELECT relation UNION SELECT indexrelid FROM pg_index WHERE indrelid = relation) t (r)
+$$;
+SELECT rows_read('opsflow.organization_members') AS before \gset
+SELECT ask('many') AS many \gset
+SELECT cmp_ok(rows_read('opsflow.organization_members') - :before, '<', 200::bigint, 'to ask who has a role');
+SELECT is(array_agg(user_id), ARRAY[:max]::uuid[], 'whatever the case of its name, if he may decide') FROM opsflow.approval_assignments WHERE approval_id = :'many';
+SELECT rows_read('opsflow.users') AS before \gset
+SELECT explained(:'many') AS explanation \gset
+SELECT cmp_ok(rows_read('opsflow.users') - :before, '<', 200::bigint, 'to explain it');
+SELECT is(:'explanation'::jsonb #> '{stages,0,escalates_to}', jsonb_build_object('id', :ana, 'name', 'Ana'), 'who is asked when it moves up');
+SELECT is(:'explanation'::jsonb #> '{stages,1,asks_members}', '["Ana", "Olga"]', 'and whom the next stage asks');
+SELECT is(:'explanation'::jsonb -> 'excluded', jsonb_build_array(jsonb_build_object('id', :mia, 'name', 'Mia', 'because', 'who asks does not decide')), 'and who never decides, once');
 
 SELECT * FROM finish();
 ROLLBACK;

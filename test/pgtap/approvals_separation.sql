@@ -161,7 +161,11 @@ SELECT refused(format('%s WHERE approval_id = %L', call, :'forged'), 'OF004', 't
     $$UPDATE opsflow.approval_assignments SET status = 'approved'$$, format('UPDATE opsflow.approval_assignments SET user_id = %L', :per), 'DELETE FROM opsflow.approval_assignments',
     $$UPDATE opsflow.approval_stages SET approval_type = 'single'$$, 'UPDATE opsflow.approval_stages SET required_approvals = 1', $$UPDATE opsflow.approval_stages SET status = 'approved'$$,
     'DELETE FROM opsflow.approval_stages']) call;
+SELECT refused(format('TRUNCATE opsflow.%I CASCADE', name), 'OF004', format('rows of table "approval_%s', of), format('nor by TRUNCATE of %s', name))
+    FROM (VALUES ('approval_stages', 'stages'), ('approval_assignments', 'assignments'), ('approval_decisions', 'decisions'), ('approval_uses', 'uses'), ('approval_comments', 'comments')) v (name, of);
 SET LOCAL session_replication_role = replica;
+SELECT refused(format('TRUNCATE opsflow.%I CASCADE', name), 'OF004', 'rows of table', format('nor of %s as a replica', name))
+    FROM unnest('{approval_stages,approval_assignments,approval_decisions,approval_uses,approval_comments}'::name[]) name;
 SELECT refused(format('UPDATE opsflow.approval_assignments SET status = ''approved'' WHERE approval_id = %L', :'forged'), 'OF004', 'through functions', 'nor as a replica');
 SET LOCAL session_replication_role = origin;
 SELECT act(:pia);

@@ -87,6 +87,8 @@ INSERT INTO faults (change, expected) VALUES
     ('ALTER TABLE opsflow.audit_checkpoints ENABLE TRIGGER audit_guard_truncate', '{trigger error trigger audit_guard_truncate on opsflow.audit_checkpoints}'),
     ('DROP TRIGGER audit_guard_truncate ON opsflow.audit_trail_default', '{trigger error opsflow.audit_trail_default}'),
     ('DROP TRIGGER keep_row ON opsflow.approval_decisions', '{trigger error opsflow.approval_decisions}'),
+    ('DROP TRIGGER keep_row_truncate ON opsflow.approval_uses', '{trigger error opsflow.approval_uses}'),
+    ('DROP TRIGGER approval_rows_guard_truncate ON opsflow.approval_stages', '{trigger error opsflow.approval_stages}'),
     ('ALTER TABLE opsflow.organizations ENABLE TRIGGER check_organization', '{trigger error trigger check_organization on opsflow.organizations}'),
     ('DROP TRIGGER check_member ON opsflow.organization_members', '{trigger error function opsflow.check_member()}'),
     ('DROP TRIGGER encrypt_columns ON opsflow.webhooks', '{trigger error opsflow.webhooks}'),
