@@ -2,6 +2,10 @@
 BEGIN;
 SELECT no_plan();
 
+SELECT is_empty($$SELECT conrelid::regclass, conname FROM pg_constraint c JOIN pg_depend d ON d.classid = 'pg_constraint'::regclass AND d.objid = c.oid
+        AND d.refclassid IN ('pg_proc'::regclass, 'pg_type'::regclass) WHERE contype = 'c' AND connamespace = 'opsflow'::regnamespace$$,
+    'opsflow''s own call only what PostgreSQL has, so that they can be kept');
+
 CREATE TABLE opsflow.measures (id integer, size integer, CONSTRAINT small CHECK (size < 100));
 CREATE TABLE opsflow.measures_more (CONSTRAINT even CHECK (size % 2 = 0)) INHERITS (opsflow.measures);
 
