@@ -34,7 +34,7 @@ typedef struct Checks
 {
 	MemoryContext context;
 	int users; /* statements that run on them, and the cache */
-	bool own;  /* they call nothing that somebody made */
+	bool builtin; /* they call PostgreSQL's own functions only */
 	int count;
 	Expr **expressions; /* NULL: not enforced */
 } Checks;
@@ -74,19 +74,19 @@ forget(Datum arg, Oid relid)
 }
 
 static bool
-is_made(Oid function, void *context)
+is_others(Oid function, void *context)
 {
 	return function >= FirstNormalObjectId;
 }
 
 /* Does it call a function that can be replaced, or ask for a type with constraints, which can be altered? */
 static bool
-calls_made(Node *node, void *context)
+calls_others(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
-	return IsA(node, CoerceToDomain) || check_functions_in_node(node, is_made, context) ||
-		expression_tree_walker(node, calls_made, context);
+	return IsA(node, CoerceToDomain) || check_functions_in_node(node, is_others, context) ||
+		expression_tree_walker(node, calls_others, context);
 }
 
 /* Read a constraint into the context of all of them; false if it has to be read anew each time. */
@@ -97,7 +97,7 @@ plan_check(Checks *checks, int i, const char *text)
 	MemoryContext caller;
 	Expr *planned;
 
-	if (calls_made(read, NULL))
+	if (calls_others(read, NULL))
 		return false;
 	planned = expression_planner((Expr *) read);
 	caller = MemoryContextSwitchTo(checks->context);
@@ -116,11 +116,11 @@ plan_checks(const TupleConstr *constraints)
 	checks->users = 1;
 	checks->count = constraints->num_check;
 	checks->expressions = MemoryContextAllocZero(context, checks->count * sizeof(Expr *));
-	checks->own = true;
-	for (int i = 0; checks->own && i < checks->count; i++)
+	checks->builtin = true;
+	for (int i = 0; checks->builtin && i < checks->count; i++)
 	{
 		if (opsflow_check_is_enforced(&constraints->check[i]))
-			checks->own = plan_check(checks, i, constraints->check[i].ccbin);
+			checks->builtin = plan_check(checks, i, constraints->check[i].ccbin);
 	}
 	MemoryContextSetParent(context, CacheMemoryContext);
 	return checks;
@@ -149,7 +149,7 @@ use_checks(EState *estate, ResultRelInfo *target)
 	ExprState **states;
 	MemoryContextCallback *at_end;
 
-	if (!checks->own)
+	if (!checks->builtin)
 		return;
 	caller = MemoryContextSwitchTo(estate->es_query_cxt);
 	states = palloc0(checks->count * sizeof(ExprState *));

@@ -11,7 +11,7 @@
  * layer, by index, in their newest committed version, so that what is taken away is
  * gone with the next statement, at every isolation level.  Policies ask in a
  * sub-select, so once for each query.  Whether an organization is open to changes is
- * kept for the rest of a statement of the client.
+ * kept while a statement of the client runs, for a second.
  */
 #include "postgres.h"
 
@@ -403,26 +403,49 @@ allows_changes(const pg_uuid_t *organization_id)
 	return !opsflow_search_rows(&search, is_closed, NULL);
 }
 
+/* The answer is kept for this long, at most. */
+#define LET_IN_MS 1000
+
+/* Who was let in last. */
+static struct
+{
+	LocalTransactionId transaction;
+	SubTransactionId subtransaction;
+	TimestampTz statement;
+	TimestampTz at;
+	pg_uuid_t organization_id;
+} let_in;
+
+static bool
+is_let_in(const pg_uuid_t *organization_id)
+{
+	return let_in.transaction == OPSFLOW_LXID && let_in.subtransaction == GetCurrentSubTransactionId() &&
+		let_in.statement == GetCurrentStatementStartTimestamp() &&
+		!TimestampDifferenceExceeds(let_in.at, GetCurrentTimestamp(), LET_IN_MS) &&
+		opsflow_uuid_equal(&let_in.organization_id, organization_id);
+}
+
+static void
+keep_let_in(const pg_uuid_t *organization_id)
+{
+	let_in.transaction = OPSFLOW_LXID;
+	let_in.subtransaction = GetCurrentSubTransactionId();
+	let_in.statement = GetCurrentStatementStartTimestamp();
+	let_in.at = GetCurrentTimestamp();
+	let_in.organization_id = *organization_id;
+}
+
 /*
  * Refuse what would change an organization that is suspended (OF014); DBAs and jobs are not held up.
  *
- * Asked by each statement inside a function too, and answered once for what the client
- * has sent: what was let in comes to its end.  A subtransaction asks anew, and so does
- * what comes after it: what it was told may have been rolled back.
+ * Each statement inside a function asks too, so the answer is kept while the client's
+ * statement runs, for a second at most.  A subtransaction asks anew, and so does what
+ * comes after it: what it was told may have been rolled back.
  */
 void
 opsflow_require_active_organization(const OpsflowContext *context)
 {
-	static LocalTransactionId transaction = InvalidLocalTransactionId;
-	static SubTransactionId subtransaction;
-	static TimestampTz statement;
-	static pg_uuid_t organization_id;
-
-	if (transaction == OPSFLOW_LXID && subtransaction == GetCurrentSubTransactionId() &&
-		statement == GetCurrentStatementStartTimestamp() &&
-		opsflow_uuid_equal(&organization_id, &context->organization_id))
-		return;
-	if (opsflow_is_administrator(GetOuterUserId()))
+	if (is_let_in(&context->organization_id) || opsflow_is_administrator(GetOuterUserId()))
 		return;
 	if (!allows_changes(&context->organization_id))
 		ereport(ERROR,
@@ -430,10 +453,7 @@ opsflow_require_active_organization(const OpsflowContext *context)
 				 errmsg("the organization is suspended, cancelled or deleted"),
 				 errdetail("Its data can be read, and not changed."),
 				 errhint("The platform, or a holding above it, can call opsflow.resume_organization() or opsflow.restore_organization().")));
-	transaction = OPSFLOW_LXID;
-	subtransaction = GetCurrentSubTransactionId();
-	statement = GetCurrentStatementStartTimestamp();
-	organization_id = context->organization_id;
+	keep_let_in(&context->organization_id);
 }
 
 void
