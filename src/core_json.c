@@ -135,7 +135,7 @@ opsflow_json_put_text(JsonbParseState **state, const char *key, const char *text
 }
 
 void
-opsflow_json_put_int(JsonbParseState **state, const char *key, int number)
+opsflow_json_put_int(JsonbParseState **state, const char *key, int64 number)
 {
 	JsonbValue value;
 

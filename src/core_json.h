@@ -23,7 +23,7 @@ extern List *opsflow_json_texts(const JsonbContainer *object, const char *key);
 extern char *opsflow_json_string(const char *text);
 extern void opsflow_json_key(JsonbParseState **state, const char *key);
 extern void opsflow_json_put_text(JsonbParseState **state, const char *key, const char *text);
-extern void opsflow_json_put_int(JsonbParseState **state, const char *key, int number);
+extern void opsflow_json_put_int(JsonbParseState **state, const char *key, int64 number);
 extern void opsflow_json_put_bool(JsonbParseState **state, const char *key, bool boolean);
 extern void opsflow_json_put_texts(JsonbParseState **state, const char *key, List *texts);
 

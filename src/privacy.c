@@ -184,18 +184,6 @@ opsflow_subject_organizations(const OpsflowSubject *person)
 							   NIL);
 }
 
-/* A word of an object that is being made. */
-void
-opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string)
-{
-	JsonbValue value;
-
-	value.type = jbvString;
-	value.val.string.val = unconstify(char *, string);
-	value.val.string.len = strlen(string);
-	(void) pushJsonbValue(state, token, &value);
-}
-
 /* ----------------------------------------------------------------
  * The ledger
  * ----------------------------------------------------------------

@@ -60,7 +60,6 @@ extern uint64 opsflow_subject_execute(const OpsflowSubject *person, const pg_uui
 extern uint64 opsflow_subject_execute_on(Oid table_owner, const OpsflowSubject *person,
 										 const pg_uuid_t *organization_id, const char *sql, int expected);
 extern void opsflow_subject_values(const OpsflowSubject *person, const pg_uuid_t *organization_id, Datum *values);
-extern void opsflow_push_string(JsonbParseState **state, JsonbIteratorToken token, const char *string);
 extern Oid opsflow_subject_types[PERSON_PARAMETERS];
 
 #endif							/* OPSFLOW_PRIVACY_H */

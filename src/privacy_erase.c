@@ -34,6 +34,7 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "privacy.h"
 #include "tenancy.h"
 
@@ -471,21 +472,16 @@ describe(const Erasure *e, bool with_counts)
 	ListCell *lc;
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	opsflow_push_string(&state, WJB_KEY, "reason");
-	opsflow_push_string(&state, WJB_VALUE, e->reason);
+	opsflow_json_put_text(&state, "reason", e->reason);
 	if (with_counts)
 	{
-		opsflow_push_string(&state, WJB_KEY, "rows");
+		opsflow_json_key(&state, "rows");
 		(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 		foreach(lc, e->counts)
 		{
 			const TableCount *count = lfirst(lc);
-			JsonbValue rows;
 
-			opsflow_push_string(&state, WJB_KEY, count->relation);
-			rows.type = jbvNumeric;
-			rows.val.numeric = int64_to_numeric(count->rows);
-			(void) pushJsonbValue(&state, WJB_VALUE, &rows);
+			opsflow_json_put_int(&state, count->relation, count->rows);
 		}
 		(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 	}

@@ -26,6 +26,7 @@
 #include "audit.h"
 #include "context.h"
 #include "core.h"
+#include "core_json.h"
 #include "privacy.h"
 #include "tenancy.h"
 
@@ -253,18 +254,17 @@ push_container(JsonbParseState **state, Datum container)
 static void
 push_names(JsonbParseState **state, const char *key, const Export *e, bool of_truncated)
 {
+	List *names = NIL;
 	ListCell *lc;
 
-	opsflow_push_string(state, WJB_KEY, key);
-	(void) pushJsonbValue(state, WJB_BEGIN_ARRAY, NULL);
 	foreach(lc, e->tables)
 	{
 		const ExportTable *table = lfirst(lc);
 
 		if (of_truncated ? table->truncated : !table->is_readable)
-			opsflow_push_string(state, WJB_ELEM, table->relation);
+			names = lappend(names, table->relation);
 	}
-	(void) pushJsonbValue(state, WJB_END_ARRAY, NULL);
+	opsflow_json_put_texts(state, key, names);
 }
 
 static Datum
@@ -280,7 +280,7 @@ make_object(const Export *e)
 
 		if (table->rows == 0)
 			continue;
-		opsflow_push_string(&state, WJB_KEY, table->relation);
+		opsflow_json_key(&state, table->relation);
 		push_container(&state, table->rows);
 	}
 	push_names(&state, "truncated", e, true);
