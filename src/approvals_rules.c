@@ -319,6 +319,29 @@ check_members(const Stage *stage, const char *column)
 	return distinct;
 }
 
+/* How many have to agree: said where the type leaves it open, and nowhere else. */
+static void
+check_quorum(const Stage *stage)
+{
+	TupleDesc tupdesc = stage->change->tupdesc;
+	HeapTuple row = stage->change->after;
+	char *type = opsflow_row_text(tupdesc, row, "approval_type");
+	bool multiple = type != NULL && strcmp(type, "multiple") == 0;
+	bool no_number;
+	int required = DatumGetInt32(opsflow_row_value(tupdesc, row, "required_approvals", &no_number));
+
+	if (multiple && no_number)
+		opsflow_rule_refuse(psprintf("required_approvals of %s is missing", stage->of),
+							"Say how many have to agree: approval_type \"multiple\" needs it.");
+	if (!multiple && !no_number)
+		opsflow_rule_refuse(psprintf("required_approvals of %s is %d, and its approval_type is \"%s\"", stage->of,
+									 required, type == NULL ? "" : type),
+							"It goes with approval_type \"multiple\", and with no other.");
+	if (!no_number && required < 1)
+		opsflow_rule_refuse(psprintf("required_approvals of %s must be positive, and is %d", stage->of, required),
+							"Say how many have to agree.");
+}
+
 /* Somebody has to be asked, and by name no fewer than have to agree. */
 static void
 check_approvers(const Stage *stage)
@@ -392,6 +415,7 @@ opsflow_check_approval_stage(PG_FUNCTION_ARGS)
 		!opsflow_row_uuid(change.tupdesc, change.after, "organization_id", &stage.organization_id))
 		return PointerGetDatum(change.after);
 	stage.of = stage_text(&change, &stage.organization_id);
+	check_quorum(&stage);
 	check_approvers(&stage);
 	check_escalation(&stage);
 	check_times(&stage);
