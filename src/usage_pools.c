@@ -411,6 +411,17 @@ find_pools(const pg_uuid_t *organization_id)
 	return count;
 }
 
+static void
+write_pool(const OpsflowDelta *pool)
+{
+	int nest_level = opsflow_enter_organization(&pool->organization_id);
+	OpsflowUser caller = opsflow_become_owner();
+
+	(void) opsflow_write_statistics(&pool->organization_id, OPSFLOW_CREDIT_POOL, &pool->subject_id);
+	opsflow_become(caller);
+	opsflow_leave_organization(nest_level);
+}
+
 /*
  * opsflow.carry_credit_pools() returns trigger
  *
@@ -449,7 +460,11 @@ opsflow_carry_credit_pools(PG_FUNCTION_ARGS)
 		from.period = opsflow_period(now, was, day).start;
 		to.period = opsflow_period(now, is, day).start;
 		if (from.period != to.period)
+		{
 			carry(&from, &to);
+			/* The row says so at once: one of another period is taken for refilled. */
+			write_pool(&to);
+		}
 	}
 	SPI_finish();
 	return PointerGetDatum(NULL);

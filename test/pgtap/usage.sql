@@ -130,6 +130,9 @@ SELECT log_call(:one, 'openai', 1);
 SELECT is(folded('openai'), '79 ', 'and back');
 SELECT is(period, opsflow.quota_period(now(), 'Pacific/Pago_Pago', reset_day_of_month), 'the period is that of the time zone') FROM opsflow.provider_credit_pools WHERE id = :'openai';
 SELECT is(sum(nanodollars), 21000000000::numeric, 'nothing was spent by that') FROM opsflow.counters WHERE subject_id = :'openai' AND period >= current_date - 32;
+UPDATE opsflow.organizations SET timezone = 'Pacific/Kiritimati' WHERE id = :one;
+UPDATE opsflow.provider_credit_pools SET current_balance = 60 WHERE id = :'openai';
+SELECT is(ARRAY[pool('openai'), folded('openai')], '{"60 ","60 "}', 'a balance that is set before the next fold is what it was set to');
 UPDATE opsflow.organizations SET timezone = 'UTC' WHERE id = :one;
 
 SELECT id AS twos FROM opsflow.provider_credit_pools WHERE organization_id = :two \gset
