@@ -478,7 +478,7 @@ tell "The request for the staging password is still there. Nobody here calls the
 	"requests: pg_cron does, once a minute. This waits for its tick, up to 90 seconds."
 started=$SECONDS
 told=0
-until [ "$(value "SELECT count(*) FROM opsflow.job_runs WHERE job = 'expire_approvals' AND processed > 0")" -gt 0 ]; do
+until [ "$(value "SELECT status FROM opsflow.approval_requests WHERE title = 'Use the staging password once'")" != pending ]; do
 	waited=$((SECONDS - started))
 	[ "$waited" -le 90 ] || broken "pg_cron did not expire the request"
 	if [ -t 1 ]; then
@@ -497,7 +497,7 @@ SQL
 check "the request is expired" "status = 'expired' FROM opsflow.approval_requests WHERE id = :'password'"
 dba show <<'SQL'
 SELECT job, date_trunc('second', started_at) AS started_at, outcome, processed
-FROM opsflow.job_runs WHERE job = 'expire_approvals' AND processed > 0;
+FROM opsflow.job_runs WHERE job = 'expire_approvals' AND processed > 0 ORDER BY started_at DESC LIMIT 1;
 SQL
 tell "Nobody decided it, time did. Priya comes too late."
 priya refused OF004 <<'SQL'
