@@ -72,8 +72,12 @@ is(sql("SELECT string_agg(processed::text, ' ' ORDER BY id DESC) FROM (SELECT * 
 is(sql("SELECT string_agg(DISTINCT actor_type, ' ') FROM opsflow.audit_trail WHERE entity_type = 'approval' AND action = 'update' AND new_values ->> 'status' IN ('expired', 'escalated')"), 'system',
 	'the ledger says that it was the system');
 
-# A crash in the middle of a backlog, twice.
+# A crash in the middle of a backlog, twice: the job comes to a halt there, for as long as it takes.
 my $all = 20000;
+sql(q{CREATE SEQUENCE halts;
+	CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+		BEGIN IF nextval('public.halts') % 3000 = 0 THEN PERFORM pg_sleep(600); END IF; RETURN NEW; END $$;
+	CREATE TRIGGER halt BEFORE UPDATE ON opsflow.approval_requests FOR EACH ROW WHEN (OLD.title = 'long backlog') EXECUTE FUNCTION halt();});
 sql(qq{INSERT INTO opsflow.approval_requests (organization_id, title, description, requested_by, expires_at)
 	SELECT '$org', 'long backlog', 'd', '$ada', clock_timestamp() - interval '1 minute' FROM generate_series(1, $all)});
 for my $round (1, 2)
@@ -84,6 +88,7 @@ for my $round (1, 2)
 	$job->finish;
 	$node->start;
 }
+sql('DROP TRIGGER halt ON opsflow.approval_requests');
 my $left = sql("SELECT count(*) FROM opsflow.approval_requests WHERE title = 'long backlog' AND status = 'pending'");
 cmp_ok($left, '>', 0, 'it crashed before the end');
 cmp_ok($left, '<', $all, 'what was committed stays');
