@@ -301,20 +301,25 @@ set_digest(OpsflowChange *change)
 static void
 set_asked_digest(OpsflowChange *change)
 {
-	char	   *title = opsflow_row_text(change->tupdesc, change->after, "title");
-	bool		no_action;
-	Datum		action = opsflow_row_value(change->tupdesc, change->after, "requested_action", &no_action);
 	pg_uuid_t	execution_id;
 	pg_uuid_t	work_item_id;
-	bool		has_execution = opsflow_row_uuid(change->tupdesc, change->after, "execution_id", &execution_id);
-	bool		has_work_item = opsflow_row_uuid(change->tupdesc, change->after, "work_item_id", &work_item_id);
+	bool		has_execution;
+	bool		has_work_item;
+	bool		isnull;
+	Datum		action;
 	uint8		digest[OPSFLOW_DIGEST_LEN];
 
-	if (title == NULL || no_action || opsflow_row_is_null(change->tupdesc, change->after, "idempotency_key") ||
-		!opsflow_row_is_null(change->tupdesc, change->after, "asked_digest"))
+	/* Most have no key.  What is missing is for the constraints to say. */
+	if (opsflow_row_is_null(change->tupdesc, change->after, "idempotency_key") ||
+		!opsflow_row_is_null(change->tupdesc, change->after, "asked_digest") ||
+		opsflow_row_is_null(change->tupdesc, change->after, "title") ||
+		opsflow_row_is_null(change->tupdesc, change->after, "requested_action"))
 		return;
-	opsflow_asked_digest(title, DatumGetJsonbP(action), has_execution ? &execution_id : NULL,
-						 has_work_item ? &work_item_id : NULL, digest);
+	action = opsflow_row_value(change->tupdesc, change->after, "requested_action", &isnull);
+	has_execution = opsflow_row_uuid(change->tupdesc, change->after, "execution_id", &execution_id);
+	has_work_item = opsflow_row_uuid(change->tupdesc, change->after, "work_item_id", &work_item_id);
+	opsflow_asked_digest(opsflow_row_text(change->tupdesc, change->after, "title"), DatumGetJsonbP(action),
+						 has_execution ? &execution_id : NULL, has_work_item ? &work_item_id : NULL, digest);
 	opsflow_change_set(change, "asked_digest", opsflow_bytes_datum(digest, sizeof(digest)));
 }
 
